@@ -1,0 +1,1 @@
+"""Group relative policy optimization of a linear head: tensors only, no Core ML."""

@@ -1,0 +1,77 @@
+"""`pt`: the command line. A command's module is imported only when the command runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from personality_common.errors import ToolkitError
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    # name: (module:attribute, the line in `pt --help`)
+    "pretrain": ("pretrain.cli:pretrain", "Train a personality model from conversations."),
+    "predict": ("pretrain.cli:predict", "Top tokens of texts, from a run."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands without importing them, so that `pt --help` loads neither torch nor coremltools."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option("--debug", is_flag=True, help="Show a traceback when a command fails.")
+@click.version_option(package_name="personality-toolkit", prog_name="pt")
+def cli(debug: bool) -> None:
+    """Small models that keep learning on people's phones, with proof that they stay what was shipped."""
+
+
+def main() -> NoReturn:
+    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C."""
+    # --debug is taken out by hand so that it works before and after the command's name.
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        sys.exit(cli.main(arguments, prog_name="pt", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "pt"
+        click.echo(f"{command}: {error.format_message()} (see {command} --help)", err=True)
+        sys.exit(2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is wrong, and nothing may be printed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (ToolkitError, OSError, click.ClickException) as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

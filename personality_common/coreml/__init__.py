@@ -1,0 +1,1 @@
+"""Core ML files: packages, programs, weight files. Reading them needs no converter."""

@@ -1,0 +1,1 @@
+"""Conversations to a trained personality model, and from there to Core ML packages."""
