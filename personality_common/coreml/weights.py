@@ -66,10 +66,13 @@ class BlobType(enum.IntEnum):
     @property
     def storage(self) -> np.dtype[Any]:
         """NumPy dtype of the stored bytes: the type itself where NumPy has it, else unsigned integers."""
-        return _STORAGE[self] if self in _STORAGE else np.dtype(self.mil_name).newbyteorder("<")
+        if self in _STORAGE:
+            return _STORAGE[self]
+        dtype: np.dtype[Any] = np.dtype(self.mil_name)
+        return dtype.newbyteorder("<")
 
 
-_SUB_BYTE_BITS: Final = {
+_SUB_BYTE_BITS: Final[dict[BlobType, int]] = {
     BlobType.INT4: 4,
     BlobType.UINT1: 1,
     BlobType.UINT2: 2,
@@ -77,7 +80,7 @@ _SUB_BYTE_BITS: Final = {
     BlobType.UINT3: 3,
     BlobType.UINT6: 6,
 }
-_STORAGE: Final = {
+_STORAGE: Final[dict[BlobType, np.dtype[Any]]] = {
     **dict.fromkeys(_SUB_BYTE_BITS, np.dtype(np.uint8)),
     BlobType.BFLOAT16: np.dtype("<u2"),
     BlobType.FLOAT8E4M3FN: np.dtype(np.uint8),
