@@ -145,21 +145,22 @@ def require_own_blob(package: Package, constant: Constant) -> BlobLocation:
     where = f"{package.path}: constant {constant.name!r}"
     if constant.location is None:
         raise MismatchError(f"{where} must be in a weight file, it is inline in the program")
-    others = [
-        c.name for c in constants(package) if c.location == constant.location and c.value != constant.value
-    ]
-    same = [c.name for c in constants(package) if c.location == constant.location]
-    if len(same) != 1 or others:
-        raise MismatchError(f"{where} must have bytes of its own, they are shared by {sorted(same)[:8]}")
-    readers = [
-        op.outputs[0].name
-        for _, block in blocks(constant.package)
-        for op in block.operations
-        if any(b.name == constant.name for a in op.inputs.values() for b in a.arguments)
-    ]
+    sharing = sorted(c.name for c in constants(package) if c.location == constant.location)
+    if len(sharing) != 1:
+        raise MismatchError(f"{where} must have bytes of its own, they are shared by {sharing[:8]}")
+    readers = sorted(
+        reader for _, block in blocks(constant.package) for reader in _readers(block, constant.name)
+    )
     if len(readers) != 1:
-        raise MismatchError(f"{where} must be read by one operation, these read it: {sorted(readers)[:8]}")
+        raise MismatchError(f"{where} must be read by one operation, these read it: {readers[:8]}")
     return constant.location
+
+
+def _readers(block: Any, name: str) -> Iterator[str]:
+    for operation in block.operations:
+        if any(b.name == name for argument in operation.inputs.values() for b in argument.arguments):
+            yield operation.outputs[0].name if operation.outputs else operation.type
+    yield from (output for output in block.outputs if output == name)
 
 
 def _nested(block: Any) -> Iterator[Any]:
@@ -185,7 +186,7 @@ def _constants_of(package: Package, operation: Any) -> Iterator[Constant]:
 
 
 def _constant(package: Package, operation: Any) -> Constant:
-    value = operation.attributes["val"] if "val" in operation.attributes else None
+    value = operation.attributes.get("val")
     kind = tensor_type(value.type) if value is not None else None
     if value is None or kind is None or not operation.outputs:
         raise DataError(f"{package.path}: a 'const' has an output and a tensor value, this has not")
