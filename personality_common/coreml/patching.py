@@ -1,0 +1,160 @@
+"""Replace tensors of a package in a copy of it; the package that came in is never written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
+from personality_common.coreml.package import MANIFEST, Package
+from personality_common.coreml.program import Constant, constants
+from personality_common.coreml.values import BlobLocation, blob_type
+from personality_common.coreml.weights import BlobType, patch
+from personality_common.errors import DataError, MismatchError
+
+
+def patched_copy(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    patches: Mapping[str | int, NDArray[Any]],
+    limits: Limits = DEFAULT_LIMITS,
+) -> Package:
+    """Copy a package and overwrite tensors in its weight file, all or nothing.
+
+    The copy is made beside the target, patched, flushed to the disk, and then renamed. A folder
+    cannot be renamed over another: an existing target is first renamed aside, renamed back
+    if the copy cannot take its place, and deleted at the end. A crash between the two renames
+    leaves it beside the target as `.<name>.<random>/old`.
+
+    Args:
+        source: an `.mlpackage`; only read.
+        target: new, or an earlier package, which is replaced.
+        patches: by a constant's name in the program, or by the metadata offset if the package has
+            one weight file; arrays of the constant's dtype (`BlobType.storage`) and, by name,
+            shape (packed ones are of any shape).
+
+    Returns:
+        The package at `target`.
+
+    Raises:
+        DataError: the source is malformed, or an array's dtype or size differs from the tensor's.
+        MismatchError: no such constant, or several, or one whose bytes others share; the target is
+            the source, or is not a package.
+    """
+    source, target = Path(source), Path(target)
+    package = Package.open(source, limits)
+    if not source.is_dir():
+        raise MismatchError(f"{source}: an .mlpackage folder is expected, this is a single file")
+    _check_target(source, target)
+    located = [(_locate(package, key, array), array) for key, array in patches.items()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        copy = aside / "new"
+        _copy_tree(source.resolve(), copy, limits)
+        copied = Package.open(copy, limits)
+        for (location, dtype), array in located:
+            patch(copied.weights(location.file).path, location.offset, array, dtype, limits)
+        _flush_tree(copy)
+        _replace(copy, target, aside / "old")
+    finally:
+        if target.exists() or not (aside / "old").exists():
+            shutil.rmtree(aside)
+    return Package.open(target, limits)
+
+
+def _check_target(source: Path, target: Path) -> None:
+    resolved, origin = target.resolve(), source.resolve()
+    if resolved == origin or origin in resolved.parents or resolved in origin.parents:
+        raise MismatchError(f"{target}: a copy must lie outside of its source {source}, and not contain it")
+    if os.path.lexists(target) and (target.is_symlink() or not (target / MANIFEST).is_file()):
+        raise MismatchError(f"{target}: only a Core ML package is replaced, this is something else")
+
+
+def _locate(package: Package, key: str | int, array: NDArray[Any]) -> tuple[BlobLocation, BlobType | None]:
+    every = list(constants(package))
+    if isinstance(key, int):
+        files = sorted({c.location.file for c in every if c.location})
+        if len(files) != 1:
+            raise MismatchError(
+                f"{package.path}: an offset needs one weight file, the program names {files[:8]}; patch by name"
+            )
+        location, named = BlobLocation(files[0], key), None
+    else:
+        named = _one_constant(package, every, key)
+        if named.location is None:
+            raise MismatchError(
+                f"{package.path}: constant {key!r} is inline in the program, not in a weight file"
+            )
+        location = named.location
+    sharing = [c.name for c in every if c.location == location]
+    if len(sharing) > 1:
+        raise MismatchError(f"{package.path}: the bytes at {location.offset} are shared by {sharing[:8]}")
+    entry = package.weights(location.file).entry(location.offset)
+    if named is None:
+        return location, None
+    if entry.dtype.bits >= 8 and tuple(array.shape) != named.type.shape:
+        raise DataError(
+            f"{package.path}: constant {key!r} has shape {named.type.shape}, the patch {array.shape}"
+        )
+    return location, blob_type(named.type.dtype)
+
+
+def _one_constant(package: Package, every: list[Constant], name: str) -> Constant:
+    found = [c for c in every if c.name == name]
+    if len(found) != 1:
+        stored = [c.name for c in every if c.location]
+        count = "several constants are" if found else "no constant is"
+        raise MismatchError(f"{package.path}: {count} named {name!r}; stored ones: {stored[:8]} …")
+    return found[0]
+
+
+def _copy_tree(source: Path, target: Path, limits: Limits) -> None:
+    """Copy folders and regular files; contents only, so that the copy is ours to write."""
+    count = 0
+    for folder, folders, files in os.walk(source):
+        here = Path(folder)
+        (target / here.relative_to(source)).mkdir()
+        count += len(folders) + len(files)
+        if count > limits.package_files:
+            raise DataError(f"{source}: a package may have {limits.package_files} files, this has more")
+        for name in folders + files:
+            mode = (here / name).lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise DataError(f"{here / name}: a package has files and folders only, no links or devices")
+        for name in files:
+            shutil.copyfile(here / name, target / here.relative_to(source) / name)
+
+
+def _flush_tree(root: Path) -> None:
+    for folder, _, files in os.walk(root):
+        for path in (Path(folder), *(Path(folder) / name for name in files)):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _replace(new: Path, target: Path, old: Path) -> None:
+    existed = target.exists()
+    if existed:
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if existed:
+            old.rename(target)
+        raise
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
