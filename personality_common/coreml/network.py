@@ -32,7 +32,8 @@ class NetworkWeight:
     def data(self) -> bytes:
         """The stored bytes, little-endian; quantized ones are packed."""
         if not self.params.floatValue:
-            return self.params.float16Value or self.params.rawValue or self.params.int8RawValue
+            stored: bytes = self.params.float16Value or self.params.int8RawValue or self.params.rawValue
+            return stored
         # Serialized, packed floats are exactly their bytes: much faster than one by one.
         only = type(self.params)()
         only.floatValue.MergeFrom(self.params.floatValue)
@@ -92,19 +93,18 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _weight(layer: Any, kind: str, params: Any, path: str, found: Any) -> NetworkWeight:
-    bits = found.quantization.numberOfBits or 8
-    dtype, size, bits = (
-        ("float32", 4 * len(found.floatValue), 32)
-        if found.floatValue
-        else ("float16", len(found.float16Value), 16)
-        if found.float16Value
-        else ("int8", len(found.int8RawValue), 8)
-        if found.int8RawValue
-        else (f"uint{bits}", len(found.rawValue), bits)
-    )
+    if found.floatValue:
+        dtype, bits, size = "float32", 32, 4 * len(found.floatValue)
+    elif found.float16Value:
+        dtype, bits, size = "float16", 16, len(found.float16Value)
+    elif found.int8RawValue:
+        dtype, bits, size = "int8", 8, len(found.int8RawValue)
+    else:
+        bits = found.quantization.numberOfBits or 8
+        dtype, size = f"uint{bits}", len(found.rawValue)
     shape = _shape(kind, params, path)
     # Packed bytes may end in padding, so the declared shape decides if it takes as many bytes.
-    if shape is None or -(-math.prod(shape) * bits // 8) != size:
+    if shape is None or len(shape) > 32 or -(-math.prod(shape) * bits // 8) != size:
         shape = (size * 8 // bits,)
     return NetworkWeight(f"{layer.name}.{path}", dtype, shape, size, found.isUpdatable, found)
 

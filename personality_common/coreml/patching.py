@@ -84,7 +84,8 @@ def _locate(package: Package, key: str | int, array: NDArray[Any]) -> tuple[Blob
         files = sorted({c.location.file for c in every if c.location})
         if len(files) != 1:
             raise MismatchError(
-                f"{package.path}: an offset needs one weight file, the program names {files[:8]}; patch by name"
+                f"{package.path}: an offset needs one weight file, the program names {files[:8]}; "
+                "patch by name"
             )
         location, named = BlobLocation(files[0], key), None
     else:

@@ -14,6 +14,7 @@ from personality_common.coreml.proto import MIL_pb2
 from personality_common.coreml.weights import BlobType, unpack, widen_bfloat16
 from personality_common.errors import DataError
 
+MAX_RANK: Final = 32
 _BLOB_TYPES: Final = {blob_type.mil_name: blob_type for blob_type in BlobType}
 # Field of TensorValue -> NumPy dtype of its elements, and kinds of MIL types it may hold.
 _INLINE_FIELDS: Final = {
@@ -57,6 +58,8 @@ def tensor_type(value_type: Any) -> TensorType | None:
     if value_type.WhichOneof("type") != "tensorType":
         return None
     tensor = value_type.tensorType
+    if len(tensor.dimensions) > MAX_RANK:
+        raise DataError(f"a tensor's rank is {MAX_RANK} at most, got {len(tensor.dimensions)}")
     known = tensor.dataType in MIL_pb2.DataType.values()
     dtype = MIL_pb2.DataType.Name(tensor.dataType).lower() if known else f"type{tensor.dataType}"
     shape = tuple(
@@ -106,8 +109,6 @@ def read_value(package: Package, value: Any, what: str = "value") -> NDArray[Any
 
 
 def _inline(tensor: Any, dtype: str, shape: tuple[int, ...], where: str) -> NDArray[Any]:
-    if len(shape) > 32:
-        raise DataError(f"{where}: rank 32 at most, got {len(shape)}")
     field = tensor.WhichOneof("value")
     array: NDArray[Any]
     if field == "bytes":
