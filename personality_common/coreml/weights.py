@@ -139,6 +139,11 @@ class WeightFile:
             os.close(descriptor)
         return cls(path, data, _entries(path, data, limits))
 
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(self._data)
+
     def entry(self, metadata_offset: int) -> BlobEntry:
         """The entry whose metadata is at this offset (`BlobFileValue.offset`)."""
         try:

@@ -1,0 +1,357 @@
+"""What is in a Core ML model, as plain data; rendering is someone else's.
+
+A model that is not ours may lack parts or contradict itself: what can be said is said, and
+the rest is listed under `problems`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from personality_common.coreml import network, program
+from personality_common.coreml.features import Feature, features
+from personality_common.coreml.package import PIPELINES, Package
+from personality_common.coreml.values import BlobLocation
+from personality_common.errors import DataError
+from personality_common.fingerprint import fingerprint_bytes
+
+MINIMUM_OS: Final = {
+    1: "iOS 11, macOS 10.13",
+    2: "iOS 11.2, macOS 10.13.2",
+    3: "iOS 12, macOS 10.14",
+    4: "iOS 13, macOS 10.15",
+    5: "iOS 14, macOS 11",
+    6: "iOS 15, macOS 12",
+    7: "iOS 16, macOS 13",
+    8: "iOS 17, macOS 14",
+    9: "iOS 18, macOS 15",
+    10: "iOS 26, macOS 26",
+}
+"""By specification version."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A parameter: a constant in a weight file, an inline floating-point one, or a layer's weights."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    file: str | None
+    """The program's name of the weight file; None: in the protobuf."""
+    offset: int | None
+    """Of the metadata in the weight file."""
+    data_offset: int | None
+    updatable: bool
+    fingerprint: str | None
+    """None unless asked for, or where the bytes cannot be read."""
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Parameters of one dtype; bytes that several constants share count once."""
+
+    dtype: str
+    tensors: int
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FunctionInfo:
+    """A function of an ML Program, or the layers of a neural network (`opset` empty)."""
+
+    name: str
+    opset: str
+    operations: dict[str, int]
+    """Type -> count, most frequent first."""
+
+
+@dataclass(frozen=True)
+class ParameterRange:
+    """A training parameter: its default and the values that an app may set."""
+
+    default: float | int | bool
+    minimum: float | int | None = None
+    maximum: float | int | None = None
+    allowed: tuple[float | int, ...] = ()
+
+
+@dataclass(frozen=True)
+class UpdateInfo:
+    """How a neural network is updated on the device."""
+
+    layers: tuple[str, ...]
+    losses: tuple[dict[str, str], ...]
+    """name, type, input, target."""
+    optimizer: str | None
+    parameters: dict[str, ParameterRange]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model; see `describe`."""
+
+    name: str
+    kind: str
+    specification_version: int
+    minimum_os: str | None
+    updatable: bool
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
+    states: tuple[Feature, ...]
+    training_inputs: tuple[Feature, ...]
+    predicted_feature: str | None
+    predicted_probabilities: str | None
+    class_labels: int | None
+    """How many, for a classifier."""
+    metadata: dict[str, str]
+    functions: tuple[FunctionInfo, ...]
+    details: dict[str, Any]
+    """Fields of a kind that has no section of its own (trees, scalers, …)."""
+    parameters: tuple[ParameterCount, ...]
+    tensors: tuple[TensorInfo, ...]
+    weight_files: dict[str, int]
+    """Name -> size in bytes."""
+    update: UpdateInfo | None
+    submodels: tuple[ModelDescription, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass
+class _Findings:
+    """Gathers tensors; notes each problem once, and no more than a screenful."""
+
+    tensors: list[TensorInfo] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    elements: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    files: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, None] = field(default_factory=dict)
+
+    def add(self, tensor: TensorInfo, shared: bool) -> None:
+        self.tensors.append(tensor)
+        if not shared:
+            self.counted[tensor.dtype] += 1
+            self.elements[tensor.dtype] += tensor.elements
+            self.bytes[tensor.dtype] += tensor.bytes
+
+    def problem(self, error: Exception) -> None:
+        if len(self.problems) < 20:
+            self.problems[str(error)] = None
+
+
+def describe(package: Package, *, fingerprints: bool = False) -> ModelDescription:
+    """Describe a model and its submodels.
+
+    Args:
+        fingerprints: compute those of all tensors, which reads all weights.
+
+    Raises:
+        DataError: the model breaks the limits or the format beyond what can be described.
+    """
+    spec, kind = package.spec, package.kind
+    found = _Findings()
+    message = network.network(package)
+    functions: tuple[FunctionInfo, ...] = ()
+    if kind == "mlProgram":
+        functions = _functions(package)
+        _program_tensors(package, found, fingerprints)
+    elif message is not None:
+        functions = (FunctionInfo("layers", "", _counts(_layer_types(message))),)
+        _network_tensors(message, found, fingerprints)
+    has_section = bool(functions) or kind in (*PIPELINES, "mlProgram", "unknown")
+    description = spec.description
+    # A program of several functions describes the features of each apart.
+    default = next(
+        (f for f in description.functions if f.name == description.defaultFunctionName), description
+    )
+    return ModelDescription(
+        name=package.name,
+        kind=kind,
+        specification_version=spec.specificationVersion,
+        minimum_os=MINIMUM_OS.get(spec.specificationVersion),
+        updatable=spec.isUpdatable,
+        inputs=features(default.input),
+        outputs=features(default.output),
+        states=features(default.state),
+        training_inputs=features(description.trainingInput),
+        predicted_feature=default.predictedFeatureName or None,
+        predicted_probabilities=default.predictedProbabilitiesName or None,
+        class_labels=_class_labels(getattr(spec, kind)) if kind != "unknown" else None,
+        metadata=_metadata(description.metadata),
+        functions=functions,
+        details={} if has_section else _details(getattr(spec, kind)),
+        parameters=tuple(
+            ParameterCount(dtype, count, found.elements[dtype], found.bytes[dtype])
+            for dtype, count in found.counted.most_common()
+        ),
+        tensors=tuple(found.tensors),
+        weight_files=found.files,
+        update=_update(message) if message is not None and message.HasField("updateParams") else None,
+        submodels=tuple(describe(s, fingerprints=fingerprints) for s in package.submodels),
+        problems=tuple(found.problems),
+    )
+
+
+def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> None:
+    seen: dict[BlobLocation, TensorInfo] = {}
+    broken: set[str] = set()
+    for constant in program.constants(package):
+        location = constant.location
+        try:
+            if location is None:
+                if constant.type.shape and constant.type.dtype.startswith(("float", "bfloat")):
+                    found.add(_inline_tensor(constant, fingerprints), shared=False)
+            elif location.file not in broken:
+                try:
+                    found.files[location.file] = package.weights(location.file).size
+                except DataError:
+                    broken.add(location.file)
+                    raise
+                tensor = _stored_tensor(constant, location, seen.get(location), fingerprints)
+                found.add(tensor, shared=location in seen)
+                seen[location] = tensor
+        except DataError as error:
+            found.problem(error)
+
+
+def _inline_tensor(constant: program.Constant, fingerprints: bool) -> TensorInfo:
+    array, dtype = constant.read(), constant.type.dtype
+    # Types that NumPy lacks are inline as bytes, which are what the fingerprint is of.
+    raw = constant.value.immediateValue.tensor.bytes.values or array.reshape(-1).view(np.uint8).data
+    digest = fingerprint_bytes(dtype, array.shape, raw) if fingerprints else None
+    return TensorInfo(constant.name, dtype, array.shape, len(raw), None, None, None, False, digest)
+
+
+def _stored_tensor(
+    constant: program.Constant, location: BlobLocation, twin: TensorInfo | None, fingerprints: bool
+) -> TensorInfo:
+    """Args: twin: a tensor found before at the same place; its bytes are not read again."""
+    dtype, shape = constant.type.dtype, constant.type.static_shape
+    where = f"{constant.package.path}: constant {constant.name!r}"
+    file = constant.package.weights(location.file)
+    entry = file.entry(location.offset)
+    if shape is None or entry.dtype.mil_name != dtype or (twin is not None and twin.shape != shape):
+        raise DataError(
+            f"{where} is {dtype} of shape {constant.type.shape}; its bytes at offset {location.offset} "
+            f"are {entry.dtype.mil_name}" + (f" of shape {twin.shape}" if twin else "")
+        )
+    stored = file.array(location.offset, shape).reshape(-1).view(np.uint8)
+    if twin is not None:
+        return replace(twin, name=constant.name)
+    digest = fingerprint_bytes(dtype, shape, stored.data) if fingerprints else None
+    return TensorInfo(
+        constant.name,
+        dtype,
+        shape,
+        entry.size,
+        location.file,
+        location.offset,
+        entry.data_offset,
+        False,
+        digest,
+    )
+
+
+def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None:
+    for weight in network.weights(message):
+        digest = fingerprint_bytes(weight.dtype, weight.shape, weight.data()) if fingerprints else None
+        tensor = TensorInfo(
+            weight.name, weight.dtype, weight.shape, weight.size, None, None, None, weight.updatable, digest
+        )
+        found.add(tensor, shared=False)
+
+
+def _functions(package: Package) -> tuple[FunctionInfo, ...]:
+    functions = package.spec.mlProgram.functions
+    return tuple(
+        FunctionInfo(name, functions[name].opset, _counts(program.count_operations(package, name)))
+        for name in sorted(functions)
+    )
+
+
+def _layer_types(message: Any) -> Counter[str]:
+    return Counter(layer.WhichOneof("layer") or "unknown" for layer in network.layers(message))
+
+
+def _counts(counter: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _metadata(metadata: Any) -> dict[str, str]:
+    known = {
+        "description": metadata.shortDescription,
+        "author": metadata.author,
+        "version": metadata.versionString,
+        "license": metadata.license,
+    }
+    return {k: v for k, v in known.items() if v} | dict(sorted(metadata.userDefined.items()))
+
+
+def _class_labels(message: Any) -> int | None:
+    which = message.DESCRIPTOR.oneofs_by_name.get("ClassLabels")
+    chosen = message.WhichOneof("ClassLabels") if which else None
+    return len(getattr(message, chosen).vector) if chosen else None
+
+
+def _details(message: Any, depth: int = 2) -> dict[str, Any]:
+    """Set fields of a message: scalars as they are, lists by length, messages two levels down."""
+    details: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        if hasattr(value, "ListFields"):
+            inner = _details(value, depth - 1) if depth else {}
+            details.update({f"{descriptor.name}.{k}": v for k, v in inner.items()})
+        elif isinstance(value, bytes):
+            details[descriptor.name] = f"{len(value):,} bytes"
+        elif isinstance(value, (str, int, float)):
+            details[descriptor.name] = value
+        else:
+            details[descriptor.name] = f"{len(value):,} entries"
+    return details
+
+
+def _update(message: Any) -> UpdateInfo:
+    params = message.updateParams
+    losses = []
+    for loss in params.lossLayers:
+        kind = loss.WhichOneof("LossLayerType")
+        inner = getattr(loss, kind) if kind else None
+        losses.append(
+            {
+                "name": loss.name,
+                "type": (kind or "unknown").removesuffix("LossLayer"),
+                "input": inner.input if inner else "",
+                "target": inner.target if inner else "",
+            }
+        )
+    kind = params.optimizer.WhichOneof("OptimizerType")
+    optimizer = getattr(params.optimizer, kind) if kind else None
+    fields = list(optimizer.ListFields()) if optimizer is not None else []
+    fields += [f for f in params.ListFields() if f[0].name in ("epochs", "shuffle", "seed")]
+    return UpdateInfo(
+        layers=tuple(layer.name for layer in network.layers(message) if layer.isUpdatable),
+        losses=tuple(losses),
+        optimizer=kind.removesuffix("Optimizer") if kind else None,
+        parameters={descriptor.name: _parameter(value) for descriptor, value in fields},
+    )
+
+
+def _parameter(value: Any) -> ParameterRange:
+    oneof = value.DESCRIPTOR.oneofs_by_name.get("AllowedValues")
+    which = value.WhichOneof("AllowedValues") if oneof else None
+    if which == "range":
+        return ParameterRange(value.defaultValue, value.range.minValue, value.range.maxValue)
+    if which == "set":
+        return ParameterRange(value.defaultValue, allowed=tuple(value.set.values))
+    return ParameterRange(value.defaultValue)

@@ -1,0 +1,104 @@
+"""Features (inputs, outputs, states) of a Core ML model as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from personality_common.coreml.proto import Model_pb2
+
+Range = tuple[int, int | None]
+"""Least and greatest size; None for no upper bound."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input or output of a model."""
+
+    name: str
+    type: str
+    """`multiArray`, `image`, `int64`, `double`, `string`, `dictionary`, `sequence`, `state`, `unknown`."""
+    dtype: str | None
+    """Elements of an array: `float32`, `int32`, …; color space of an image; keys of a dictionary."""
+    shape: tuple[int, ...]
+    """Default shape; empty if the description has none, or for scalars."""
+    ranges: tuple[Range, ...] = ()
+    """Per dimension, if the shape is flexible within ranges."""
+    enumerated: tuple[tuple[int, ...], ...] = ()
+    """The shapes allowed, if they are listed."""
+    optional: bool = False
+    description: str = ""
+
+    @property
+    def shape_text(self) -> str:
+        """`(1..64, 1536)`; `(1, 8) or (2, 8)` for listed shapes."""
+        if self.ranges:
+            return _tuple("1" if r == (1, 1) else _range(r) for r in self.ranges)
+        if self.enumerated:
+            return " or ".join(_tuple(map(str, shape)) for shape in self.enumerated)
+        return _tuple(map(str, self.shape)) if self.shape else ""
+
+
+def features(descriptions: Iterable[Any]) -> tuple[Feature, ...]:
+    """From `FeatureDescription` messages, such as `spec.description.input`."""
+    return tuple(_feature(d) for d in descriptions)
+
+
+def _feature(description: Any) -> Feature:
+    kind = description.type.WhichOneof("Type")
+    value: Any = getattr(description.type, kind) if kind else None
+    fields: dict[str, Any] = {"dtype": None, "shape": ()}
+    if kind == "multiArrayType":
+        fields = _array(value)
+    elif kind == "stateType" and value.WhichOneof("Type") == "arrayType":
+        fields = _array(value.arrayType)
+    elif kind == "imageType":
+        fields = _image(value)
+    elif kind in ("dictionaryType", "sequenceType"):
+        inner = value.WhichOneof("KeyType" if kind == "dictionaryType" else "Type")
+        fields["dtype"] = inner.removesuffix("Type").removesuffix("Key") if inner else None
+    return Feature(
+        name=description.name,
+        type=kind.removesuffix("Type") if kind else "unknown",
+        optional=description.type.isOptional,
+        description=description.shortDescription,
+        **fields,
+    )
+
+
+def _array(array: Any) -> dict[str, Any]:
+    names = Model_pb2.FeatureTypes__pb2.ArrayFeatureType.ArrayDataType
+    code = array.dataType
+    name = names.Name(code).lower() if code in names.values() else f"type{code}"
+    return {
+        "dtype": "float64" if name == "double" else name,
+        "shape": tuple(array.shape),
+        "ranges": tuple(_bounds(r) for r in array.shapeRange.sizeRanges),
+        "enumerated": tuple(tuple(s.shape) for s in array.enumeratedShapes.shapes),
+    }
+
+
+def _image(image: Any) -> dict[str, Any]:
+    spaces = type(image).ColorSpace
+    sizes = image.imageSizeRange
+    ranged = image.WhichOneof("SizeFlexibility") == "imageSizeRange"
+    return {
+        "dtype": spaces.Name(image.colorSpace).lower() if image.colorSpace in spaces.values() else None,
+        "shape": (image.height, image.width),
+        "ranges": (_bounds(sizes.heightRange), _bounds(sizes.widthRange)) if ranged else (),
+        "enumerated": tuple((s.height, s.width) for s in image.enumeratedSizes.sizes),
+    }
+
+
+def _bounds(sizes: Any) -> Range:
+    return sizes.lowerBound, None if sizes.upperBound < 0 else sizes.upperBound
+
+
+def _range(bounds: Range) -> str:
+    low, high = bounds
+    return f"{low}.." if high is None else str(low) if low == high else f"{low}..{high}"
+
+
+def _tuple(parts: Iterable[str]) -> str:
+    return f"({', '.join(parts)})"

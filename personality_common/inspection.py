@@ -1,0 +1,112 @@
+"""Find out what a path is (package, model, bundle, run) and describe it as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from personality_common.contract import RUN_FILE
+from personality_common.coreml.describe import ModelDescription, describe
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits, read_bounded
+from personality_common.coreml.package import Package
+from personality_common.errors import DataError, ToolkitError
+
+BUNDLE_FILE: Final = "manifest.json"
+_JSON_BYTES: Final = 32 << 20
+
+
+@dataclass(frozen=True)
+class PackageInspection:
+    """A Core ML package or model file."""
+
+    path: str
+    bytes: int
+    """All files of it."""
+    model: ModelDescription
+    type: str = "model"
+
+
+@dataclass(frozen=True)
+class FolderInspection:
+    """A run or a bundle: its JSON summary, and the packages in it."""
+
+    path: str
+    bytes: int
+    summary: dict[str, Any]
+    packages: tuple[PackageInspection, ...]
+    problems: tuple[str, ...]
+    type: str
+
+
+Inspection = PackageInspection | FolderInspection
+
+
+def inspect_path(
+    path: str | os.PathLike[str], *, fingerprints: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Inspection:
+    """Describe a bundle, an `.mlpackage`, an `.mlmodel`, or a run.
+
+    Args:
+        fingerprints: compute those of all tensors.
+
+    Raises:
+        DataError: it is none of these, or too broken to be described.
+    """
+    path = Path(path)
+    # Exact names: where file names ignore case, Manifest.json answers to manifest.json.
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if BUNDLE_FILE in names:
+        return _folder(path, BUNDLE_FILE, "bundle", fingerprints, limits)
+    if RUN_FILE in names:
+        return _folder(path, RUN_FILE, "run", fingerprints, limits)
+    model = describe(Package.open(path, limits), fingerprints=fingerprints)
+    return PackageInspection(str(path), _size(path, limits), model)
+
+
+def to_json(inspection: Inspection) -> str:
+    """JSON text, ASCII; numbers that JSON lacks (NaN, infinity) are strings."""
+    return json.dumps(_finite(dataclasses.asdict(inspection)), indent=2, allow_nan=False)
+
+
+def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits) -> FolderInspection:
+    try:
+        summary = json.loads(read_bounded(path / file, _JSON_BYTES, file))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path / file}: not JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(summary, dict):
+        raise DataError(f"{path / file}: an object is expected, got {type(summary).__name__}")
+    packages, problems = [], []
+    for entry in sorted(path.iterdir()):
+        if entry.suffix in (".mlpackage", ".mlmodel"):
+            try:
+                model = describe(Package.open(entry, limits), fingerprints=fingerprints)
+                packages.append(PackageInspection(str(entry), _size(entry, limits), model))
+            except ToolkitError as error:
+                problems.append(str(error))
+    return FolderInspection(str(path), _size(path, limits), summary, tuple(packages), tuple(problems), kind)
+
+
+def _size(path: Path, limits: Limits) -> int:
+    """Bytes of a file, or of all files in a folder; links are not followed."""
+    if not path.is_dir():
+        return path.stat().st_size
+    total = count = 0
+    for folder, folders, files in os.walk(path):
+        count += len(folders) + len(files)
+        if count > limits.package_files:
+            raise DataError(f"{path}: {limits.package_files} files at most, this has more")
+        total += sum((Path(folder) / name).lstat().st_size for name in files)
+    return total
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
