@@ -1,0 +1,177 @@
+"""Conversations -> the distinct texts that humans wrote in them, in order of first appearance.
+
+Reads local JSON, JSONL (also gzipped) and Parquet, and hub datasets by streaming, in the schemas
+of `pretrain.schemas`. Texts are compared after stripping, exactly: no case folding, no Unicode
+normalization.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from personality_common.errors import DataError, ToolkitError
+from pretrain.schemas import BadRecord, Unit, human_texts
+from pretrain.sources import Part, open_source
+
+POSITIONS_KEPT: Final = 5
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the texts come from and what counts as one.
+
+    Attributes:
+        source: path of a file or a folder, or ``hf:OWNER/NAME``.
+        unit: ``turn``: each human turn is a text; ``conversation``: all of a record's together.
+        max_samples: distinct texts kept at most; reading stops there. None: all.
+        skip_bad_records: count malformed records and go on, instead of stopping at the first.
+    """
+
+    source: str
+    unit: Unit = "turn"
+    max_samples: int | None = 50_000
+    skip_bad_records: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ToolkitError("--data must name a file, a folder, or hf:OWNER/NAME; it is empty")
+        if self.unit not in get_args(Unit):
+            raise ToolkitError(f"--unit must be turn or conversation, got {self.unit!r}")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ToolkitError(f"--max-samples must be 1 or more, got {self.max_samples}")
+
+
+@dataclass
+class PartCount:
+    """What one file or stream gave; see ReadSummary."""
+
+    name: str
+    records: int = 0
+    bad_records: int = 0
+    blank_texts: int = 0
+    repeats: int = 0
+    texts: int = 0
+
+
+@dataclass
+class ReadSummary:
+    """What was read: counts per file, and their totals. Holds no user text.
+
+    Attributes:
+        parts: the files and streams that were opened, in order. ``records`` counts all that were
+            read, bad ones included; ``blank_texts`` human turns of white space; ``repeats`` texts
+            that had come before; ``texts`` the distinct ones that it was first to give.
+        bad_positions: "file:line: why" of the first few bad records.
+    """
+
+    parts: list[PartCount] = field(default_factory=list)
+    bad_positions: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return sum(part.records for part in self.parts)
+
+    @property
+    def bad_records(self) -> int:
+        return sum(part.bad_records for part in self.parts)
+
+    @property
+    def blank_texts(self) -> int:
+        return sum(part.blank_texts for part in self.parts)
+
+    @property
+    def repeats(self) -> int:
+        return sum(part.repeats for part in self.parts)
+
+    @property
+    def texts(self) -> int:
+        return sum(part.texts for part in self.parts)
+
+
+def read_texts(config: DataConfig) -> tuple[list[str], ReadSummary]:
+    """Read everything, so that a bad record is found before any work is done.
+
+    Raises:
+        DataError: as `iter_distinct_texts`; or there is no text at all.
+        ToolkitError: the hub cannot be reached, or breaks off.
+    """
+    summary = ReadSummary()
+    texts = list(iter_distinct_texts(config, summary))
+    if not texts:
+        skipped = f", {summary.bad_records} of them malformed" if summary.bad_records else ""
+        raise DataError(
+            f"no human text in {config.source}: {summary.records} records{skipped}, "
+            f"{summary.blank_texts} blank turns; human turns are those from human or user"
+        )
+    return texts, summary
+
+
+def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[str]:
+    """Yield the distinct texts while reading, for data that do not fit in memory.
+
+    Holds one record and a 16-byte digest per text (about 100 bytes with Python's set): two texts
+    are taken for one with probability below 1e-18 among a billion.
+
+    Args:
+        config: what to read.
+        summary: filled in as reading goes on.
+
+    Raises:
+        DataError: the source is not there, or a record is malformed (unless skip_bad_records);
+            the message has file and line, or row.
+        ToolkitError: the hub cannot be reached, or breaks off.
+    """
+    return distinct_texts(open_source(config.source), config, summary)
+
+
+def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSummary) -> Iterator[str]:
+    """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at."""
+    seen: set[bytes] = set()
+    for part in parts:
+        count = PartCount(part.name)
+        summary.parts.append(count)
+        for number, record in part.read():
+            count.records += 1
+            try:
+                if isinstance(record, BadRecord):
+                    raise record
+                texts, blank = human_texts(record, config.unit)
+            except BadRecord as bad:
+                _count_bad(f"{part.position(number)}: {bad}", count, summary, config)
+                continue
+            count.blank_texts += blank
+            for text in texts:
+                digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+                if digest in seen:
+                    count.repeats += 1
+                    continue
+                seen.add(digest)
+                count.texts += 1
+                yield text
+                if len(seen) == config.max_samples:
+                    return
+
+
+def _count_bad(where_and_why: str, count: PartCount, summary: ReadSummary, config: DataConfig) -> None:
+    if not config.skip_bad_records:
+        raise DataError(f"{where_and_why} (--skip-bad-records leaves such records out and counts them)")
+    count.bad_records += 1
+    if len(summary.bad_positions) < POSITIONS_KEPT:
+        summary.bad_positions.append(where_and_why)
+
+
+def data_fingerprint(texts: Iterable[str]) -> str:
+    """SHA-256 over the texts in their order: for each, its length in UTF-8 bytes (8 bytes, little-endian)
+    and the bytes.
+
+    The order counts, since training goes through the texts in an order that depends on it.
+    """
+    total = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()

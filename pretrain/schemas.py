@@ -1,0 +1,132 @@
+"""One record of a conversation file -> what the human in it wrote. Pure: no files here.
+
+Three schemas, told apart by the first of these keys that is there and not null (columnar
+readers fill absent columns with null):
+
+- ``conversations``: ShareGPT, ``[{"from": "human", "value": "..."}, ...]``
+- ``messages``: OpenAI, ``[{"role": "user", "content": "..." or [{"type": "text", "text": "..."}]}, ...]``
+- ``text``: one plain text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+Unit = Literal["turn", "conversation"]
+
+SCHEMA_KEYS: Final = ("conversations", "messages", "text")
+HUMAN_ROLES: Final = frozenset({"human", "user"})
+
+
+class BadRecord(Exception):
+    """Why a record cannot be used. Names fields and types, and never quotes what a user wrote."""
+
+
+def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
+    """What the human wrote in one record.
+
+    Every turn must say who speaks; beyond that only human turns are looked into, since nothing
+    else is used. A conversation without any (an empty one, too) gives no text and is no error.
+
+    Args:
+        record: a decoded JSON value.
+        unit: ``turn``: each human turn is a text; ``conversation``: the record's human turns,
+            joined with newlines, are one. A plain ``text`` is one text either way.
+
+    Returns:
+        The texts in order, stripped, none of them blank; and how many blank ones were dropped.
+
+    Raises:
+        BadRecord: no known schema, a wrong type, a null, or a text that UTF-8 cannot encode.
+    """
+    if not isinstance(record, dict):
+        raise BadRecord(f"a record must be an object, this is {_kind(record)}")
+    if record.get("conversations") is not None:
+        written = _human_turns(record["conversations"], "conversations", "from", "value", _string)
+    elif record.get("messages") is not None:
+        written = _human_turns(record["messages"], "messages", "role", "content", _string_or_parts)
+    elif record.get("text") is not None:
+        try:
+            written = [_string(record["text"])]
+        except BadRecord as bad:
+            raise BadRecord(f"text{bad}") from None
+    else:
+        nulls = [key for key in SCHEMA_KEYS if key in record]
+        raise BadRecord(
+            f"{' and '.join(nulls)} must not be null"
+            if nulls
+            else "a record must have conversations, messages or text"
+        )
+    texts = [stripped for text in written if (stripped := text.strip())]
+    blank = len(written) - len(texts)
+    if unit == "conversation" and texts:
+        texts = ["\n".join(texts)]
+    return texts, blank
+
+
+def _human_turns(
+    turns: object, key: str, speaker: str, content: str, read: Callable[[object], str]
+) -> list[str]:
+    if not isinstance(turns, list):
+        raise BadRecord(f"{key} must be a list of turns, this is {_kind(turns)}")
+    written = []
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict):
+            raise BadRecord(f"{key}[{index}] must be an object, this is {_kind(turn)}")
+        role = turn.get(speaker)
+        if not isinstance(role, str):
+            raise BadRecord(f"{key}[{index}].{speaker} must be a string, this is {_kind_of(turn, speaker)}")
+        if role in HUMAN_ROLES:
+            if content not in turn:
+                raise BadRecord(f"{key}[{index}].{content} is missing")
+            try:
+                written.append(read(turn[content]))
+            except BadRecord as bad:
+                raise BadRecord(f"{key}[{index}].{content}{bad}") from None
+    return written
+
+
+# The readers of a value raise with what is to stand after the value's name.
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadRecord(f" must be a string, this is {_kind(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise BadRecord(f" is not Unicode: a lone surrogate at character {error.start}") from None
+    return value
+
+
+def _string_or_parts(value: object) -> str:
+    """The text parts joined with newlines; parts of other types (images, audio, files) are left out."""
+    if isinstance(value, str):
+        return _string(value)
+    if not isinstance(value, list):
+        raise BadRecord(f" must be a string or a list of parts, this is {_kind(value)}")
+    texts = []
+    for index, part in enumerate(value):
+        if not isinstance(part, dict):
+            raise BadRecord(f"[{index}] must be an object, this is {_kind(part)}")
+        if not isinstance(part.get("type"), str):
+            raise BadRecord(f"[{index}].type must be a string, this is {_kind_of(part, 'type')}")
+        if part["type"] == "text":
+            try:
+                texts.append(_string(part.get("text")))
+            except BadRecord as bad:
+                raise BadRecord(f"[{index}].text{bad}") from None
+    return "\n".join(texts)
+
+
+def _kind_of(record: dict[str, object], key: str) -> str:
+    return _kind(record[key]) if key in record else "missing"
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return names.get(type(value), "an object" if isinstance(value, dict) else f"a {type(value).__name__}")

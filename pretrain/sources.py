@@ -1,0 +1,155 @@
+"""Files and hub datasets -> numbered records, one at a time, in bounded memory.
+
+A record that cannot be decoded comes out as a `BadRecord` in its place: whether that ends the
+run is the caller's decision. `pretrain.json_records` and `pretrain.parquet_records` read the files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from personality_common.errors import DataError, ToolkitError
+from pretrain.json_records import read_json_lines, read_json_values
+from pretrain.parquet_records import read_parquet
+from pretrain.schemas import BadRecord
+
+HUB_PREFIX: Final = "hf:"
+HUB_TIMEOUT_S: Final = 10.0
+
+NumberedRecords = Iterator[tuple[int, object | BadRecord]]
+
+_READERS: Final[dict[str, tuple[str, Callable[[Path], NumberedRecords]]]] = {
+    ".jsonl": ("line", read_json_lines),
+    ".jsonl.gz": ("line", read_json_lines),
+    ".json": ("line", read_json_values),
+    ".json.gz": ("line", read_json_values),
+    ".parquet": ("row", read_parquet),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file or one stream of a source.
+
+    ``read()`` starts over at each call and yields (number, record): numbers are lines of a text
+    file, rows of a Parquet file, records of a stream, from 1.
+    """
+
+    name: str
+    counts: str
+    read: Callable[[], NumberedRecords]
+
+    def position(self, number: int) -> str:
+        """Where a record is, as an editor or a person finds it."""
+        return f"{self.name}:{number}" if self.counts == "line" else f"{self.name}: {self.counts} {number}"
+
+
+def open_source(source: str) -> list[Part]:
+    """Find what there is to read; nothing is read yet.
+
+    Args:
+        source: a file, a folder, or ``hf:OWNER/NAME``. Of a folder, all files below it with a
+            known extension, in the order of their paths; other extensions, and names that begin
+            with a dot, are left alone.
+
+    Raises:
+        DataError: no such path, or nothing in it that can be read.
+    """
+    if source.startswith(HUB_PREFIX):
+        name = source.removeprefix(HUB_PREFIX)
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII):
+            raise DataError(f"a hub dataset is written hf:OWNER/NAME, got {source!r}")
+        return [stream_part(source, lambda: open_hub_stream(name))]
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if _is_readable(file, path))
+        if not files:
+            raise DataError(f"no {_known()} file in {source}")
+    elif path.is_file():
+        if _extension(path) is None:
+            raise DataError(f"cannot read {source}: the name must end in {_known()}")
+        files = [path]
+    else:
+        raise DataError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
+    return [_file_part(file) for file in files]
+
+
+def stream_part(name: str, open_stream: Callable[[], Iterable[object]]) -> Part:
+    """A part that reads a `datasets` stream: the hub's, or any other of its streaming loaders.
+
+    The stream is pulled one record at a time, and no further than its reader asks.
+
+    Raises (while reading):
+        ToolkitError: the stream broke off. That is not a bad record: what follows is lost.
+    """
+
+    def read() -> NumberedRecords:
+        number = 0
+        stream = iter(open_stream())
+        while True:
+            # Any library below `datasets` may raise here, with types of its own.
+            try:
+                record = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:
+                raise ToolkitError(f"{name} broke off after record {number}: {_reason(error)}") from error
+            number += 1
+            yield number, record
+
+    return Part(name, "record", read)
+
+
+def open_hub_stream(name: str) -> Iterable[object]:
+    """The train split of a hub dataset, streamed: nothing is downloaded ahead of the reader.
+
+    Raises:
+        ToolkitError: the hub cannot be reached, or has no such dataset that can be read.
+    """
+    import datasets  # here, since it takes a second and only the hub needs it
+    from huggingface_hub import HfApi
+
+    try:
+        # `datasets` retries for half a minute before it says that there is no network.
+        HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
+        stream: Iterable[object] = datasets.load_dataset(name, split="train", streaming=True)
+    except Exception as error:
+        raise ToolkitError(
+            f"cannot stream the train split of {HUB_PREFIX}{name}: {_reason(error)}; check the name and "
+            "the network, or pass --data a local copy (JSONL or Parquet)"
+        ) from error
+    return stream
+
+
+def _reason(error: Exception) -> str:
+    """Errors of the network say what happened; those of a parser may quote the data, so not they."""
+    kind = type(error).__name__
+    lines = str(error).splitlines()
+    of_network = isinstance(error, OSError) or type(error).__module__.partition(".")[0].startswith("httpx")
+    return f"{kind}: {lines[0][:200].rstrip('.')}" if of_network and lines else kind
+
+
+def _file_part(file: Path) -> Part:
+    extension = _extension(file)
+    assert extension is not None
+    counts, reader = _READERS[extension]
+    return Part(str(file), counts, lambda: reader(file))
+
+
+def _extension(file: Path) -> str | None:
+    name = file.name.lower()
+    return next((extension for extension in _READERS if name.endswith(extension)), None)
+
+
+def _is_readable(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and _extension(file) is not None and file.is_file()
+
+
+def _known() -> str:
+    *others, last = _READERS
+    return f"{', '.join(others)} or {last}"
