@@ -57,7 +57,7 @@ def open_source(source: str) -> list[Part]:
             with a dot, are left alone.
 
     Raises:
-        DataError: no such path, or nothing in it that can be read.
+        DataError: no such path, nothing in it that can be read, or no name of a hub dataset.
     """
     if source.startswith(HUB_PREFIX):
         name = source.removeprefix(HUB_PREFIX)
@@ -97,7 +97,10 @@ def stream_part(name: str, open_stream: Callable[[], Iterable[object]]) -> Part:
             except StopIteration:
                 return
             except Exception as error:
-                raise ToolkitError(f"{name} broke off after record {number}: {_reason(error)}") from error
+                raise ToolkitError(
+                    f"{name} broke off after record {number}: {_reason(error)}; if it does so again, "
+                    "download its files and pass them with --data: local files are read record by record"
+                ) from error
             number += 1
             yield number, record
 
@@ -109,7 +112,11 @@ def open_hub_stream(name: str) -> Iterable[object]:
 
     Raises:
         ToolkitError: the hub cannot be reached, or has no such dataset that can be read.
+        DataError: a local file or folder has the dataset's name.
     """
+    if Path(name).exists():
+        # `datasets` would read it and say nothing.
+        raise DataError(f"a local {name} hides {HUB_PREFIX}{name}: to read it, pass ./{name}")
     import datasets  # here, since it takes a second and only the hub needs it
     from huggingface_hub import HfApi
 
@@ -129,7 +136,7 @@ def _reason(error: Exception) -> str:
     """Errors of the network say what happened; those of a parser may quote the data, so not they."""
     kind = type(error).__name__
     lines = str(error).splitlines()
-    of_network = isinstance(error, OSError) or type(error).__module__.partition(".")[0].startswith("httpx")
+    of_network = isinstance(error, OSError) or type(error).__module__.startswith("httpx")
     return f"{kind}: {lines[0][:200].rstrip('.')}" if of_network and lines else kind
 
 
