@@ -32,7 +32,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, object | BadRecord]]:
                 for record in _rows(batch):
                     row += 1
                     yield row, record
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             yield row + 1, BadRecord(f"the Parquet file is broken here or further on ({reason[:200]})")
 

@@ -3,12 +3,15 @@
 import gzip
 import json
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import pretrain.json_records
 from personality_common.errors import DataError
@@ -197,6 +200,35 @@ def test_a_parquet_string_that_is_not_utf8_is_named_by_row(tmp_path: Path) -> No
         read_texts(config(path))
     texts, summary = read_texts(config(path, skip_bad_records=True))
     assert (texts, summary.records, summary.bad_records) == (["one", "two", "four"], 4, 1)
+
+
+@pytest.mark.parametrize("extension", [".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet"])
+@settings(max_examples=60, deadline=None)
+@given(edits=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 30)), min_size=1))
+def test_damaged_files_end_in_an_error_of_ours_or_in_texts(
+    extension: str, edits: list[tuple[float, bytes, int]]
+) -> None:
+    records = [{"text": f"té{i}"} for i in range(30)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a" + extension)
+        if extension == ".parquet":
+            write_parquet(path, records)
+        else:
+            (write_jsonl if ".jsonl" in extension else write_json)(path, records)
+        data = gzip.compress(path.read_bytes()) if extension.endswith("gz") else path.read_bytes()
+        for place, inserted, removed in edits:
+            at = int(place * len(data))
+            data = data[:at] + inserted + data[at + removed :]
+        path.write_bytes(data)
+        try:
+            texts, summary = read_texts(config(path, skip_bad_records=True))
+        except DataError as error:
+            message = str(error)
+            assert str(path) in message
+            assert "\n" not in message
+        else:
+            assert len("".join(texts).encode()) > 0
+            assert len(texts) == summary.texts <= summary.records
 
 
 def test_only_the_first_few_bad_records_are_kept(tmp_path: Path) -> None:
