@@ -111,10 +111,14 @@ def test_a_bad_record_in_a_json_file_is_named_by_line(text: str, line: int, why:
     assert (texts[0], summary.bad_records) == ("a", 1)
 
 
-def test_a_json_file_that_is_not_utf8_is_named_by_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [1, 20, 1000])
+def test_a_json_file_that_is_not_utf8_is_named_by_line(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain.json_records, "CHUNK_BYTES", chunk)
     path = tmp_path / "a.json"
-    path.write_bytes(b'[{"text": "a"},\n\n{"text": "\xff"}]')
-    with pytest.raises(DataError, match=r"a\.json:3: not UTF-8"):
+    path.write_bytes(b'[{"text": "a"},\n\n{\n"text":\n "\xff"}]')
+    with pytest.raises(DataError, match=r"a\.json:5: not UTF-8"):
         read_texts(config(path))
 
 
@@ -132,6 +136,17 @@ def test_json_arrays_are_read_in_chunks_of_any_size(
     lines = path.read_bytes().count(b"\n") + 1
     with pytest.raises(DataError, match=rf"a\.json:{lines}: not JSON: something follows"):
         read_texts(config(path))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 1000])
+def test_a_number_is_not_cut_in_two_where_a_chunk_ends(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain.json_records, "CHUNK_BYTES", chunk)
+    path = tmp_path / "a.json"
+    path.write_text('[1234567, 1234567, {"text": "a"}]')
+    texts, summary = read_texts(config(path, skip_bad_records=True))
+    assert (texts, summary.bad_records) == (["a"], 2)
 
 
 def test_a_record_of_a_json_array_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ def config(source: Path | str, **options: Any) -> DataConfig:
 
 
 def write_jsonl(path: Path, records: list[Record]) -> Path:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    # With a byte order mark, as some editors leave it.
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), "utf-8-sig")
     return path
 
 

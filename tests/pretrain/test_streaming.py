@@ -112,6 +112,24 @@ def test_a_stream_that_breaks_off_says_where_and_quotes_nothing(tmp_path: Path) 
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ConnectionResetError("reset by peer\nmore"), "record 1: ConnectionResetError: reset by peer; if"),
+        (ValueError(f"cannot parse {SECRET!r}"), "record 1: ValueError; if"),
+    ],
+)
+def test_only_errors_of_the_network_are_quoted(error: Exception, why: str) -> None:
+    def breaking() -> Iterator[object]:
+        yield {"text": "a"}
+        raise error
+
+    with pytest.raises(ToolkitError) as caught:
+        stream_texts(breaking())
+    assert why in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
 def test_a_local_folder_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "someone" / "something").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
