@@ -9,8 +9,8 @@ from typing import Final
 import click
 from rich.console import Console
 
-from personality_common.inspection import inspect_path, to_json
 from personality_common.inspect_render import render
+from personality_common.inspection import inspect_path, to_json
 
 _PIPE_WIDTH: Final = 200
 """Lines in a file are for grep, not for a screen."""

@@ -134,7 +134,10 @@ class WeightFile:
                 raise DataError(
                     f"{path}: a weight file begins with a header of 64 bytes, this has {size}: truncated?"
                 )
-            data = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+            try:
+                data = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+            except (OSError, OverflowError) as error:
+                raise DataError(f"{path}: {size:,} bytes cannot be mapped: {error}") from error
         finally:
             os.close(descriptor)
         return cls(path, data, _entries(path, data, limits))
