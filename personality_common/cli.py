@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 import click
 
-from personality_common.errors import ToolkitError
+from personality_common.errors import ConfigError, ToolkitError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
@@ -70,6 +70,11 @@ def main() -> NoReturn:
         # The reader (head, less) has gone: nothing is wrong, and nothing may be printed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ConfigError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
     except (ToolkitError, OSError, click.ClickException) as error:
         if debug:
             raise

@@ -9,6 +9,10 @@ class ToolkitError(Exception):
     """
 
 
+class ConfigError(ToolkitError):
+    """An option's value is out of range; `pt` exits with 2, as for any wrong usage."""
+
+
 class DataError(ToolkitError):
     """A file that came in is malformed, truncated, or breaks a limit."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
-from personality_common.errors import DataError, ToolkitError
+from personality_common.errors import ConfigError, DataError
 from pretrain.schemas import BadRecord, Unit, human_texts
 from pretrain.sources import Part, open_source
 
@@ -37,11 +37,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not self.source:
-            raise ToolkitError("--data must name a file, a folder, or hf:OWNER/NAME; it is empty")
+            raise ConfigError("--data must name a file, a folder, or hf:OWNER/NAME; it is empty")
         if self.unit not in get_args(Unit):
-            raise ToolkitError(f"--unit must be turn or conversation, got {self.unit!r}")
+            raise ConfigError(f"--unit must be turn or conversation, got {self.unit!r}")
         if self.max_samples is not None and self.max_samples < 1:
-            raise ToolkitError(f"--max-samples must be 1 or more, got {self.max_samples}")
+            raise ConfigError(f"--max-samples must be 1 or more, got {self.max_samples}")
 
 
 @dataclass

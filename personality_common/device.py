@@ -1,0 +1,40 @@
+"""Where to compute, in which precision, and with which seed."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from personality_common.errors import ToolkitError
+
+
+def choose_device(name: str) -> str:
+    """`auto` -> the fastest that is here; others as they are.
+
+    Raises:
+        ToolkitError: unknown, or not on this machine.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name, False):
+        here = ", ".join(device for device, there in available.items() if there)
+        raise ToolkitError(f"--device {name}: not on this machine, which has {here}")
+    return name
+
+
+def fast_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the device multiplies it faster than float32, else float32."""
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def seed_everything(seed: int) -> None:
+    """Same seed, same machine, same bits: seed torch, and hold GPUs to deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.manual_seed(seed)

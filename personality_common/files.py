@@ -1,0 +1,108 @@
+"""Files that are complete or absent: atomic writes, locks, checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from personality_common.errors import DataError, ToolkitError
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` only if the block ends well.
+
+    Written aside in the same folder, flushed to disk, then renamed: a kill, a full disk or an
+    exception leaves what was there before. The folder is created.
+
+    Raises:
+        OSError: no space, no permission.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; these are ordinary ones.
+        umask = os.umask(0)
+        os.umask(umask)
+        aside.chmod(0o666 & ~umask)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: indented, UTF-8, NaN refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_writer(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def read_json_object(path: Path, max_bytes: int = 64 << 20) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: missing, too large, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise DataError(f"{path}: must be at most {max_bytes} bytes, has {path.stat().st_size}")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: must hold a JSON object, holds a {type(value).__name__}")
+    return value
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the lock ends with the process, however it ends.
+
+    Raises:
+        ToolkitError: another process holds it; the message has its process id.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ToolkitError(
+                f"{folder}: process {file.read().strip() or '?'} is working in this folder; "
+                "wait for it, or take another folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
