@@ -227,8 +227,8 @@ def _read_embedding(value: Any, host: str) -> NDArray[np.float32]:
         ) from None
     if raw.shape != (EMBEDDING_DIM,):
         raise MismatchError(f"{host}: an embedding must have shape ({EMBEDDING_DIM},), has {raw.shape}")
-    with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(raw)) if np.isfinite(raw).all() else math.nan
+    with np.errstate(over="ignore"):  # infinite then, and refused, as it is with a NaN or an infinity in it
+        norm = float(np.linalg.norm(raw))
     if not 0 < norm < math.inf:
         raise DataError(f"{host}: an embedding must be finite and not zero; is not")
     return (raw / norm).astype(np.float32)

@@ -311,7 +311,9 @@ def test_silence_ends_in_a_timeout(
 ) -> None:
     monkeypatch.setattr(openai_encoder, "TIMEOUT_SECONDS", 0.05)
     service.replies = [Reply(silent=True)]
-    assert fails(OpenAIEncoder()) == "127.0.0.1: no answer within 0.05 s in 7 attempts; try again later"
+    encoder = OpenAIEncoder()
+    assert encoder._client.timeout == 0.05
+    assert fails(encoder) == "127.0.0.1: no answer within 0.05 s in 7 attempts; try again later"
     assert len(slept) == 6
 
 
