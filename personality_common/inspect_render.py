@@ -218,7 +218,7 @@ def _pairs(console: Console, title: str, pairs: Iterable[tuple[str, object]]) ->
     if not rows:
         return
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(overflow="fold", style="cyan", max_width=max(20, console.width // 2))
+    table.add_column(overflow="fold", style="cyan", max_width=max(20, console.width * 3 // 5))
     table.add_column(overflow="fold")
     for key, value in rows[:_ROWS]:
         _row(table, key, printable(value, _LONG))
