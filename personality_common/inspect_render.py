@@ -140,9 +140,7 @@ def _parameters(console: Console, model: ModelDescription) -> None:
         _row(table, "all", f"{tensors:,}", f"{_elements(model, nested=False):,}", human_bytes(size))
     _section(console, "Parameters", table)
     for name, size in list(model.weight_files.items())[:_ROWS]:
-        console.print(
-            Padding(Text(f"{printable(name, 100)}: {human_bytes(size)}", style="dim"), (0, 0, 0, 2))
-        )
+        console.print(Text(f"  {printable(name, 100)}: {human_bytes(size)}", style="dim"))
 
 
 def _update(console: Console, update: UpdateInfo) -> None:

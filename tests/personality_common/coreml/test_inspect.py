@@ -21,7 +21,9 @@ MODEL = "Data/com.apple.CoreML/model.mlmodel"
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(inspect, [str(a) for a in arguments], catch_exceptions=False)
+    # The width is set, or what folds would depend on the terminal that runs the tests.
+    runner = CliRunner(env={"COLUMNS": "200"})
+    return runner.invoke(inspect, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def report(*arguments: object) -> Any:
