@@ -17,7 +17,9 @@ from personality_common.errors import DataError, MismatchError
 from personality_common.files import atomic_writer
 from personality_common.fingerprint import fingerprint
 
-CHECKSUM_KEY: Final = "sha256"
+METADATA_KEY: Final = "personality-toolkit"
+"""One entry that holds the checksum and all else as JSON: safetensors writes several in random order,
+and the same tensors must give the same file."""
 MAX_FILE_BYTES: Final = 4 << 30
 
 
@@ -38,8 +40,9 @@ def save_tensors(
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     checksum = _checksum(plain, metadata or {})
+    entry = json.dumps({"sha256": checksum, "metadata": metadata or {}}, sort_keys=True)
     with atomic_writer(path) as file:
-        file.write(save(plain, {**(metadata or {}), CHECKSUM_KEY: checksum}))
+        file.write(save(plain, {METADATA_KEY: entry}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -52,17 +55,20 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path}: must be at most {MAX_FILE_BYTES} bytes, has {path.stat().st_size}")
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+            entry = (file.metadata() or {}).get(METADATA_KEY)
             # Copies: a mapped tensor would change under us when the file does.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: damaged or not a safetensors file: {error}") from None
-    expected = metadata.pop(CHECKSUM_KEY, None)
-    if expected is None:
-        raise DataError(f'{path}: must carry "{CHECKSUM_KEY}" in its metadata, as files of this toolkit do')
-    if _checksum(tensors, metadata) != expected:
+    try:
+        content = json.loads(entry or "")
+        metadata = {str(key): str(value) for key, value in content["metadata"].items()}
+        whole = content["sha256"] == _checksum(tensors, metadata)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path}: must be a file of this toolkit, with a checksum in its metadata") from None
+    if not whole:
         raise DataError(f"{path}: damaged: its content does not match its checksum; restore it or remove it")
     return tensors, metadata
 

@@ -1,0 +1,100 @@
+"""What `pt` promises to scripts: exit codes, one line per error, nothing but JSON on stdout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
+
+
+def pt(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "personality_common.cli", *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin if stdin is not None else "",
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["pretrain", "--help"], ["predict", "--help"]]
+)
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['pt', *sys.argv[1:]]\n"
+        "from personality_common.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "heavy = {'torch', 'coremltools', 'transformers', 'datasets', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["pretrian"], 2, "No such command"),
+        (["pretrain"], 2, "Missing option '--data'"),
+        (["pretrain", "--data", "x", "--output-dir", "y", "--epochs", "three"], 2, "'three' is not a valid"),
+        (["pretrain", "--data", "x", "--output-dir", "y", "--epochs", "0"], 2, "--epochs must be 1 or more"),
+        (["pretrain", "--data", "x", "--output-dir", "y", "--unit", "word"], 2, "--unit"),
+        (["pretrain", "--data", "no/such.jsonl", "--output-dir", "{tmp}/run"], 1, "no/such.jsonl"),
+        (["pretrain", "--data", "{tmp}", "--output-dir", "{tmp}/run", "--tokens", "{tmp}/t"], 1, "/t"),
+        (["predict", "{tmp}/nothing", "hi"], 1, "no such folder"),
+        (["predict", "{tmp}", "hi"], 1, "holds no finished run"),
+        (["predict", "{tmp}"], 2, "no text"),
+    ],
+)
+def test_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    done = pt(*[argument.format(tmp=tmp_path) for argument in arguments])
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    for arguments in (["--debug", "predict"], ["predict", "--debug"]):
+        done = pt(*arguments, str(tmp_path), "hi")
+        assert done.returncode == 1
+        assert "Traceback" in done.stderr
+        assert "holds no finished run" in done.stderr
+
+
+def test_pretrain_and_predict_with_the_real_encoder(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:60]))
+    run = tmp_path / "run"
+    trained = pt("pretrain", "--data", str(data), "--output-dir", str(run), "--epochs", "1", "--json")
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)
+    assert result["run"] == str(run)
+    # The start is at the teacher, so one epoch on few texts must not lose the ranking.
+    assert result["quality"]["val_top5_recall"] > 0.95
+    assert "epoch 1/1" in trained.stderr
+
+    texts = ["What a lovely, cheerful morning!", "I am furious with you."]
+    predicted = pt("predict", str(run), *texts, "--json", "--top-k", "20")
+    assert predicted.returncode == 0, predicted.stderr
+    from_arguments = json.loads(predicted.stdout)
+    assert [entry["text"] for entry in from_arguments] == texts
+    assert all(len(entry["tokens"]) == len(entry["probabilities"]) == 20 for entry in from_arguments)
+    # What MiniLM itself finds close: words that appear in the text.
+    assert "cheerful" in from_arguments[0]["tokens"][:3]
+    assert from_arguments[0]["probabilities"] == sorted(from_arguments[0]["probabilities"], reverse=True)
+
+    from_stdin = pt("predict", str(run), "--json", "--top-k", "20", stdin="\n".join([texts[0], "", texts[1]]))
+    assert json.loads(from_stdin.stdout) == from_arguments
+    table = pt("predict", str(run), texts[0])
+    assert "cheerful" in table.stdout
+
+    too_many = pt("predict", str(run), "hi", "--top-k", "326")
+    assert too_many.returncode == 2
+    assert "--top-k must be between 1 and 325" in too_many.stderr
