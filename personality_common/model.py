@@ -46,7 +46,11 @@ class SelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Pre-norm transformer block: x + Attn(LN(x)), then x + FFN(LN(x)); x is (N, 512)."""
+    """Pre-norm transformer block: x + Attn(LN(x)), then x + FFN(LN(x)); x is (N, 512).
+
+    Dropout is on the two branches, not on the 2048 hidden units: drawing their masks took 15% of a
+    training step on a CPU.
+    """
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -59,9 +63,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x)))
-        hidden = F.gelu(self.ffn_in(self.ffn_norm(x)))
-        residual: Tensor = self.dropout(self.ffn_out(self.dropout(hidden)))
-        return x + residual
+        branch: Tensor = self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(x)))))
+        return x + branch
 
 
 class PersonalityModel(nn.Module):

@@ -25,20 +25,9 @@ class Student(nn.Module):
         self.projector = EmbeddingProjector() if base_dim == MINILM_DIM else None
         self.model = PersonalityModel(dropout)
 
-    def forward(self, base_embedding: Tensor, autocast_dtype: torch.dtype | None = None) -> Tensor:
-        """Logits; the residual branches compute in `autocast_dtype`, the rest in float32.
-
-        The path that carries the ranking (projections, residual stream, head) stays in float32:
-        bfloat16's 8 bits of mantissa would swap tokens whose logits differ by less than 0.03.
-        """
+    def forward(self, base_embedding: Tensor) -> Tensor:
         embedding = base_embedding if self.projector is None else self.projector(base_embedding)
-        latent = self.model.input_projection(embedding)
-        if autocast_dtype is not None:
-            with torch.autocast(latent.device.type, dtype=autocast_dtype):
-                latent = self.model.encoder(latent)
-        else:
-            latent = self.model.encoder(latent)
-        logits: Tensor = self.model.head(latent)
+        logits: Tensor = self.model(embedding)
         return logits
 
 

@@ -90,7 +90,7 @@ def train(
     """
     student.to(device)
     tokens = data.token_embedding.to(device)
-    autocast_dtype = fast_dtype(device) if fast_dtype(device) != torch.float32 else None
+    precision = fast_dtype(device)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.first_lr, eps=config.adam_eps, weight_decay=WEIGHT_DECAY, fused=device != "mps"
@@ -121,7 +121,8 @@ def train(
             for rows in _shuffled_batches(data.train_rows, config.batch_size, shuffler):
                 base = data.batch(rows, device)
                 targets = soft_targets(base, tokens)
-                logits = student(base, autocast_dtype)
+                with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
+                    logits = student(base).float()
                 loss = F.binary_cross_entropy_with_logits(logits, targets)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
