@@ -163,7 +163,7 @@ def load_encoder(name: str, device: str, dtype: torch.dtype) -> Encoder:
     """
     if name == "minilm":
         folder, source = find_minilm()
-        return SentenceEncoder(folder, f"{source}: {folder}", device, dtype)
+        return SentenceEncoder(folder, source, device, dtype)
     if name == "openai":
         from personality_common.openai_encoder import OpenAIEncoder
 
@@ -173,7 +173,7 @@ def load_encoder(name: str, device: str, dtype: torch.dtype) -> Encoder:
         raise ToolkitError(
             f"--encoder must be minilm, openai, auto, or a folder; there is no folder {name!r}"
         )
-    return SentenceEncoder(Path(name), f"folder: {name}", device, dtype)
+    return SentenceEncoder(Path(name), f"folder {name}", device, dtype)
 
 
 def resolve_auto(name: str) -> str:
