@@ -1,0 +1,134 @@
+"""Numeric policies: in which precision ops compute, and to what their results are rounded.
+
+Kernels receive arrays in the policy's compute type and know nothing of the declared types; the
+evaluator rounds what they return. Sums and matrix products go through the policy's
+`Accumulator`, the one other place where precision is decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from device_sim.mil.types import Array
+from personality_common.errors import ToolkitError
+
+CHUNK: Final = 8
+"""Terms that `fp16-accumulate` adds in float32 before it rounds to float16."""
+
+
+class Accumulator:
+    """Sums and matrix products in the precision of their operands."""
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        """`x @ y` with NumPy's broadcasting; (…, m, k) by (…, k, n)."""
+        if y.ndim == 2 and x.ndim > 2:  # one large product instead of a batch of small ones
+            return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
+        return np.matmul(x, y)
+
+    def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        """Sum over `axes`."""
+        return np.asarray(np.sum(x, axis=axes, keepdims=keepdims))
+
+    def mean(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        """Mean over `axes`."""
+        count = 1
+        for axis in axes:
+            count *= x.shape[axis]
+        total = self.sum(x, axes, keepdims)
+        return np.asarray(total / total.dtype.type(count)) if total.dtype.kind == "f" else total / count
+
+
+class Float16Accumulator(Accumulator):
+    """A pessimistic model of 16-bit accumulation.
+
+    Products are exact to float32 and added in float32 in runs of `CHUNK` terms; the sum of a
+    run is rounded to float16, and the runs are added one after another in float16, each partial
+    sum rounded. Hardware that accumulates in 16 bits adds in trees or wider registers, and errs
+    less.
+    """
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        if x.dtype.kind != "f" or y.dtype.kind != "f":
+            return super().matmul(x, y)
+        vector_x, vector_y = x.ndim == 1, y.ndim == 1
+        x = x[None, :] if vector_x else x
+        y = y[:, None] if vector_y else y
+        if x.shape[-1] != y.shape[-2]:
+            raise ValueError(f"shapes {x.shape} and {y.shape} do not chain")
+        batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        total = np.zeros((*batch, x.shape[-2], y.shape[-1]), np.float16)
+        for start in range(0, x.shape[-1], CHUNK):
+            part = super().matmul(x[..., start : start + CHUNK], y[..., start : start + CHUNK, :])
+            total += part.astype(np.float16)
+        total = total[..., 0, :] if vector_x else total
+        total = total[..., 0] if vector_y else total
+        return total.astype(np.float32)
+
+    def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        if x.dtype.kind != "f":
+            return super().sum(x, axes, keepdims)
+        axes = tuple(axis % x.ndim for axis in axes)
+        kept = [axis for axis in range(x.ndim) if axis not in axes]
+        terms = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
+        total = np.zeros(terms.shape[:-1], np.float16)
+        for start in range(0, terms.shape[-1], CHUNK):
+            total += terms[..., start : start + CHUNK].sum(axis=-1, dtype=np.float32).astype(np.float16)
+        if keepdims:
+            total = total.reshape([1 if axis in axes else size for axis, size in enumerate(x.shape)])
+        return np.asarray(total, np.float32)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """In which type to compute, and which to keep results in.
+
+    `exact`: compute in float32, round each result to the type that the program declares.
+    `float64`: compute in float64 and round nothing; the yardstick.
+    `fp16-accumulate`: every float value and every weight of rank 1 or more is rounded to
+    float16, whatever the program declares, and sums accumulate in float16
+    (`Float16Accumulator`). Constants of rank 0 (epsilons, scales) keep their value.
+    """
+
+    name: str
+    compute: np.dtype[Any]
+    keep: np.dtype[Any] | None
+    """Type of float results; None: what the program declares."""
+    accumulator: Accumulator
+
+    def widen(self, value: Array) -> Array:
+        """A value as kernels see it."""
+        if value.dtype.kind != "f" or value.dtype == self.compute:
+            return value
+        return value.astype(self.compute)
+
+    def constant(self, value: Array) -> Array:
+        """A constant as kernels see it; computed once, when the program is loaded."""
+        if value.dtype.kind == "f" and value.ndim and self.keep is not None:
+            value = value.astype(self.keep, copy=False)
+        return self.widen(value)
+
+    def kept(self, declared: np.dtype[Any]) -> np.dtype[Any]:
+        """The type that a result of this declared type is rounded to."""
+        return self.keep if self.keep is not None and declared.kind == "f" else declared
+
+
+_POLICIES: Final = {
+    policy.name: policy
+    for policy in (
+        Policy("exact", np.dtype(np.float32), None, Accumulator()),
+        Policy("float64", np.dtype(np.float64), np.dtype(np.float64), Accumulator()),
+        Policy("fp16-accumulate", np.dtype(np.float32), np.dtype(np.float16), Float16Accumulator()),
+    )
+}
+POLICIES: Final = tuple(_POLICIES)
+
+
+def policy(name: str) -> Policy:
+    """The policy of this name; see `Policy`."""
+    try:
+        return _POLICIES[name]
+    except KeyError:
+        raise ToolkitError(f"numeric policy must be one of {', '.join(POLICIES)}, got {name!r}") from None

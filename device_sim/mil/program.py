@@ -1,0 +1,281 @@
+"""Load an ML Program: every operation resolved, every constant decoded, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+import device_sim.mil.kernels  # noqa: F401  (registers them)
+from device_sim.mil.limits import Budget, Limits
+from device_sim.mil.numerics import Policy
+from device_sim.mil.registry import OPSETS, Kind, Op, Param, find
+from device_sim.mil.step import Output, Step, execute, plain, where
+from device_sim.mil.types import Array, TensorType, tensor_type
+from device_sim.mil.values import WeightFiles, decode
+from personality_common.errors import DataError
+
+_CONSTEXPR: Final = "constexpr_"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of an ML Program, ready to run."""
+
+    opset: str
+    """`iOS17`."""
+    inputs: dict[str, Output]
+    states: dict[str, TensorType]
+    steps: tuple[Step, ...]
+    outputs: dict[str, int | Array]
+    """The slot of each output, or its value if it is constant."""
+    slots: int
+    constant_bytes: int
+    """Of constants that are not views of the weight file."""
+
+
+def load_program(proto: Any, function: str, weights: WeightFiles, policy: Policy, limits: Limits) -> Program:
+    """Resolve a `MILSpec.Program`.
+
+    Args:
+        proto: the protobuf message.
+        function: which of its functions.
+        weights: opens a weight file by the name that the program uses.
+
+    Raises:
+        DataError: an op without a kernel (named with its output and position), an unknown opset,
+            control flow, names that are undefined or defined twice, malformed constants, or a
+            limit.
+    """
+    if function not in proto.functions:
+        names = ", ".join(sorted(proto.functions)[:8]) or "none"
+        raise DataError(f"the program has no function {function!r}; its functions: {names}")
+    body = proto.functions[function]
+    opset = OPSETS.get(body.opset)
+    if opset is None:
+        raise DataError(f"opset {body.opset[:80]!r} is unknown; known: {', '.join(OPSETS)}")
+    if body.opset not in body.block_specializations:
+        raise DataError(f"function {function!r} has no block for its opset {body.opset}")
+    block = body.block_specializations[body.opset]
+    if len(block.operations) > limits.ops:
+        raise DataError(f"the program has {len(block.operations):,} operations; the limit is {limits.ops:,}")
+    ops = _resolve(block.operations, opset)
+    loader = _Loader(opset, weights, policy, Budget(limits))
+    for value in body.inputs:
+        loader.add_input(value)
+    for position, (operation, op) in enumerate(zip(block.operations, ops, strict=True)):
+        loader.add(position, operation, op)
+    return loader.finish(list(block.outputs))
+
+
+def _resolve(operations: Any, opset: str) -> list[Op | None]:
+    """The kernel of each operation, None for `const`; all of them, before any is decoded."""
+    ops = [find(operation.type, opset) for operation in operations]
+    for position, (operation, op) in enumerate(zip(operations, ops, strict=True)):
+        at = where(operation.type, position, [output.name for output in operation.outputs])
+        if operation.blocks:
+            raise DataError(f"{at}: control flow and nested blocks are not supported")
+        if op is None and operation.type != "const":
+            missing = {o.type[:40] for o, kernel in zip(operations, ops, strict=True) if kernel is None}
+            others = sorted(missing - {"const", operation.type[:40]})
+            also = f"; nor for {', '.join(others[:8])}" if others else ""
+            raise DataError(f"{at}: there is no kernel for it in opset {opset}{also}")
+    return ops
+
+
+@dataclass
+class _Loader:
+    opset: str
+    weights: WeightFiles
+    policy: Policy
+    budget: Budget
+    names: dict[str, int | Array | str] = field(default_factory=dict)
+    """The slot of a value, or a constant."""
+    slot_names: list[str] = field(default_factory=list)
+    inputs: dict[str, Output] = field(default_factory=dict)
+    states: dict[str, TensorType] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    prepared: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    """By identity of the constant: it, kept alive, and what kernels get."""
+
+    def add_input(self, proto: Any) -> None:
+        at = f"input {proto.name[:80]!r}"
+        if proto.type.WhichOneof("type") == "stateType":
+            self._check_new(proto.name, at)
+            self.states[proto.name] = tensor_type(proto.type.stateType.wrappedType, at)
+        else:
+            self.inputs[proto.name] = self._new_value(proto.name, tensor_type(proto.type, at), at)
+
+    def add(self, position: int, operation: Any, op: Op | None) -> None:
+        names = [output.name for output in operation.outputs]
+        at = where(operation.type, position, names)
+        if op is None:
+            if len(names) != 1 or "val" not in operation.attributes:
+                raise DataError(f"{at}: a constant has one output and an attribute val")
+            self._check_new(names[0], at)
+            self.names[names[0]] = decode(operation.attributes["val"], self.weights, self.budget, at)
+            return
+        step = self._step(position, operation, op, at)
+        if op.name.startswith(_CONSTEXPR):
+            self._fold(step, at)
+        else:
+            self.steps.append(step)
+
+    def finish(self, outputs: list[str]) -> Program:
+        found: dict[str, int | Array] = {}
+        for name in outputs:
+            value = self.names.get(name)
+            if value is None or isinstance(value, str):
+                raise DataError(f"output {name[:80]!r} of the program is not a value that it computes")
+            found[name] = value
+        kept = {slot for slot in found.values() if isinstance(slot, int)}
+        return Program(
+            self.opset,
+            self.inputs,
+            self.states,
+            tuple(_free_early(self.steps, kept)),
+            found,
+            len(self.slot_names),
+            self.budget.live,
+        )
+
+    def _step(self, position: int, operation: Any, op: Op, at: str) -> Step:
+        constants: dict[str, Any] = {}
+        dynamic: list[tuple[Param, tuple[int | Array, ...]]] = []
+        states: list[tuple[str, str]] = []
+        for name, argument in self._arguments(operation, op, at):
+            param = op.params[name]
+            if param.kind is Kind.STATE:
+                states.append((name, self._state(argument, f"{at}: {name}")))
+                continue
+            sources = [self._source(item, f"{at}: {name}") for item in argument]
+            if any(isinstance(source, int) for source in sources) or param.kind is Kind.ARRAYS:
+                dynamic.append((param, self._mixed(param, sources, at)))
+            elif param.kind is Kind.ARRAY:
+                constants[name] = self._array(param, sources, at)
+            else:
+                constants[name] = self._plain(param, sources, at)
+        given = {*constants, *(param.name for param, _ in dynamic), *(name for name, _ in states)}
+        missing = [p.name for p in op.params.values() if p.required and p.kind is not Kind.ACCUMULATOR]
+        if absent := [name for name in missing if name not in given]:
+            raise DataError(f"{at}: argument {absent[0]!r} is missing")
+        if op.name.startswith(_CONSTEXPR):
+            values = [tensor_type(o.type, f"{at}: output {o.name[:80]!r}") for o in operation.outputs]
+            outputs = tuple(Output(o.name, -1, t) for o, t in zip(operation.outputs, values, strict=True))
+        else:
+            outputs = tuple(
+                self._new_value(o.name, tensor_type(o.type, f"{at}: output {o.name[:80]!r}"), at)
+                for o in operation.outputs
+            )
+        slots = dict.fromkeys(s for _, sources in dynamic for s in sources if isinstance(s, int))
+        inputs = tuple(self.slot_names[slot] for slot in slots)
+        return Step(position, op, constants, tuple(dynamic), tuple(states), inputs, outputs)
+
+    def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:
+        """Bindings or values by parameter: from inputs, and from attributes as iOS 16 writes them."""
+        found = {name: list(argument.arguments) for name, argument in operation.inputs.items()}
+        for name, value in operation.attributes.items():
+            if name != "name":
+                found.setdefault(name, [value])
+        for name in found:
+            if name not in op.params or op.params[name].kind is Kind.ACCUMULATOR:
+                takes = ", ".join(p.name for p in op.params.values() if p.kind is not Kind.ACCUMULATOR)
+                raise DataError(f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}")
+        return [(name, found[name]) for name in op.params if found.get(name)]
+
+    def _source(self, item: Any, at: str) -> int | Array | str:
+        """What a binding, or the value of an attribute, refers to."""
+        if not _is_binding(item):
+            return decode(item, self.weights, self.budget, at)
+        kind = item.WhichOneof("binding")
+        if kind == "value":
+            return decode(item.value, self.weights, self.budget, at)
+        value = self.names.get(item.name)
+        if kind is None or value is None:
+            raise DataError(f"{at}: %{item.name[:80]} is not defined before it is used")
+        return value
+
+    def _state(self, argument: list[Any], at: str) -> str:
+        name = argument[0].name if len(argument) == 1 and _is_binding(argument[0]) else ""
+        if name not in self.states:
+            raise DataError(f"{at}: one of the states {sorted(self.states)} is expected, got {name[:80]!r}")
+        return str(name)
+
+    def _mixed(self, param: Param, sources: list[int | Array | str], at: str) -> tuple[int | Array, ...]:
+        if param.kind is Kind.ARRAY and len(sources) != 1:
+            raise DataError(f"{at}: {param.name} takes one value, got {len(sources)}")
+        known: list[int | Array] = []
+        for source in sources:
+            if isinstance(source, str):
+                raise DataError(f"{at}: {param.name} is a text among values")
+            is_array = param.kind is Kind.ARRAYS and not isinstance(source, int)
+            known.append(self._prepare(source, at) if is_array else source)  # type: ignore[arg-type]
+        return tuple(known)
+
+    def _array(self, param: Param, sources: list[int | Array | str], at: str) -> Array:
+        if len(sources) != 1 or not isinstance(sources[0], np.ndarray):
+            raise DataError(f"{at}: {param.name} must be one array")
+        return self._prepare(sources[0], at)
+
+    def _plain(self, param: Param, sources: list[Any], at: str) -> Any:
+        try:
+            return plain(param, sources)
+        except DataError as error:
+            raise DataError(f"{at}: {error}") from error
+
+    def _prepare(self, constant: Array, at: str) -> Array:
+        """A constant in the type that kernels compute in; shared by all that use it."""
+        known = self.prepared.get(id(constant))
+        if known is not None:
+            return known[1]
+        self.budget.check_value(constant.size, self.policy.compute.itemsize, at)
+        prepared = self.policy.constant(constant)
+        if prepared is not constant:
+            self.budget.live += prepared.nbytes
+            prepared.flags.writeable = False
+        self.prepared[id(constant)] = (constant, prepared)
+        return prepared
+
+    def _fold(self, step: Step, at: str) -> None:
+        """Decompress a constant now."""
+        if step.dynamic:
+            raise DataError(f"{at}: its arguments must be constant")
+        with np.errstate(all="ignore"):
+            values = execute(step, self._no_value, {}, self.policy, self.budget)
+        for output, value in zip(step.outputs, values, strict=True):
+            self._check_new(output.name, at)
+            self.budget.live += value.nbytes
+            self.names[output.name] = value
+
+    @staticmethod
+    def _no_value(slot: int) -> Array:
+        raise DataError(f"slot {slot} has no value yet")
+
+    def _new_value(self, name: str, type_: TensorType, at: str) -> Output:
+        self._check_new(name, at)
+        slot = len(self.slot_names)
+        self.slot_names.append(name)
+        self.names[name] = slot
+        return Output(name, slot, type_)
+
+    def _check_new(self, name: str, at: str) -> None:
+        if not name or name in self.names or name in self.states:
+            raise DataError(f"{at}: the name %{name[:80]} is empty or defined twice")
+
+
+def _is_binding(item: Any) -> bool:
+    """Whether an argument is a binding, not a bare value; by name, since coremltools has classes of its own."""
+    return bool(item.DESCRIPTOR.name == "Binding")
+
+
+def _free_early(steps: list[Step], kept: set[int]) -> list[Step]:
+    """Let each step free what no later step reads and the program does not return."""
+    seen = set(kept)
+    result = []
+    for step in reversed(steps):
+        read = {s for _, sources in step.dynamic for s in sources if isinstance(s, int)}
+        slots = read | {output.slot for output in step.outputs}
+        result.append(replace(step, frees=tuple(sorted(slots - seen))))
+        seen |= slots
+    return result[::-1]

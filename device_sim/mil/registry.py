@@ -1,0 +1,148 @@
+"""Which function computes which op, from which opset on."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, Union
+
+from device_sim.mil.numerics import Accumulator
+from device_sim.mil.state import StateBuffer
+from device_sim.mil.types import Array, Arrays, Bools, Ints, Number
+
+OPSETS: Final = {
+    "CoreML5": "iOS15",
+    "CoreML6": "iOS16",
+    "CoreML7": "iOS17",
+    "CoreML8": "iOS18",
+    "CoreML9": "iOS26",
+}
+"""Opsets as programs name them, and as coremltools' documentation does; oldest first."""
+
+_ORDER: Final = {name: i for i, name in enumerate(OPSETS.values())}
+
+
+class Kind(enum.Enum):
+    """What a kernel's parameter takes, from its annotation."""
+
+    ARRAY = "array"
+    ARRAYS = "arrays"
+    INT = "int"
+    FLOAT = "float"
+    NUMBER = "number"
+    BOOL = "bool"
+    STR = "str"
+    INTS = "ints"
+    BOOLS = "bools"
+    STATE = "state"
+    ACCUMULATOR = "accumulator"
+
+
+_KINDS: Final = [
+    (Array, Kind.ARRAY),
+    (Arrays, Kind.ARRAYS),
+    (int, Kind.INT),
+    (float, Kind.FLOAT),
+    (Number, Kind.NUMBER),
+    (bool, Kind.BOOL),
+    (str, Kind.STR),
+    (Ints, Kind.INTS),
+    (Bools, Kind.BOOLS),
+    (StateBuffer, Kind.STATE),
+    (Accumulator, Kind.ACCUMULATOR),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter of a kernel."""
+
+    name: str
+    kind: Kind
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A kernel, and what the evaluator must know to call it."""
+
+    name: str
+    opset: str
+    """The first opset that it is for."""
+    family: str
+    kernel: Callable[..., Any]
+    params: dict[str, Param]
+    size: Callable[..., int] | None
+    """Elements of the largest array that the kernel makes, from the same arguments; None: no
+    more than its arguments have together."""
+    work: Callable[..., int] | None
+    """Multiply-adds, from the same arguments; None: none worth counting."""
+
+
+K = TypeVar("K", bound=Callable[..., Any])
+_OPS: dict[str, dict[str, Op]] = {}
+
+
+def op(
+    name: str,
+    opset: str = "iOS15",
+    *,
+    size: Callable[..., int] | None = None,
+    work: Callable[..., int] | None = None,
+) -> Callable[[K], K]:
+    """Register a kernel: a function whose parameters have MIL's names and say what they take.
+
+    Args:
+        name: MIL's name of the op.
+        opset: the first opset in which the op behaves like this.
+        size, work: see `Op`.
+
+    Raises:
+        ValueError: registered already, or an unknown opset or annotation.
+    """
+
+    def register(kernel: K) -> K:
+        versions = _OPS.setdefault(name, {})
+        if opset in versions:
+            raise ValueError(f"op {name!r} of {opset} is registered already: {versions[opset].kernel}")
+        if opset not in _ORDER:
+            raise ValueError(f"op {name!r}: opset must be one of {', '.join(_ORDER)}, got {opset!r}")
+        family = kernel.__module__.rpartition(".")[2]
+        versions[opset] = Op(name, opset, family, kernel, _params(kernel), size, work)
+        return kernel
+
+    return register
+
+
+def find(name: str, opset: str) -> Op | None:
+    """The newest kernel of this op that is not newer than the opset (`iOS17`)."""
+    versions = [op for op in _OPS.get(name, {}).values() if _ORDER[op.opset] <= _ORDER[opset]]
+    return max(versions, key=lambda op: _ORDER[op.opset], default=None)
+
+
+def all_ops() -> list[Op]:
+    """Every registered kernel, by family, name and opset."""
+    ops = [op for versions in _OPS.values() for op in versions.values()]
+    return sorted(ops, key=lambda op: (op.family, op.name, _ORDER[op.opset]))
+
+
+def _params(kernel: Callable[..., Any]) -> dict[str, Param]:
+    hints = typing.get_type_hints(kernel)
+    return {
+        name: Param(name, _kind(kernel, name, hints[name]), parameter.default is inspect.Parameter.empty)
+        for name, parameter in inspect.signature(kernel).parameters.items()
+    }
+
+
+def _kind(kernel: Callable[..., Any], name: str, hint: Any) -> Kind:
+    for annotation, kind in _KINDS:
+        if hint == annotation:
+            return kind
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        return _kind(kernel, name, Union[tuple(members)])  # noqa: UP007  (built from a list)
+    raise ValueError(f"{kernel}: parameter {name!r} has annotation {hint}, which no kind stands for")
