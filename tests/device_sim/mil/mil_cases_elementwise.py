@@ -28,7 +28,7 @@ from torch.nn import functional as F
 def _unary(low: float = -4, high: float = 4, special: Any = SPECIAL, with_ints: bool = False) -> Any:
     def draw(draw: Any) -> dict[str, Any]:
         make = numbers if with_ints else floats
-        return {"x": make(draw, shape(draw, 0, 4, smallest=0 if False else 1), low=low, high=high, special=special)}
+        return {"x": make(draw, shape(draw, 0, 4), low=low, high=high, special=special)}
 
     return draw
 
@@ -89,8 +89,8 @@ UNARY = [
     Case("clip", _clip, lambda x, alpha, beta: torch.clamp(x, alpha, beta), opset="iOS17"),
     Case("cos", _unary(special=FINITE), lambda x: torch.cos(x), ulps=4, atol=1e-7),
     Case("cosh", _unary(), lambda x: torch.cosh(x), ulps=4),
-    # The rational approximation is good to 5e-7 everywhere (see _erf.py).
-    Case("erf", _unary(), lambda x: torch.erf(x), ulps=6, atol=1e-44),
+    # The rational approximation is good to 5e-7 everywhere (see _erf.py), but for denormal numbers.
+    Case("erf", _unary(), lambda x: torch.erf(x), ulps=6, atol=1e-43),
     Case("exp", _unary(), lambda x: torch.exp(x), ulps=4),
     Case("exp2", _unary(), lambda x: torch.exp2(x), ulps=4),
     Case("floor", _unary(), lambda x: torch.floor(x)),
