@@ -1,7 +1,6 @@
 """Run Core ML packages anywhere: an interpreter of ML Programs, neural networks and pipelines."""
 
 from device_sim.mil.evaluator import Evaluator, Observe, Record
-from device_sim.mil.features import Feature
 from device_sim.mil.limits import Limits
 from device_sim.mil.model import Model, NetworkModel, PipelineModel, ProgramModel, load_mil
 from device_sim.mil.numerics import POLICIES
@@ -10,7 +9,6 @@ from device_sim.mil.state import State
 __all__ = [
     "POLICIES",
     "Evaluator",
-    "Feature",
     "Limits",
     "Model",
     "NetworkModel",

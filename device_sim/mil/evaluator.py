@@ -11,7 +11,7 @@ import numpy as np
 from device_sim.mil.limits import Budget, Limits
 from device_sim.mil.numerics import Policy
 from device_sim.mil.program import Program
-from device_sim.mil.state import State
+from device_sim.mil.state import State, StateBuffer
 from device_sim.mil.step import Step, execute
 from device_sim.mil.types import Array
 from personality_common.errors import DataError
@@ -115,10 +115,7 @@ class Evaluator:
             values: by name, all of `step.inputs`; they are first rounded to what this policy
                 keeps, as if this program had computed them.
         """
-        slots = {
-            source: name
-            for name, source in zip(step.inputs, _slots(step), strict=True)
-        }
+        slots = {source: name for name, source in zip(step.inputs, _slots(step), strict=True)}
         budget = Budget(self.limits, live=self.program.constant_bytes)
 
         def fetch(slot: int) -> Array:
@@ -145,11 +142,13 @@ class Evaluator:
         outputs = {output.name: output for output in self.step(name).outputs}
         return outputs[name].type.dtype
 
-    def _states(self, state: State | None) -> dict[str, object]:
+    def _states(self, state: State | None) -> dict[str, StateBuffer]:
         if not self.program.states:
             return {}
         if state is None:
-            raise DataError(f"the model has states ({', '.join(self.program.states)}): pass one from new_state()")
+            raise DataError(
+                f"the model has states ({', '.join(self.program.states)}): pass one from new_state()"
+            )
         return dict(state.buffers)
 
 

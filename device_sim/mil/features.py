@@ -1,134 +1,76 @@
-"""Inputs and outputs as a model's description states them."""
+"""Hold inputs against a model's description of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from device_sim.mil.types import Array
+from personality_common.coreml.features import Feature, features
 from personality_common.errors import DataError
 
-_ARRAY_TYPES: Final = {
-    65552: np.dtype(np.float16),
-    65568: np.dtype(np.float32),
-    65600: np.dtype(np.float64),
-    131080: np.dtype(np.int8),
-    131104: np.dtype(np.int32),
-}
-"""ArrayFeatureType.ArrayDataType."""
+
+def accepts(feature: Feature, shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape may be this feature; any may, if the description states none."""
+    if feature.enumerated:
+        return shape in feature.enumerated
+    if not feature.ranges:
+        return not feature.shape or shape == feature.shape
+    return len(shape) == len(feature.ranges) and all(
+        low <= size and (high is None or size <= high)
+        for size, (low, high) in zip(shape, feature.ranges, strict=True)
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """A multi-array that a model takes or gives."""
+def check_inputs(described: tuple[Feature, ...], inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """All inputs by name, as arrays of the described types.
 
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    """The default one; empty if the description states none."""
-    ranges: tuple[tuple[int, int | None], ...] = ()
-    """Smallest and largest size of each axis (None: unbounded), if sizes may vary."""
-    shapes: tuple[tuple[int, ...], ...] = ()
-    """The shapes to choose from, if they are enumerated."""
-
-    @property
-    def allowed(self) -> str:
-        """The shapes that may come, in words: `(1..64, 1536)`."""
-        if self.shapes:
-            return " or ".join(str(shape) for shape in self.shapes)
-        if not self.ranges:
-            return str(self.shape) if self.shape else "any"
-        return f"({', '.join(_range(low, high) for low, high in self.ranges)})"
-
-    def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array may have this shape."""
-        if self.shapes:
-            return shape in self.shapes
-        if not self.ranges:
-            return not self.shape or shape == self.shape
-        return len(shape) == len(self.ranges) and all(
-            low <= size and (high is None or size <= high)
-            for size, (low, high) in zip(shape, self.ranges, strict=True)
-        )
-
-    def check(self, value: Any) -> Array:
-        """The value as an array of the feature's type.
-
-        float64 becomes float32, and integers become int32 where they fit; floats never become
-        integers or the other way round.
-
-        Raises:
-            DataError: rank, sizes or type do not fit.
-        """
-        array = np.asarray(value)
-        if not self.accepts(array.shape):
-            raise DataError(f"input {self.name!r} must have shape {self.allowed}, got {array.shape}")
-        kinds = "f" if self.dtype.kind == "f" else "iu"
-        if array.dtype.kind not in kinds:
-            raise DataError(f"input {self.name!r} must be {self.dtype.name}, got {array.dtype.name}")
-        if self.dtype.kind == "i" and array.size:
-            bounds = np.iinfo(self.dtype)
-            if array.min() < bounds.min or array.max() > bounds.max:
-                raise DataError(
-                    f"input {self.name!r} must fit {self.dtype.name}, got {array.min()} to {array.max()}"
-                )
-        with np.errstate(over="ignore"):
-            return array.astype(self.dtype, copy=False)
-
-
-def check_inputs(features: tuple[Feature, ...], inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """All inputs by name, checked.
+    float64 becomes float32, and integers become int32 where they fit; floats never become
+    integers, or the other way round.
 
     Raises:
-        DataError: one is missing, unknown, or does not fit its description.
+        DataError: one is missing, unknown, or of another shape or type than described.
     """
-    expected = {feature.name for feature in features}
+    expected = {feature.name for feature in described}
     if set(inputs) != expected:
         missing = sorted(expected - set(inputs))
         what = f"{missing} missing" if missing else f"{sorted(map(str, set(inputs) - expected))} not known"
         raise DataError(f"inputs must be {sorted(expected)}, got {sorted(map(str, inputs))}: {what}")
-    return {feature.name: feature.check(inputs[feature.name]) for feature in features}
+    return {feature.name: _check(feature, inputs[feature.name]) for feature in described}
 
 
-def read_features(descriptions: Any, where: str) -> tuple[Feature, ...]:
-    """Read the inputs or the outputs of a `ModelDescription`.
+def _check(feature: Feature, value: Any) -> Array:
+    array = np.asarray(value)
+    dtype = np.dtype(feature.dtype)
+    if not accepts(feature, array.shape):
+        raise DataError(f"input {feature.name!r} must have shape {feature.shape_text}, got {array.shape}")
+    if array.dtype.kind not in ("f" if dtype.kind == "f" else "iu"):
+        raise DataError(f"input {feature.name!r} must be {dtype.name}, got {array.dtype.name}")
+    if dtype.kind == "i" and array.size:
+        bounds = np.iinfo(dtype)
+        if array.min() < bounds.min or array.max() > bounds.max:
+            raise DataError(
+                f"input {feature.name!r} must fit {dtype.name}, got {array.min()} to {array.max()}"
+            )
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+def read_arrays(descriptions: Any) -> tuple[Feature, ...]:
+    """Features that must be multi-arrays, from `spec.description.input` or `.output`.
 
     Raises:
-        DataError: a feature that is not a multi-array, or named twice.
+        DataError: one is something else, of an unknown type, or described twice.
     """
-    features = tuple(_feature(description, where) for description in descriptions)
-    names = [feature.name for feature in features]
+    found = features(descriptions)
+    for feature in found:
+        if feature.type != "multiArray":
+            raise DataError(f"feature {feature.name[:80]!r} must be a multi-array, it is {feature.type}")
+        if feature.dtype not in ("float16", "float32", "float64", "int8", "int32"):
+            raise DataError(f"feature {feature.name[:80]!r} has elements of {feature.dtype}, not supported")
+    names = [feature.name for feature in found]
     if len(set(names)) != len(names):
-        raise DataError(f"{where}: a feature is described twice: {sorted(names)[:8]}")
-    return features
-
-
-def _feature(description: Any, where: str) -> Feature:
-    kind = description.type.WhichOneof("Type")
-    name = description.name
-    if kind == "stateType":
-        array = description.type.stateType.arrayType
-    elif kind == "multiArrayType":
-        array = description.type.multiArrayType
-    else:
-        raise DataError(f"{where}: feature {name[:80]!r} must be a multi-array, it is {kind or 'of no type'}")
-    dtype = _ARRAY_TYPES.get(array.dataType)
-    if dtype is None:
-        raise DataError(f"{where}: feature {name[:80]!r} has data type {array.dataType}, which is not supported")
-    flexible = array.WhichOneof("ShapeFlexibility")
-    ranges: tuple[tuple[int, int | None], ...] = ()
-    shapes: tuple[tuple[int, ...], ...] = ()
-    if flexible == "shapeRange":
-        ranges = tuple(
-            (r.lowerBound, None if r.upperBound < 0 else r.upperBound) for r in array.shapeRange.sizeRanges
-        )
-    elif flexible == "enumeratedShapes":
-        shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
-    return Feature(name, dtype, tuple(array.shape), ranges, shapes)
-
-
-def _range(low: int, high: int | None) -> str:
-    return str(low) if low == high else f"{low}..{'' if high is None else high}"
+        raise DataError(f"a feature is described twice: {sorted(names)[:8]}")
+    return found

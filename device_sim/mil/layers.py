@@ -17,6 +17,7 @@ from device_sim.mil.kernels._sizes import broadcast
 from device_sim.mil.kernels.slicing import concat
 from device_sim.mil.numerics import Policy
 from device_sim.mil.types import Array, prod
+from personality_common.coreml.network import NetworkWeight
 from personality_common.errors import DataError
 
 _CHANNEL: Final = -3
@@ -59,10 +60,11 @@ class Weights:
             raise DataError(f"{name}: quantized weights are not supported")
         if len(proto.float16Value) % 2:
             raise DataError(f"{name}: {len(proto.float16Value)} bytes are no whole number of float16")
+        stored = NetworkWeight(name, "float32", shape, 4 * len(proto.floatValue), False, proto)
         flat = (
             np.frombuffer(proto.float16Value, "<f2")
             if proto.float16Value
-            else np.fromiter(proto.floatValue, np.float32, len(proto.floatValue))
+            else np.frombuffer(stored.data(), "<f4")
         )
         if flat.size != prod(shape):
             raise DataError(f"{name} must have {prod(shape)} values for shape {list(shape)}, got {flat.size}")
@@ -105,7 +107,7 @@ def _along_channel(vector: Array, x: Array) -> Array:
 
 def _activation(p: Any, weights: Weights) -> Layer:
     kind = p.WhichOneof("NonlinearityType")
-    a = getattr(p, kind) if kind else None
+    a: Any = getattr(p, kind) if kind else None
     simple: dict[str, Callable[[Array], Array]] = {
         "linear": lambda x: activation.linear_activation(x, a.alpha, a.beta),
         "ReLU": activation.relu,
@@ -195,16 +197,16 @@ def _batchnorm(p: Any, weights: Weights) -> Layer:
     scale = 1 / np.sqrt(weights.read(p.variance, channels, "variance") + p.epsilon)
     scale = scale * weights.read(p.gamma, channels, "gamma")
     mean, beta = weights.read(p.mean, channels, "mean"), weights.read(p.beta, channels, "beta")
-    return Layer(
-        lambda x: (x - _along_channel(mean, x)) * _along_channel(scale, x) + _along_channel(beta, x)
-    )
+    return Layer(lambda x: (x - _along_channel(mean, x)) * _along_channel(scale, x) + _along_channel(beta, x))
 
 
 def _layer_normalization(p: Any, weights: Weights) -> Layer:
     shape = tuple(p.normalizedShape)
     gamma, beta = weights.read(p.gamma, shape, "gamma"), weights.read(p.beta, shape, "beta")
     axes = tuple(range(-len(shape), 0))
-    return Layer(lambda x: normalization.layer_norm(x, axes, gamma, beta, p.eps, acc=weights.policy.accumulator))
+    return Layer(
+        lambda x: normalization.layer_norm(x, axes, gamma, beta, p.eps, acc=weights.policy.accumulator)
+    )
 
 
 def _load_constant(p: Any, weights: Weights) -> Layer:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from device_sim.mil.evaluator import Evaluator, Observe, Record
-from device_sim.mil.features import Feature, check_inputs, read_features
+from device_sim.mil.features import accepts, check_inputs, read_arrays
 from device_sim.mil.limits import Budget, Limits
 from device_sim.mil.neural_network import Network, load_network
 from device_sim.mil.numerics import Policy, policy
 from device_sim.mil.program import Program, load_program
 from device_sim.mil.state import State
 from device_sim.mil.types import Array, TensorType, prod
+from personality_common.coreml.features import Feature
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 
@@ -57,8 +58,8 @@ class Model(ABC):
         self.policy = policy
         self.limits = limits
         description = package.spec.description
-        self.inputs = read_features(description.input, self.where)
-        self.outputs = read_features(description.output, self.where)
+        self.inputs = read_arrays(description.input)
+        self.outputs = read_arrays(description.output)
         self.states = {}
 
     def new_state(self) -> State:
@@ -104,8 +105,10 @@ class Model(ABC):
 
     def _output(self, feature: Feature, found: Mapping[str, Array]) -> Array:
         value = found[feature.name]
-        if not feature.accepts(value.shape):
-            raise DataError(f"output {feature.name!r} is described as {feature.allowed}, got {value.shape}")
+        if not accepts(feature, value.shape):
+            raise DataError(
+                f"output {feature.name!r} is described as {feature.shape_text}, got {value.shape}"
+            )
         exact = value.dtype.kind == "f" and self.policy.name == "float64"
         with np.errstate(all="ignore"):
             return value if exact else value.astype(feature.dtype, copy=False)
@@ -122,9 +125,9 @@ class ProgramModel(Model):
         function = description.defaultFunctionName or "main"
         functions = {described.name: described for described in description.functions}
         if function in functions:
-            self.inputs = read_features(functions[function].input, self.where)
-            self.outputs = read_features(functions[function].output, self.where)
-        program = load_program(package.spec.mlProgram, function, package.weights, policy, limits)
+            self.inputs = read_arrays(functions[function].input)
+            self.outputs = read_arrays(functions[function].output)
+        program = load_program(package, function, policy, limits)
         self._match(program)
         self.states = program.states
         self.evaluator = Evaluator(program, policy, limits)
@@ -133,14 +136,20 @@ class ProgramModel(Model):
         """The description and the program must speak of the same inputs and outputs."""
         described = {feature.name for feature in self.inputs}
         if described != set(program.inputs):
-            raise DataError(f"inputs are described as {sorted(described)}, the program takes {sorted(program.inputs)}")
+            raise DataError(
+                f"inputs are described as {sorted(described)}, the program takes {sorted(program.inputs)}"
+            )
         for feature in self.inputs:
             declared = program.inputs[feature.name].type
-            if (feature.dtype.kind == "f") != (declared.dtype.kind == "f"):
-                raise DataError(f"input {feature.name!r} is described as {feature.dtype}, the program takes {declared}")
+            if (np.dtype(feature.dtype).kind == "f") != (declared.dtype.kind == "f"):
+                raise DataError(
+                    f"input {feature.name!r} is described as {feature.dtype}, the program takes {declared}"
+                )
         described = {feature.name for feature in self.outputs}
         if not described <= set(program.outputs):
-            raise DataError(f"outputs are described as {sorted(described)}, the program gives {sorted(program.outputs)}")
+            raise DataError(
+                f"outputs are described as {sorted(described)}, the program gives {sorted(program.outputs)}"
+            )
 
     def _run(
         self, inputs: dict[str, Array], state: State | None, observe: Observe | None
@@ -190,8 +199,10 @@ class PipelineModel(Model):
         for name, part in zip(self.names, self.parts, strict=True):
             # Not `predict`: it would round what one model hands to the next under `float64`.
             for feature in part.inputs:
-                if not feature.accepts(shape := values[feature.name].shape):
-                    raise DataError(f"model {name!r} takes {feature.name!r} as {feature.allowed}, got {shape}")
+                if not accepts(feature, shape := values[feature.name].shape):
+                    raise DataError(
+                        f"model {name!r} takes {feature.name!r} as {feature.shape_text}, got {shape}"
+                    )
             wanted = {feature.name: values[feature.name] for feature in part.inputs}
             values |= part._evaluate(wanted, None, _labelled(name, observe))
         return values
@@ -214,7 +225,9 @@ def _load(package: Package, policy: Policy, limits: Limits) -> Model:
         return kind(package, policy, limits)
     except DataError as error:
         message = str(error)
-        raise DataError(message if message.startswith(str(package.path)) else f"{where}: {message}") from error
+        raise DataError(
+            message if message.startswith(str(package.path)) else f"{where}: {message}"
+        ) from error
 
 
 def _labelled(name: str, observe: Observe | None) -> Observe | None:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from device_sim.mil.evaluator import Observe, Record
-from device_sim.mil.features import Feature
+from device_sim.mil.features import accepts
 from device_sim.mil.layers import LAYERS, Layer, Weights
 from device_sim.mil.limits import Budget, Limits
 from device_sim.mil.numerics import Policy
 from device_sim.mil.types import Array, prod
+from personality_common.coreml.features import Feature
 from personality_common.errors import DataError
 
 _RANK5_MAPPING = 0
@@ -90,16 +91,20 @@ class Network:
             return value[None, None]
         if value.ndim == 5:
             return value
-        raise DataError(f"input {name!r}: a network of the old rank 5 takes rank 1, 3 or 5, got {value.shape}")
+        raise DataError(
+            f"input {name!r}: a network of the old rank 5 takes rank 1, 3 or 5, got {value.shape}"
+        )
 
     def _leave(self, value: Array, feature: Feature) -> Array:
         if not self.rank5 or value.ndim != 5:
             return value
         candidates = ((value.shape[2],), value.shape[2:], value.shape)
         for shape in candidates:
-            if prod(shape) == value.size and feature.accepts(shape):
+            if prod(shape) == value.size and accepts(feature, shape):
                 return value.reshape(shape)
-        raise DataError(f"output {feature.name!r} is described as {feature.allowed}, the network gives {value.shape}")
+        raise DataError(
+            f"output {feature.name!r} is described as {feature.shape_text}, the network gives {value.shape}"
+        )
 
 
 def load_network(proto: Any, policy: Policy, limits: Limits) -> Network:
@@ -116,7 +121,9 @@ def load_network(proto: Any, policy: Policy, limits: Limits) -> Network:
     for position, layer in enumerate(proto.layers):
         if (kind := layer.WhichOneof("layer")) not in LAYERS:
             output = layer.output[0][:80] if layer.output else ""
-            raise DataError(f"layer {layer.name[:80]!r} of type {kind}, output {output!r} (layer {position}): not supported")
+            raise DataError(
+                f"layer {layer.name[:80]!r} of type {kind}, output {output!r} (layer {position}): not supported"
+            )
     resolved = tuple(_resolve(position, layer, policy) for position, layer in enumerate(proto.layers))
     return Network(resolved, proto.arrayInputShapeMapping == _RANK5_MAPPING, policy, limits)
 
@@ -132,5 +139,7 @@ def _resolve(position: int, proto: Any, policy: Policy) -> _Resolved:
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     if not layer.fewest <= len(proto.input) <= layer.most:
-        raise DataError(f"{where}: {layer.fewest} to {layer.most} inputs are expected, got {len(proto.input)}")
+        raise DataError(
+            f"{where}: {layer.fewest} to {layer.most} inputs are expected, got {len(proto.input)}"
+        )
     return _Resolved(position, kind, proto.name, layer, tuple(proto.input), proto.output[0])

@@ -25,8 +25,9 @@ class Accumulator:
     def matmul(self, x: Array, y: Array) -> Array:
         """`x @ y` with NumPy's broadcasting; (…, m, k) by (…, k, n)."""
         if y.ndim == 2 and x.ndim > 2:  # one large product instead of a batch of small ones
-            return (x.reshape(-1, x.shape[-1]) @ y).reshape(*x.shape[:-1], y.shape[-1])
-        return np.matmul(x, y)
+            x, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], y.shape[-1])
+            return np.asarray(np.matmul(x, y)).reshape(shape)
+        return np.asarray(np.matmul(x, y))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         """Sum over `axes`."""

@@ -13,7 +13,8 @@ from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import OPSETS, Kind, Op, Param, find
 from device_sim.mil.step import Output, Step, execute, plain, where
 from device_sim.mil.types import Array, TensorType, tensor_type
-from device_sim.mil.values import WeightFiles, decode
+from personality_common.coreml.package import Package
+from personality_common.coreml.values import read_value
 from personality_common.errors import DataError
 
 _CONSTEXPR: Final = "constexpr_"
@@ -35,19 +36,15 @@ class Program:
     """Of constants that are not views of the weight file."""
 
 
-def load_program(proto: Any, function: str, weights: WeightFiles, policy: Policy, limits: Limits) -> Program:
-    """Resolve a `MILSpec.Program`.
-
-    Args:
-        proto: the protobuf message.
-        function: which of its functions.
-        weights: opens a weight file by the name that the program uses.
+def load_program(package: Package, function: str, policy: Policy, limits: Limits) -> Program:
+    """Resolve a function of an ML Program, `main` as a rule.
 
     Raises:
         DataError: an op without a kernel (named with its output and position), an unknown opset,
             control flow, names that are undefined or defined twice, malformed constants, or a
             limit.
     """
+    proto = package.spec.mlProgram
     if function not in proto.functions:
         names = ", ".join(sorted(proto.functions)[:8]) or "none"
         raise DataError(f"the program has no function {function!r}; its functions: {names}")
@@ -61,7 +58,7 @@ def load_program(proto: Any, function: str, weights: WeightFiles, policy: Policy
     if len(block.operations) > limits.ops:
         raise DataError(f"the program has {len(block.operations):,} operations; the limit is {limits.ops:,}")
     ops = _resolve(block.operations, opset)
-    loader = _Loader(opset, weights, policy, Budget(limits))
+    loader = _Loader(opset, package, policy, Budget(limits))
     for value in body.inputs:
         loader.add_input(value)
     for position, (operation, op) in enumerate(zip(block.operations, ops, strict=True)):
@@ -87,7 +84,7 @@ def _resolve(operations: Any, opset: str) -> list[Op | None]:
 @dataclass
 class _Loader:
     opset: str
-    weights: WeightFiles
+    package: Package
     policy: Policy
     budget: Budget
     names: dict[str, int | Array | str] = field(default_factory=dict)
@@ -114,7 +111,7 @@ class _Loader:
             if len(names) != 1 or "val" not in operation.attributes:
                 raise DataError(f"{at}: a constant has one output and an attribute val")
             self._check_new(names[0], at)
-            self.names[names[0]] = decode(operation.attributes["val"], self.weights, self.budget, at)
+            self.names[names[0]] = self._decode(operation.attributes["val"], at)
             return
         step = self._step(position, operation, op, at)
         if op.name.startswith(_CONSTEXPR):
@@ -181,20 +178,30 @@ class _Loader:
         for name in found:
             if name not in op.params or op.params[name].kind is Kind.ACCUMULATOR:
                 takes = ", ".join(p.name for p in op.params.values() if p.kind is not Kind.ACCUMULATOR)
-                raise DataError(f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}")
+                raise DataError(
+                    f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}"
+                )
         return [(name, found[name]) for name in op.params if found.get(name)]
 
     def _source(self, item: Any, at: str) -> int | Array | str:
         """What a binding, or the value of an attribute, refers to."""
         if not _is_binding(item):
-            return decode(item, self.weights, self.budget, at)
+            return self._decode(item, at)
         kind = item.WhichOneof("binding")
         if kind == "value":
-            return decode(item.value, self.weights, self.budget, at)
+            return self._decode(item.value, at)
         value = self.names.get(item.name)
         if kind is None or value is None:
             raise DataError(f"{at}: %{item.name[:80]} is not defined before it is used")
         return value
+
+    def _decode(self, proto: Any, at: str) -> Array | str:
+        value = read_value(self.package, proto, at)
+        if value.dtype != object:
+            return value
+        if value.ndim:
+            raise DataError(f"{at}: one text is expected, got {list(value.shape)}")
+        return str(value.item())
 
     def _state(self, argument: list[Any], at: str) -> str:
         name = argument[0].name if len(argument) == 1 and _is_binding(argument[0]) else ""

@@ -66,7 +66,7 @@ class Param:
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """A kernel, and what the evaluator must know to call it."""
 

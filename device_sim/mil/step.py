@@ -185,7 +185,10 @@ def _settle(step: Step, result: Any, policy: Policy) -> list[Array]:
     settled = []
     for output, value in zip(step.outputs, results, strict=True):
         array = np.asarray(value)
-        if not output.type.fits(array.shape) or _KINDS.get(array.dtype.kind) != _KINDS[output.type.dtype.kind]:
+        if (
+            not output.type.fits(array.shape)
+            or _KINDS.get(array.dtype.kind) != _KINDS[output.type.dtype.kind]
+        ):
             raise DataError(
                 f"%{output.name[:80]} is declared {output.type}, the op gives {array.dtype.name}{list(array.shape)}"
             )

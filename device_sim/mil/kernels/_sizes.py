@@ -46,5 +46,7 @@ def along_channel(vector: Array, x: Array, name: str) -> Array:
         ValueError: its length is not the number of channels.
     """
     if x.ndim < 2 or vector.shape != (x.shape[1],):
-        raise ValueError(f"{name} must have one value per channel of x{list(x.shape)}, got {list(vector.shape)}")
+        raise ValueError(
+            f"{name} must have one value per channel of x{list(x.shape)}, got {list(vector.shape)}"
+        )
     return vector.reshape(1, -1, *([1] * (x.ndim - 2)))

@@ -28,12 +28,10 @@ def gelu(x: Array, mode: str = "EXACT") -> Array:
     if mode == "EXACT":
         return _erf.gelu(x)
     if mode == "TANH_APPROXIMATION":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))))
     if mode == "SIGMOID_APPROXIMATION":
         return x * sigmoid(1.702 * x)
-    raise ValueError(
-        f"mode must be EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION, got {mode!r}"
-    )
+    raise ValueError(f"mode must be EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION, got {mode!r}")
 
 
 @op("leaky_relu")
@@ -93,7 +91,7 @@ def softplus_parametric(x: Array, alpha: Array, beta: Array) -> Array:
 
 @op("softsign")
 def softsign(x: Array) -> Array:
-    return x / (1 + np.abs(x))
+    return np.asarray(x / (1 + np.abs(x)))
 
 
 @op("thresholded_relu")
@@ -104,6 +102,6 @@ def thresholded_relu(x: Array, alpha: float) -> Array:
 @op("softmax")
 def softmax(x: Array, axis: int = -1, *, acc: Accumulator) -> Array:
     axis = axis_in(axis, x.ndim)
-    result = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    result: Array = np.exp(x - np.max(x, axis=axis, keepdims=True))
     result /= acc.sum(result, (axis,), True)
     return result

@@ -17,16 +17,16 @@ def _size(query: Array, key: Array, value: Array, attn_mask: Array | None = None
     if not query.ndim == key.ndim == value.ndim >= 3 or key.shape[-2] != value.shape[-2]:
         shapes = f"{list(query.shape)}, {list(key.shape)}, {list(value.shape)}"
         raise ValueError(f"query, key and value must have one rank of 3 or more and chain, got {shapes}")
-    scores = np.broadcast_shapes(query.shape[:-2], key.shape[:-2]) + (query.shape[-2], key.shape[-2])
+    scores = (*np.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
     if attn_mask is not None and np.broadcast_shapes(scores, attn_mask.shape) != scores:
         raise ValueError(f"attn_mask{list(attn_mask.shape)} must broadcast to the scores, {list(scores)}")
     batch = np.broadcast_shapes(scores[:-2], value.shape[:-2])
-    return max(prod(scores), prod(batch) * query.shape[-2] * value.shape[-1])
+    return max(prod(scores), prod((*batch, query.shape[-2], value.shape[-1])))
 
 
 def _work(query: Array, key: Array, value: Array, attn_mask: Array | None = None) -> int:
     scores = product_work(query, key, transpose_y=True)
-    return scores + product_size(query, key, transpose_y=True) * value.shape[-1]
+    return scores + prod((product_size(query, key, transpose_y=True), value.shape[-1]))
 
 
 @op("scaled_dot_product_attention", "iOS18", size=_size, work=_work)

@@ -6,7 +6,6 @@ iOS18/compression.py.
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from device_sim.mil.kernels._sizes import axis_in
@@ -14,7 +13,13 @@ from device_sim.mil.registry import op
 from device_sim.mil.types import Array, Ints, prod
 from personality_common.coreml.weights import BlobType, unpack
 
-_LUT_TYPES = {2: BlobType.UINT1, 4: BlobType.UINT2, 16: BlobType.UINT4, 64: BlobType.UINT6, 256: BlobType.UINT8}
+_LUT_TYPES = {
+    2: BlobType.UINT1,
+    4: BlobType.UINT2,
+    16: BlobType.UINT4,
+    64: BlobType.UINT6,
+    256: BlobType.UINT8,
+}
 
 
 def _float(data: Array, like: Array) -> Array:
@@ -97,18 +102,17 @@ def _lut_size_18(indices: Array, lut: Array, vector_axis: int | None = None) -> 
         raise ValueError(f"the tables of lut{list(lut.shape)} must divide indices{list(indices.shape)}")
     if lut.shape[-1] != 1 and vector_axis is None:
         raise ValueError(f"vectors of {lut.shape[-1]} need a vector_axis")
-    return indices.size * lut.shape[-1]
+    return prod((indices.size, lut.shape[-1]))
 
 
 @op("constexpr_lut_to_dense", "iOS18", size=_lut_size_18)
 def constexpr_lut_to_dense_18(indices: Array, lut: Array, vector_axis: int | None = None) -> Array:
     """One table per block of indices: lut (tables per axis…, entries, vector)."""
-    tables = np.indices(indices.shape, sparse=True)
+    tables: tuple[Array, ...] = np.indices(indices.shape, sparse=True)
     groups = [
-        table // (size // count)
-        for table, size, count in zip(tables, indices.shape, lut.shape, strict=False)
+        table // (size // count) for table, size, count in zip(tables, indices.shape, lut.shape, strict=False)
     ]
-    vectors = lut[(*groups, indices)]  # (…, vector)
+    vectors: Array = lut[(*groups, indices)]  # (…, vector)
     if vector_axis is None:
         return vectors[..., 0]
     axis = axis_in(vector_axis, indices.ndim)
@@ -149,9 +153,7 @@ def _dense(nonzero_data: Array, mask: Array) -> Array:
 @op("constexpr_blockwise_shift_scale", "iOS18")
 def constexpr_blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Array:
     """`scale * (data - offset)`; each scale is for a block of data."""
-    if scale.ndim != data.ndim or any(
-        s == 0 or d % s for d, s in zip(data.shape, scale.shape, strict=True)
-    ):
+    if scale.ndim != data.ndim or any(s == 0 or d % s for d, s in zip(data.shape, scale.shape, strict=True)):
         raise ValueError(f"scale{list(scale.shape)} must divide data{list(data.shape)}")
     if offset is not None and offset.shape != scale.shape:
         raise ValueError(f"offset{list(offset.shape)} must have the shape of scale{list(scale.shape)}")

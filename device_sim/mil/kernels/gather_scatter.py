@@ -39,12 +39,13 @@ def gather_16(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0) -> A
     axis = axis_in(axis, x.ndim)
     _check(indices, x.shape[axis], negative=True)
     batch = [
-        np.arange(size).reshape(-1, *([1] * (batch_dims - 1 - i))) for i, size in enumerate(x.shape[:batch_dims])
+        np.arange(size).reshape(-1, *([1] * (batch_dims - 1 - i)))
+        for i, size in enumerate(x.shape[:batch_dims])
     ]
     # Axes between the batch and the gathered one go behind the index, then back before it.
     lead = np.moveaxis(x, axis, batch_dims)
     extra = indices.ndim - batch_dims
-    picked = lead[tuple(b.reshape(*b.shape, *([1] * extra)) for b in batch) + (indices,)]
+    picked = lead[(*tuple(b.reshape(*b.shape, *([1] * extra)) for b in batch), indices)]
     between = axis - batch_dims
     source = range(indices.ndim, indices.ndim + between)
     return np.moveaxis(picked, source, range(batch_dims, batch_dims + between))
@@ -66,9 +67,7 @@ def gather_along_axis(x: Array, indices: Array, axis: int = 0) -> Array:
 
 
 @op("gather_along_axis", "iOS17", size=lambda x, indices, axis=0, validate_indices=False: indices.size)
-def gather_along_axis_17(
-    x: Array, indices: Array, axis: int = 0, validate_indices: bool = False
-) -> Array:
+def gather_along_axis_17(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Array:
     if validate_indices:
         _check(indices, x.shape[axis_in(axis, x.ndim)], negative=False)
     return gather_along_axis(x, indices, axis)
@@ -76,7 +75,9 @@ def gather_along_axis_17(
 
 def _gather_nd_size(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> int:
     if indices.ndim < 1 or not 0 <= batch_dims < indices.ndim or batch_dims + indices.shape[-1] > x.ndim:
-        raise ValueError(f"indices{list(indices.shape)} with batch_dims {batch_dims} do not fit x{list(x.shape)}")
+        raise ValueError(
+            f"indices{list(indices.shape)} with batch_dims {batch_dims} do not fit x{list(x.shape)}"
+        )
     if x.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise ValueError(f"x{list(x.shape)} and indices{list(indices.shape)} differ in their batch")
     return prod(indices.shape[:-1]) * prod(x.shape[batch_dims + indices.shape[-1] :])
@@ -94,9 +95,7 @@ def gather_nd_16(x: Array, indices: Array, batch_dims: int = 0) -> Array:
 
 
 @op("gather_nd", "iOS17", size=_gather_nd_size)
-def gather_nd_17(
-    x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False
-) -> Array:
+def gather_nd_17(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Array:
     if validate_indices:
         for i in range(indices.shape[-1]):
             _check(indices[..., i], x.shape[batch_dims + i], negative=False)
@@ -211,7 +210,9 @@ def _along(x: Array, indices: Array, axis: int) -> int:
     axis = axis_in(axis, x.ndim)
     others = [i for i in range(x.ndim) if i != axis]
     if indices.ndim != x.ndim or any(x.shape[i] != indices.shape[i] for i in others):
-        raise ValueError(f"indices{list(indices.shape)} must have the shape of x{list(x.shape)} but for axis {axis}")
+        raise ValueError(
+            f"indices{list(indices.shape)} must have the shape of x{list(x.shape)} but for axis {axis}"
+        )
     return axis
 
 

@@ -16,14 +16,14 @@ def product_size(x: Array, y: Array, transpose_x: bool = False, transpose_y: boo
     """Elements of `x @ y`."""
     rows = 1 if x.ndim < 2 else x.shape[-1 if transpose_x else -2]
     columns = 1 if y.ndim < 2 else y.shape[-2 if transpose_y else -1]
-    return prod(np.broadcast_shapes(x.shape[:-2], y.shape[:-2])) * rows * columns
+    return prod((*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), rows, columns))
 
 
 def product_work(x: Array, y: Array, transpose_x: bool = False, transpose_y: bool = False) -> int:
     """Multiply-adds of `x @ y`."""
     inner = x.shape[-2 if transpose_x and x.ndim > 1 else -1] if x.ndim else 1
     scale = 1 if x.dtype.kind == "f" else INTEGER_WORK
-    return product_size(x, y, transpose_x, transpose_y) * inner * scale
+    return prod((product_size(x, y, transpose_x, transpose_y), inner, scale))
 
 
 def _linear_size(x: Array, weight: Array, bias: Array | None = None) -> int:
@@ -31,11 +31,12 @@ def _linear_size(x: Array, weight: Array, bias: Array | None = None) -> int:
         raise ValueError(f"x{list(x.shape)} must end in the last size of weight{list(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias{list(bias.shape)} must have the first size of weight{list(weight.shape)}")
-    return prod(x.shape[:-1]) * weight.shape[0]
+    return prod((*x.shape[:-1], weight.shape[0]))
 
 
 def _linear_work(x: Array, weight: Array, bias: Array | None = None) -> int:
-    return _linear_size(x, weight, bias) * x.shape[-1] * (1 if x.dtype.kind == "f" else INTEGER_WORK)
+    scale = 1 if x.dtype.kind == "f" else INTEGER_WORK
+    return prod((_linear_size(x, weight, bias), x.shape[-1], scale))
 
 
 @op("linear", size=_linear_size, work=_linear_work)

@@ -12,25 +12,21 @@ from device_sim.mil.types import Array, Ints
 
 @op("reduce_argmax")
 def reduce_argmax(x: Array, axis: int = -1, keep_dims: bool = False) -> Array:
-    return np.argmax(x, axis=axis_in(axis, x.ndim), keepdims=keep_dims)
+    return np.asarray(np.argmax(x, axis=axis_in(axis, x.ndim), keepdims=keep_dims))
 
 
 @op("reduce_argmax", "iOS17")
-def reduce_argmax_17(
-    x: Array, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
-) -> Array:
+def reduce_argmax_17(x: Array, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Array:
     return reduce_argmax(x, axis, keep_dims).astype(_index_dtype(output_dtype))
 
 
 @op("reduce_argmin")
 def reduce_argmin(x: Array, axis: int = -1, keep_dims: bool = False) -> Array:
-    return np.argmin(x, axis=axis_in(axis, x.ndim), keepdims=keep_dims)
+    return np.asarray(np.argmin(x, axis=axis_in(axis, x.ndim), keepdims=keep_dims))
 
 
 @op("reduce_argmin", "iOS17")
-def reduce_argmin_17(
-    x: Array, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
-) -> Array:
+def reduce_argmin_17(x: Array, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Array:
     return reduce_argmin(x, axis, keep_dims).astype(_index_dtype(output_dtype))
 
 

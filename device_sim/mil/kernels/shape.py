@@ -74,7 +74,9 @@ def reverse_sequence(x: Array, lengths: Array, seq_axis: int = 0, batch_axis: in
     seq_axis, batch_axis = axis_in(seq_axis, x.ndim), axis_in(batch_axis, x.ndim)
     size = x.shape[seq_axis]
     if seq_axis == batch_axis or lengths.shape != (x.shape[batch_axis],):
-        raise ValueError(f"lengths{list(lengths.shape)} must have one entry per batch item of x{list(x.shape)}")
+        raise ValueError(
+            f"lengths{list(lengths.shape)} must have one entry per batch item of x{list(x.shape)}"
+        )
     if lengths.size and not 0 <= lengths.min() <= lengths.max() <= size:
         raise ValueError(f"lengths must be from 0 to {size}")
     steps, length = np.arange(size), lengths.astype(np.int64)[:, None]

@@ -66,7 +66,9 @@ def slice_update(
     result = x.copy()
     index = _slices(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
     if np.shape(result[index]) != update.shape:
-        raise ValueError(f"update{list(update.shape)} must have the slice's shape {list(np.shape(result[index]))}")
+        raise ValueError(
+            f"update{list(update.shape)} must have the slice's shape {list(np.shape(result[index]))}"
+        )
     result[index] = update
     return result
 
@@ -121,14 +123,14 @@ def split(
 
 def _windows(x: Array, axis: int, size: int, stride: int = 1) -> int:
     count = _window_count(x, axis, size, stride)
-    return prod(x.shape) // max(x.shape[axis], 1) * count * size
+    return prod((prod(x.shape) // max(x.shape[axis], 1), count, size))
 
 
 def _window_count(x: Array, axis: int, size: int, stride: int) -> int:
     whole = x.shape[axis_in(axis, x.ndim)]
     if size < 1 or stride < 1 or size > whole:
         raise ValueError(f"size {size} and stride {stride} do not fit axis {axis} of x{list(x.shape)}")
-    return (whole - size) // stride + 1
+    return int(whole - size) // stride + 1
 
 
 @op("sliding_windows", size=_windows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from device_sim.mil.kernels import _erf
@@ -148,8 +150,19 @@ def threshold(x: Array, alpha: Number) -> Array:
     return np.maximum(x, alpha)
 
 
-_CASTS = {"int32": np.int32, "fp16": None, "fp32": None, "bool": np.bool_}
-_CASTS_17 = {**_CASTS, "int8": np.int8, "uint8": np.uint8, "int16": np.int16, "uint16": np.uint16}
+_CASTS: Final[dict[str, type[np.generic] | None]] = {
+    "int32": np.int32,
+    "fp16": None,
+    "fp32": None,
+    "bool": np.bool_,
+}
+_CASTS_17: Final[dict[str, type[np.generic] | None]] = {
+    **_CASTS,
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "int16": np.int16,
+    "uint16": np.uint16,
+}
 
 
 @op("cast")

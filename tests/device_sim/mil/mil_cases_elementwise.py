@@ -95,13 +95,26 @@ UNARY = [
     Case("exp2", _unary(), lambda x: torch.exp2(x), ulps=4),
     Case("floor", _unary(), lambda x: torch.floor(x)),
     Case("inverse", _with_epsilon(0.1, 9), lambda x, epsilon: 1 / (x + epsilon), ulps=2, apple_ulps=4),
-    Case("log", _with_epsilon(0.1, 9), lambda x, epsilon: torch.log(x + epsilon), ulps=4, atol=1e-7, apple_ulps=4,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools adds epsilon in float16, near log(1) that shows"),
+    Case(
+        "log",
+        _with_epsilon(0.1, 9),
+        lambda x, epsilon: torch.log(x + epsilon),
+        ulps=4,
+        atol=1e-7,
+        apple_ulps=4,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools adds epsilon in float16, near log(1) that shows",
+    ),
     Case("logical_not", lambda draw: {"x": bools(draw, shape(draw, 0, 4))}, lambda x: ~x),
     Case("round", _unary(), lambda x: torch.round(x)),
     Case("rsqrt", _with_epsilon(0.1, 9), lambda x, epsilon: torch.rsqrt(x + epsilon), ulps=4),
-    Case("sign", _unary(with_ints=True), lambda x: torch.sign(x), torch_if=lambda a: not np.isnan(a["x"]).any(),
-         note="sign(NaN) is NaN in coremltools and 0 in torch; Apple's wins"),
+    Case(
+        "sign",
+        _unary(with_ints=True),
+        lambda x: torch.sign(x),
+        torch_if=lambda a: not np.isnan(a["x"]).any(),
+        note="sign(NaN) is NaN in coremltools and 0 in torch; Apple's wins",
+    ),
     Case("sin", _unary(special=FINITE), lambda x: torch.sin(x), ulps=4, atol=1e-7),
     Case("sinh", _unary(), lambda x: torch.sinh(x), ulps=4),
     Case("sqrt", _unary(-1, 9), lambda x: torch.sqrt(x), ulps=1),
@@ -114,7 +127,9 @@ UNARY = [
 ]
 
 
-def _binary(special: Any = SPECIAL, low: float = -4, high: float = 4, with_ints: bool = True, nonzero: bool = False) -> Any:
+def _binary(
+    special: Any = SPECIAL, low: float = -4, high: float = 4, with_ints: bool = True, nonzero: bool = False
+) -> Any:
     def draw(draw: Any) -> dict[str, Any]:
         first, second = broadcast_pair(draw)
         if with_ints and draw(st.integers(0, 3)) == 0:
@@ -152,10 +167,21 @@ BINARY = [
     Case("sub", _binary(), lambda x, y: x - y),
     Case("mul", _binary(), lambda x, y: x * y),
     Case("real_div", _binary(with_ints=False), lambda x, y: x / y, ulps=1),
-    Case("floor_div", _binary(special=None, nonzero=True, low=0.1), lambda x, y: torch.floor_divide(x, y),
-         apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools divides float16 in float16, where a quotient rounds up to an integer"),
-    Case("mod", _binary(special=None, nonzero=True, low=0.1), lambda x, y: torch.remainder(x, y), ulps=1,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="as floor_div"),
+    Case(
+        "floor_div",
+        _binary(special=None, nonzero=True, low=0.1),
+        lambda x, y: torch.floor_divide(x, y),
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools divides float16 in float16, where a quotient rounds up to an integer",
+    ),
+    Case(
+        "mod",
+        _binary(special=None, nonzero=True, low=0.1),
+        lambda x, y: torch.remainder(x, y),
+        ulps=1,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="as floor_div",
+    ),
     Case("pow", _binary(special=None, low=0.1, with_ints=False), lambda x, y: torch.pow(x, y), ulps=4),
     Case("maximum", _binary(), lambda x, y: torch.maximum(x, y)),
     Case("minimum", _binary(), lambda x, y: torch.minimum(x, y)),
@@ -172,8 +198,14 @@ BINARY = [
 ]
 
 
-def _activation(*, alpha: tuple[float, float] | None = None, beta: tuple[float, float] | None = None,
-                special: Any = SPECIAL, low: float = -6, high: float = 6) -> Any:
+def _activation(
+    *,
+    alpha: tuple[float, float] | None = None,
+    beta: tuple[float, float] | None = None,
+    special: Any = SPECIAL,
+    low: float = -6,
+    high: float = 6,
+) -> Any:
     def draw(draw: Any) -> dict[str, Any]:
         arguments: dict[str, Any] = {"x": floats(draw, shape(draw, 0, 4), low, high, special)}
         if alpha is not None:
@@ -217,37 +249,94 @@ def _channel(vector: Any, x: Any) -> Any:
 
 # Apple evaluates float16 in float16: two or three roundings instead of one.
 ACTIVATION = [
-    Case("clamped_relu", _activation(alpha=(-2, 2), beta=(0, 3), special=FINITE),
-         lambda x, alpha, beta: torch.clamp(torch.where(x >= 0, x, alpha * x), max=beta),
-         note="for beta < 0 coremltools' evaluation adds both branches, against its own documentation; not drawn"),
-    Case("elu", _activation(alpha=(0.1, 2)), lambda x, alpha: F.elu(x, alpha), ulps=4, atol=3e-7, apple_ulps=8,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools takes exp(x) - 1 in float16"),
-    Case("gelu", _gelu, _torch_gelu, ulps=8, atol=2e-6, apple_ulps=8,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="1 + erf cancels, in float16 visibly"),
+    Case(
+        "clamped_relu",
+        _activation(alpha=(-2, 2), beta=(0, 3), special=FINITE),
+        lambda x, alpha, beta: torch.clamp(torch.where(x >= 0, x, alpha * x), max=beta),
+        note="for beta < 0 coremltools' evaluation adds both branches, against its own documentation; not drawn",
+    ),
+    Case(
+        "elu",
+        _activation(alpha=(0.1, 2)),
+        lambda x, alpha: F.elu(x, alpha),
+        ulps=4,
+        atol=3e-7,
+        apple_ulps=8,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools takes exp(x) - 1 in float16",
+    ),
+    Case(
+        "gelu",
+        _gelu,
+        _torch_gelu,
+        ulps=8,
+        atol=2e-6,
+        apple_ulps=8,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="1 + erf cancels, in float16 visibly",
+    ),
     Case("leaky_relu", _activation(alpha=(-2, 2)), lambda x, alpha: F.leaky_relu(x, alpha)),
-    Case("linear_activation", _activation(alpha=(-2, 2), beta=(-2, 2), special=FINITE),
-         lambda x, alpha, beta: x * alpha + beta, ulps=2, atol=1e-6,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="two roundings in float16"),
+    Case(
+        "linear_activation",
+        _activation(alpha=(-2, 2), beta=(-2, 2), special=FINITE),
+        lambda x, alpha, beta: x * alpha + beta,
+        ulps=2,
+        atol=1e-6,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="two roundings in float16",
+    ),
     Case("prelu", _per_channel("alpha"), lambda x, alpha: F.prelu(x, alpha)),
     Case("relu", _activation(), lambda x: F.relu(x)),
     Case("relu6", _activation(), lambda x: F.relu6(x)),
-    Case("scaled_tanh", _activation(alpha=(-2, 2), beta=(-2, 2), special=FINITE),
-         lambda x, alpha, beta: alpha * torch.tanh(x * beta), ulps=4, apple_ulps=8),
+    Case(
+        "scaled_tanh",
+        _activation(alpha=(-2, 2), beta=(-2, 2), special=FINITE),
+        lambda x, alpha, beta: alpha * torch.tanh(x * beta),
+        ulps=4,
+        apple_ulps=8,
+    ),
     Case("sigmoid", _activation(), lambda x: torch.sigmoid(x), ulps=4),
-    Case("sigmoid_hard", _activation(alpha=(0.1, 1), beta=(0, 1)),
-         lambda x, alpha, beta: torch.clamp(x * alpha + beta, 0, 1), ulps=2, atol=1e-6,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="two roundings in float16"),
+    Case(
+        "sigmoid_hard",
+        _activation(alpha=(0.1, 1), beta=(0, 1)),
+        lambda x, alpha, beta: torch.clamp(x * alpha + beta, 0, 1),
+        ulps=2,
+        atol=1e-6,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="two roundings in float16",
+    ),
     Case("silu", _activation(special=FINITE), lambda x: F.silu(x), ulps=4, apple=False),
-    Case("softplus", _activation(), lambda x: F.softplus(x, threshold=80), ulps=4, apple_ulps=8, atol=1e-6,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools takes log(1 + exp) in float16"),
-    Case("softplus_parametric", _per_channel("alpha", "beta"),
-         lambda x, alpha, beta: _channel(alpha, x) * F.softplus(x * _channel(beta, x), threshold=80),
-         ulps=8, atol=1e-6, apple_if=lambda a: a["x"].dtype != np.float16,
-         note="coremltools takes log(1 + exp) without care for large x, so x stays small; float16 as softplus"),
+    Case(
+        "softplus",
+        _activation(),
+        lambda x: F.softplus(x, threshold=80),
+        ulps=4,
+        apple_ulps=8,
+        atol=1e-6,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools takes log(1 + exp) in float16",
+    ),
+    Case(
+        "softplus_parametric",
+        _per_channel("alpha", "beta"),
+        lambda x, alpha, beta: _channel(alpha, x) * F.softplus(x * _channel(beta, x), threshold=80),
+        ulps=8,
+        atol=1e-6,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools takes log(1 + exp) without care for large x, so x stays small; float16 as softplus",
+    ),
     Case("softsign", _activation(special=FINITE), lambda x: F.softsign(x), ulps=2, apple_ulps=4),
     Case("thresholded_relu", _activation(alpha=(-1, 2)), lambda x, alpha: torch.where(x < alpha, 0, x)),
-    Case("softmax", _softmax, lambda x, axis=-1: torch.softmax(x, axis), ulps=16, atol=1e-7, apple_ulps=8,
-         apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools exponentiates and sums in float16"),
+    Case(
+        "softmax",
+        _softmax,
+        lambda x, axis=-1: torch.softmax(x, axis),
+        ulps=16,
+        atol=1e-7,
+        apple_ulps=8,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools exponentiates and sums in float16",
+    ),
 ]
 
 CASES = UNARY + BINARY + ACTIVATION

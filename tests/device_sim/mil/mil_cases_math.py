@@ -14,7 +14,9 @@ from mil_harness import Case, axes, axis, bools, floats, ints, number, optional,
 from torch.nn import functional as F
 
 
-def _reduction(special: Any = None, low: float = -4, high: float = 4, with_ints: bool = True, kind: Any = None) -> Any:
+def _reduction(
+    special: Any = None, low: float = -4, high: float = 4, with_ints: bool = True, kind: Any = None
+) -> Any:
     def draw(draw: Any) -> dict[str, Any]:
         sizes = shape(draw, 1, 4)
         if with_ints and draw(st.integers(0, 3)) == 0:
@@ -69,8 +71,13 @@ def _norm(order: int) -> Any:
     return lambda x, d, k: torch.linalg.vector_norm(x, order, d, k)
 
 
-SUM = {"ulps": 32, "atol": 2e-6, "apple_ulps": 32, "apple_if": lambda a: a["x"].dtype != np.float16,
-       "note": "coremltools sums float16 in float16"}
+SUM = {
+    "ulps": 32,
+    "atol": 2e-6,
+    "apple_ulps": 32,
+    "apple_if": lambda a: a["x"].dtype != np.float16,
+    "note": "coremltools sums float16 in float16",
+}
 REDUCTION = [
     Case("reduce_argmax", _arg, _torch_arg(torch.argmax)),
     Case("reduce_argmax", _arg_17, _torch_arg(torch.argmax), opset="iOS17"),
@@ -78,15 +85,25 @@ REDUCTION = [
     Case("reduce_argmin", _arg_17, _torch_arg(torch.argmin), opset="iOS17"),
     Case("reduce_l1_norm", _reduction(), _torch_reduce(_norm(1)), **SUM),
     Case("reduce_l2_norm", _reduction(), _torch_reduce(_norm(2)), **SUM),
-    Case("reduce_log_sum", _reduction(low=0.5, with_ints=False),
-         _torch_reduce(lambda x, d, k: torch.log(torch.sum(x, d, k))), **SUM),
+    Case(
+        "reduce_log_sum",
+        _reduction(low=0.5, with_ints=False),
+        _torch_reduce(lambda x, d, k: torch.log(torch.sum(x, d, k))),
+        **SUM,
+    ),
     Case("reduce_log_sum_exp", _reduction(with_ints=False), _torch_reduce(torch.logsumexp), **SUM),
     Case("reduce_max", _reduction(np.array([np.inf, -np.inf, np.nan])), _torch_reduce(torch.amax)),
     Case("reduce_mean", _reduction(), _torch_reduce(torch.mean), **SUM),
     Case("reduce_min", _reduction(np.array([np.inf, -np.inf, np.nan])), _torch_reduce(torch.amin)),
     # Products stay below 4**125 by keeping the factors near 1.
-    Case("reduce_prod", _reduction(low=0.7, high=1.3, with_ints=False), _torch_reduce(_prod),
-         ulps=256, apple_if=lambda a: a["x"].dtype != np.float16, note="coremltools multiplies float16 in float16"),
+    Case(
+        "reduce_prod",
+        _reduction(low=0.7, high=1.3, with_ints=False),
+        _torch_reduce(_prod),
+        ulps=256,
+        apple_if=lambda a: a["x"].dtype != np.float16,
+        note="coremltools multiplies float16 in float16",
+    ),
     Case("reduce_sum", _reduction(), _torch_reduce(torch.sum), **SUM),
     Case("reduce_sum_square", _reduction(), _torch_reduce(lambda x, d, k: torch.sum(x * x, d, k)), **SUM),
 ]
@@ -95,7 +112,11 @@ REDUCTION = [
 def _linear(draw: Any) -> dict[str, Any]:
     x = floats(draw, shape(draw, 1, 3, largest=9), special=None)
     weight = floats(draw, (draw(st.integers(1, 9)), x.shape[-1]), special=None, dtype=x.dtype)
-    return {"x": x, "weight": weight, "bias": optional(draw, floats(draw, weight.shape[:1], special=None, dtype=x.dtype))}
+    return {
+        "x": x,
+        "weight": weight,
+        "bias": optional(draw, floats(draw, weight.shape[:1], special=None, dtype=x.dtype)),
+    }
 
 
 def _linear_17(draw: Any) -> dict[str, Any]:
@@ -103,7 +124,11 @@ def _linear_17(draw: Any) -> dict[str, Any]:
     x = floats(draw, shape(draw, 1, 3, largest=9), special=None)
     dtype = draw(st.sampled_from([np.float16, np.float32]))
     weight = floats(draw, (draw(st.integers(1, 9)), x.shape[-1]), special=None, dtype=dtype)
-    return {"x": x, "weight": weight, "bias": optional(draw, floats(draw, weight.shape[:1], special=None, dtype=dtype))}
+    return {
+        "x": x,
+        "weight": weight,
+        "bias": optional(draw, floats(draw, weight.shape[:1], special=None, dtype=dtype)),
+    }
 
 
 def _matmul(draw: Any) -> dict[str, Any]:
@@ -143,15 +168,28 @@ def _torch_einsum(values: Any, equation: str) -> Any:
     return torch.einsum(equation, x, y)
 
 
-PRODUCT = {"ulps": 16, "atol": 4e-5, "apple_if": lambda a: all(v.dtype != np.float16 for v in a.values() if isinstance(v, np.ndarray)),
-           "note": "coremltools multiplies float16 in float16"}
+PRODUCT = {
+    "ulps": 16,
+    "atol": 4e-5,
+    "apple_if": lambda a: all(v.dtype != np.float16 for v in a.values() if isinstance(v, np.ndarray)),
+    "note": "coremltools multiplies float16 in float16",
+}
 LINEAR = [
     Case("linear", _linear, lambda x, weight, bias=None: F.linear(x, weight, bias), **PRODUCT),
-    Case("linear", _linear_17, lambda x, weight, bias=None: F.linear(x, weight, bias), opset="iOS17", **PRODUCT),
+    Case(
+        "linear", _linear_17, lambda x, weight, bias=None: F.linear(x, weight, bias), opset="iOS17", **PRODUCT
+    ),
     Case("matmul", _matmul, _torch_matmul, **PRODUCT),
     Case("matmul", _matmul, _torch_matmul, opset="iOS17", **PRODUCT),
-    Case("einsum", _einsum, _torch_einsum, ulps=16, atol=4e-5,
-         apple_if=lambda a: a["values"][0].dtype != np.float16, note="coremltools multiplies float16 in float16"),
+    Case(
+        "einsum",
+        _einsum,
+        _torch_einsum,
+        ulps=16,
+        atol=4e-5,
+        apple_if=lambda a: a["values"][0].dtype != np.float16,
+        note="coremltools multiplies float16 in float16",
+    ),
 ]
 del LINEAR[3]  # the same kernel serves both opsets
 
@@ -193,15 +231,37 @@ def _torch_l2(x: Any, epsilon: float) -> Any:
 
 
 # Differences of numbers around 1 are what is compared here.
-NORM = {"ulps": 32, "atol": 5e-6, "apple_if": lambda a: a["x"].dtype != np.float16, "note": "coremltools sums float16 in float16"}
+NORM = {
+    "ulps": 32,
+    "atol": 5e-6,
+    "apple_if": lambda a: a["x"].dtype != np.float16,
+    "note": "coremltools sums float16 in float16",
+}
 NORMALIZATION = [
-    Case("batch_norm", _batch_norm,
-         lambda x, mean, variance, gamma=None, beta=None, epsilon=1e-5: F.batch_norm(
-             x, mean, variance, gamma, beta, eps=epsilon), ulps=32, atol=2e-5, apple=False),
-    Case("instance_norm", _instance_norm,
-         lambda x, epsilon, gamma=None, beta=None: F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon),
-         ulps=32, atol=5e-6, apple=False),
-    Case("l2_norm", lambda draw: {"x": floats(draw, shape(draw, 3, 5), special=None), "epsilon": number(draw, 0.1, 1)}, _torch_l2, **NORM),
+    Case(
+        "batch_norm",
+        _batch_norm,
+        lambda x, mean, variance, gamma=None, beta=None, epsilon=1e-5: F.batch_norm(
+            x, mean, variance, gamma, beta, eps=epsilon
+        ),
+        ulps=32,
+        atol=2e-5,
+        apple=False,
+    ),
+    Case(
+        "instance_norm",
+        _instance_norm,
+        lambda x, epsilon, gamma=None, beta=None: F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon),
+        ulps=32,
+        atol=5e-6,
+        apple=False,
+    ),
+    Case(
+        "l2_norm",
+        lambda draw: {"x": floats(draw, shape(draw, 3, 5), special=None), "epsilon": number(draw, 0.1, 1)},
+        _torch_l2,
+        **NORM,
+    ),
     Case("layer_norm", _layer_norm, _torch_layer_norm, **NORM),
 ]
 
@@ -215,17 +275,29 @@ def _attention(draw: Any) -> dict[str, Any]:
     mask = None
     if draw(st.booleans()):
         mask_shape = (*(1 for _ in batch), target, source)[draw(st.integers(0, len(batch))) :]
-        mask = bools(draw, mask_shape) if draw(st.booleans()) else floats(draw, mask_shape, special=None, dtype=query.dtype)
+        mask = (
+            bools(draw, mask_shape)
+            if draw(st.booleans())
+            else floats(draw, mask_shape, special=None, dtype=query.dtype)
+        )
         if mask.dtype == np.bool_:
             mask[..., 0] = True  # a row that attends to nothing is NaN in one reference and 0 in another
     return {"query": query, "key": key, "value": value, "attn_mask": mask}
 
 
 ATTENTION = [
-    Case("scaled_dot_product_attention", _attention,
-         lambda query, key, value, attn_mask=None: F.scaled_dot_product_attention(query, key, value, attn_mask),
-         ulps=32, atol=1e-5, opset="iOS18", apple_if=lambda a: a["query"].dtype != np.float16,
-         note="coremltools multiplies float16 in float16"),
+    Case(
+        "scaled_dot_product_attention",
+        _attention,
+        lambda query, key, value, attn_mask=None: F.scaled_dot_product_attention(
+            query, key, value, attn_mask
+        ),
+        ulps=32,
+        atol=1e-5,
+        opset="iOS18",
+        apple_if=lambda a: a["query"].dtype != np.float16,
+        note="coremltools multiplies float16 in float16",
+    ),
 ]
 
 CASES = REDUCTION + LINEAR + NORMALIZATION + ATTENTION

@@ -50,7 +50,10 @@ def _reshape(ios17: bool) -> Any:
             target = [0] * x.ndim  # counted from the end, and 1 beyond x
             target = [0] * draw(st.integers(0, 2)) + target
         elif len(target) == x.ndim:
-            target = [0 if size == old and draw(st.booleans()) else size for size, old in zip(target, x.shape)]
+            target = [
+                0 if size == old and draw(st.booleans()) else size
+                for size, old in zip(target, x.shape, strict=False)
+            ]
         if target and draw(st.booleans()):
             target[draw(st.integers(0, len(target) - 1))] = -1
         return {"x": x, "shape": tuple(target)}
@@ -66,9 +69,15 @@ def _torch_reshape(x: Any, shape: Any) -> Any:
 def _reshape_like(draw: Any) -> dict[str, Any]:
     x = _any(draw, 2, 4)
     cut = draw(st.integers(1, x.ndim - 1))
-    first = np.zeros(x.shape[:cut] + (7,), np.float32)
+    first = np.zeros((*x.shape[:cut], 7), np.float32)
     second = np.zeros((3, *x.shape[cut:]), np.float32)
-    return {"x": x, "ref_tensors": [first, second], "begins": [0, 1], "ends": [cut, 0], "end_masks": [False, True]}
+    return {
+        "x": x,
+        "ref_tensors": [first, second],
+        "begins": [0, 1],
+        "ends": [cut, 0],
+        "end_masks": [False, True],
+    }
 
 
 def _transpose(draw: Any) -> dict[str, Any]:
@@ -93,7 +102,10 @@ def _torch_reverse_sequence(x: Any, lengths: Any, seq_axis: int, batch_axis: int
 
 def _flatten2d(draw: Any) -> dict[str, Any]:
     x = _any(draw, 2)  # coremltools' type inference stumbles over an empty side
-    return {"x": x, "axis": optional(draw, draw(st.integers(1, x.ndim - 1)) - x.ndim * draw(st.integers(0, 1)))}
+    return {
+        "x": x,
+        "axis": optional(draw, draw(st.integers(1, x.ndim - 1)) - x.ndim * draw(st.integers(0, 1))),
+    }
 
 
 def _flatten(x: Any, axis: int = 1) -> Any:
@@ -115,19 +127,41 @@ SHAPE = [
     Case("expand_dims", _expand_dims, _torch_expand_dims),
     Case("squeeze", _squeeze, lambda x, axes=None: x.squeeze() if axes is None else x.squeeze(axes)),
     Case("reshape", _reshape(False), _torch_reshape),
-    Case("reshape", _reshape(True), _torch_reshape, opset="iOS17", torch_if=lambda a: 0 not in a["shape"],
-         note="torch counts zeros from the front"),
-    Case("reshape_like", _reshape_like, lambda x, ref_tensors, **_: x.reshape(
-        ref_tensors[0].shape[:-1] + ref_tensors[1].shape[1:]), opset="iOS16", apple=False),
+    Case(
+        "reshape",
+        _reshape(True),
+        _torch_reshape,
+        opset="iOS17",
+        torch_if=lambda a: 0 not in a["shape"],
+        note="torch counts zeros from the front",
+    ),
+    Case(
+        "reshape_like",
+        _reshape_like,
+        lambda x, ref_tensors, **_: x.reshape(ref_tensors[0].shape[:-1] + ref_tensors[1].shape[1:]),
+        opset="iOS16",
+        apple=False,
+    ),
     Case("transpose", _transpose, lambda x, perm: x.permute(perm)),
-    Case("reverse", lambda draw: {"x": (x := _any(draw)), "axes": optional(draw, axes(draw, x.ndim))},
-         lambda x, axes=None: x.flip(tuple(range(x.ndim)) if axes is None else axes)),
+    Case(
+        "reverse",
+        lambda draw: {"x": (x := _any(draw)), "axes": optional(draw, axes(draw, x.ndim))},
+        lambda x, axes=None: x.flip(tuple(range(x.ndim)) if axes is None else axes),
+    ),
     Case("reverse_sequence", _reverse_sequence, _torch_reverse_sequence, apple=False),
     Case("flatten2d", _flatten2d, _flatten),
     Case("identity", lambda draw: {"x": _any(draw, 0)}, lambda x: x),
     Case("shape", lambda draw: {"x": _any(draw)}, lambda x: torch.tensor(x.shape, dtype=torch.int32)),
-    Case("pixel_shuffle", _shuffle, lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor), apple=False),
-    Case("pixel_unshuffle", _unshuffle, lambda x, downscale_factor: F.pixel_unshuffle(x, int(downscale_factor)), opset="iOS16", apple=False),
+    Case(
+        "pixel_shuffle", _shuffle, lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor), apple=False
+    ),
+    Case(
+        "pixel_unshuffle",
+        _unshuffle,
+        lambda x, downscale_factor: F.pixel_unshuffle(x, int(downscale_factor)),
+        opset="iOS16",
+        apple=False,
+    ),
 ]
 
 
@@ -144,21 +178,34 @@ def _range_of(draw: Any, size: int) -> tuple[int, int, int, bool, bool]:
 
 def _slice(squeeze: bool = True) -> Any:
     def draw(draw: Any) -> dict[str, Any]:
-        x = numbers(draw, shape(draw, 1, 4), dtype=np.float32) if not squeeze else numbers(draw, shape(draw, 2, 4), dtype=np.float32)
+        x = (
+            numbers(draw, shape(draw, 1, 4), dtype=np.float32)
+            if not squeeze
+            else numbers(draw, shape(draw, 2, 4), dtype=np.float32)
+        )
         parts = [_range_of(draw, size) for size in x.shape]
-        begin, end, stride, begin_mask, end_mask = (tuple(part) for part in zip(*parts))
+        begin, end, stride, begin_mask, end_mask = (tuple(part) for part in zip(*parts, strict=False))
         mask = None
         if squeeze and draw(st.booleans()):
             mask = (*(draw(st.booleans()) for _ in x.shape[1:]), False)
-            stride = tuple(1 if m else s for m, s in zip(mask, stride))
-            begin_mask = tuple(False if m else b for m, b in zip(mask, begin_mask))
-        return {"x": x, "begin": begin, "end": end, "stride": stride, "begin_mask": begin_mask,
-                "end_mask": end_mask, "squeeze_mask": mask}
+            stride = tuple(1 if m else s for m, s in zip(mask, stride, strict=False))
+            begin_mask = tuple(False if m else b for m, b in zip(mask, begin_mask, strict=False))
+        return {
+            "x": x,
+            "begin": begin,
+            "end": end,
+            "stride": stride,
+            "begin_mask": begin_mask,
+            "end_mask": end_mask,
+            "squeeze_mask": mask,
+        }
 
     return draw
 
 
-def _torch_slice(x: Any, begin: Any, end: Any, stride: Any, begin_mask: Any, end_mask: Any, squeeze_mask: Any = None) -> Any:
+def _torch_slice(
+    x: Any, begin: Any, end: Any, stride: Any, begin_mask: Any, end_mask: Any, squeeze_mask: Any = None
+) -> Any:
     """With index lists, since torch has no negative steps."""
     squeezed = []
     for i, size in enumerate(x.shape):
@@ -166,7 +213,9 @@ def _torch_slice(x: Any, begin: Any, end: Any, stride: Any, begin_mask: Any, end
             picked = [range(size)[begin[i]]]
             squeezed.append(i)
         else:
-            picked = list(range(size))[slice(None if begin_mask[i] else begin[i], None if end_mask[i] else end[i], stride[i])]
+            picked = list(range(size))[
+                slice(None if begin_mask[i] else begin[i], None if end_mask[i] else end[i], stride[i])
+            ]
         x = x.index_select(i, torch.tensor(picked, dtype=torch.int64))
     return x.squeeze(squeezed) if squeezed else x
 
@@ -187,12 +236,14 @@ def _torch_slice_update(x: Any, update: Any, **where: Any) -> Any:
 def _slice_by_size(draw: Any) -> dict[str, Any]:
     x = numbers(draw, shape(draw, 1, 4))
     begin = tuple(draw(st.integers(0, size - 1)) for size in x.shape)
-    size = tuple(draw(st.sampled_from([-1, draw(st.integers(1, s - b))])) for s, b in zip(x.shape, begin))
+    size = tuple(
+        draw(st.sampled_from([-1, draw(st.integers(1, s - b))])) for s, b in zip(x.shape, begin, strict=False)
+    )
     return {"x": x, "begin": begin, "size": size}
 
 
 def _torch_slice_by_size(x: Any, begin: Any, size: Any) -> Any:
-    for i, (first, count) in enumerate(zip(begin, size)):
+    for i, (first, count) in enumerate(zip(begin, size, strict=False)):
         x = x.narrow(i, first, x.shape[i] - first if count == -1 else count)
     return x
 
@@ -215,7 +266,10 @@ def _concat(interleave: bool) -> Any:
 
 def _torch_interleave(values: Any, axis: int, interleave: bool) -> Any:
     axis %= values[0].ndim
-    return torch.cat([piece for i in range(values[0].shape[axis]) for piece in (v.narrow(axis, i, 1) for v in values)], axis)
+    return torch.cat(
+        [piece for i in range(values[0].shape[axis]) for piece in (v.narrow(axis, i, 1) for v in values)],
+        axis,
+    )
 
 
 def _stack(draw: Any) -> dict[str, Any]:
@@ -243,7 +297,12 @@ def _torch_split(x: Any, axis: int, num_splits: int = 0, split_sizes: Any = None
 def _windows(draw: Any) -> dict[str, Any]:
     x = numbers(draw, shape(draw, 1, 4, largest=7))
     dim = axis(draw, x.ndim)
-    return {"x": x, "axis": dim, "size": draw(st.integers(1, x.shape[dim])), "stride": optional(draw, draw(st.integers(1, 3)))}
+    return {
+        "x": x,
+        "axis": dim,
+        "size": draw(st.integers(1, x.shape[dim])),
+        "stride": optional(draw, draw(st.integers(1, 3))),
+    }
 
 
 SLICING = [
@@ -251,18 +310,31 @@ SLICING = [
     Case("slice_update", _slice_update, _torch_slice_update, opset="iOS18"),
     Case("slice_by_size", _slice_by_size, _torch_slice_by_size),
     Case("concat", _concat(False), lambda values, axis, interleave=False: torch.cat(values, axis)),
-    Case("concat", _concat(True), _torch_interleave, apple=False,
-         note="coremltools' evaluation ignores interleave"),
+    Case(
+        "concat",
+        _concat(True),
+        _torch_interleave,
+        apple=False,
+        note="coremltools' evaluation ignores interleave",
+    ),
     Case("stack", _stack, lambda values, axis: torch.stack(values, axis)),
     Case("split", _split, _torch_split),
-    Case("sliding_windows", _windows, lambda x, axis, size, stride=1: x.unfold(axis, size, stride).movedim(
-        -1, axis % x.ndim + 1), apple=False),
+    Case(
+        "sliding_windows",
+        _windows,
+        lambda x, axis, size, stride=1: x.unfold(axis, size, stride).movedim(-1, axis % x.ndim + 1),
+        apple=False,
+    ),
 ]
 
 
 def _band(draw: Any) -> dict[str, Any]:
     x = numbers(draw, shape(draw, 2, 4), special=np.array([0.0, 1e-40]))
-    return {"x": x, "lower": optional(draw, draw(st.integers(-1, 4))), "upper": optional(draw, draw(st.integers(-1, 4)))}
+    return {
+        "x": x,
+        "lower": optional(draw, draw(st.integers(-1, 4))),
+        "upper": optional(draw, draw(st.integers(-1, 4))),
+    }
 
 
 def _torch_band(x: Any, lower: int = -1, upper: int = -1) -> Any:
@@ -276,7 +348,9 @@ def _fill(draw: Any) -> dict[str, Any]:
 
 
 def _torch_fill(shape: Any, value: Any = 0.0) -> Any:
-    dtype = torch.bool if isinstance(value, bool) else torch.int32 if isinstance(value, int) else torch.float32
+    dtype = (
+        torch.bool if isinstance(value, bool) else torch.int32 if isinstance(value, int) else torch.float32
+    )
     return torch.full(shape, value, dtype=dtype)
 
 
@@ -284,13 +358,22 @@ def _one_hot(draw: Any) -> dict[str, Any]:
     size = draw(st.integers(1, 5))
     indices = ints(draw, shape(draw, 1, 3), 0, size - 1)
     on, off = draw(st.sampled_from([(None, None), (number(draw, 1, 2), number(draw, -1, 0)), (5, -5)]))
-    return {"indices": indices, "one_hot_vector_size": size, "axis": optional(draw, draw(st.integers(-indices.ndim - 1, indices.ndim))),
-            "on_value": on, "off_value": off}
+    return {
+        "indices": indices,
+        "one_hot_vector_size": size,
+        "axis": optional(draw, draw(st.integers(-indices.ndim - 1, indices.ndim))),
+        "on_value": on,
+        "off_value": off,
+    }
 
 
-def _torch_one_hot(indices: Any, one_hot_vector_size: int, axis: int = -1, on_value: Any = 1, off_value: Any = 0) -> Any:
+def _torch_one_hot(
+    indices: Any, one_hot_vector_size: int, axis: int = -1, on_value: Any = 1, off_value: Any = 0
+) -> Any:
     hot = F.one_hot(indices.long(), one_hot_vector_size).movedim(-1, axis)
-    return torch.where(hot == 1, on_value, off_value).to(torch.float32 if isinstance(on_value, float) else torch.int32)
+    return torch.where(hot == 1, on_value, off_value).to(
+        torch.float32 if isinstance(on_value, float) else torch.int32
+    )
 
 
 def _pad(mode: str) -> Any:
@@ -300,7 +383,12 @@ def _pad(mode: str) -> Any:
         count = draw(st.integers(1, x.ndim)) if mode == "constant" else x.ndim - draw(st.integers(1, 2))
         pad = tuple(draw(st.integers(0, 2)) for _ in range(2 * count))
         value = optional(draw, number(draw, -9, 9)) if mode == "constant" else None
-        return {"x": x, "pad": pad, "mode": optional(draw, mode) if mode == "constant" else mode, "constant_val": value}
+        return {
+            "x": x,
+            "pad": pad,
+            "mode": optional(draw, mode) if mode == "constant" else mode,
+            "constant_val": value,
+        }
 
     return draw
 
@@ -321,14 +409,29 @@ def _range(draw: Any) -> dict[str, Any]:
 TENSOR = [
     Case("band_part", _band, _torch_band, torch_if=lambda a: a["x"].dtype != np.bool_),
     Case("fill", _fill, _torch_fill),
-    Case("fill_like", lambda draw: {"ref_tensor": _any(draw), "value": _fill(draw)["value"]},
-         lambda ref_tensor, value=0.0: _torch_fill(ref_tensor.shape, value), opset="iOS16"),
-    Case("non_zero", lambda draw: {"x": ints(draw, shape(draw, 1, 4), 0, 1)}, lambda x: torch.nonzero(x).int()),
+    Case(
+        "fill_like",
+        lambda draw: {"ref_tensor": _any(draw), "value": _fill(draw)["value"]},
+        lambda ref_tensor, value=0.0: _torch_fill(ref_tensor.shape, value),
+        opset="iOS16",
+    ),
+    Case(
+        "non_zero", lambda draw: {"x": ints(draw, shape(draw, 1, 4), 0, 1)}, lambda x: torch.nonzero(x).int()
+    ),
     Case("one_hot", _one_hot, _torch_one_hot, apple=False),
     *[Case("pad", _pad(mode), _torch_pad) for mode in ("constant", "reflect", "replicate")],
-    Case("range_1d", _range, lambda end, start, step: torch.arange(start, end, step, dtype=torch.float32 if isinstance(end, float) else torch.int32)),
-    Case("tile", lambda draw: {"x": (x := _any(draw)), "reps": tuple(draw(st.integers(1, 3)) for _ in x.shape)},
-         lambda x, reps: x.tile(reps)),
+    Case(
+        "range_1d",
+        _range,
+        lambda end, start, step: torch.arange(
+            start, end, step, dtype=torch.float32 if isinstance(end, float) else torch.int32
+        ),
+    ),
+    Case(
+        "tile",
+        lambda draw: {"x": (x := _any(draw)), "reps": tuple(draw(st.integers(1, 3)) for _ in x.shape)},
+        lambda x, reps: x.tile(reps),
+    ),
 ]
 
 CASES = SHAPE + SLICING + TENSOR

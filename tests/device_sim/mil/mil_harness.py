@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import coremltools as ct
@@ -25,7 +26,8 @@ from device_sim.mil.evaluator import Evaluator
 from device_sim.mil.limits import Limits
 from device_sim.mil.numerics import policy
 from device_sim.mil.program import load_program
-from personality_common.coreml.proto import MIL_pb2
+from personality_common.coreml.package import Package
+from personality_common.coreml.proto import MIL_pb2, Model_pb2
 
 OPSETS = {"iOS15": "CoreML5", "iOS16": "CoreML6", "iOS17": "CoreML7", "iOS18": "CoreML8"}
 
@@ -105,7 +107,9 @@ def _check(case: Case, arguments: dict[str, Any], inline: bool, tally: Tally) ->
     tally.examples += 1
     declared, constant, values = _apple(case, arguments)
     ours = interpret(case.op, case.opset, arguments, declared, constant, inline)
-    assert case.apple or case.note or values is None, f"{case.op}: coremltools evaluates it; say so in the table"
+    assert case.apple or case.note or values is None, (
+        f"{case.op}: coremltools evaluates it; say so in the table"
+    )
     if case.apple and values is not None and case.apple_if(arguments):
         ulps = case.ulps if case.apple_ulps is None else case.apple_ulps
         _compare(case, "apple", ours, values, ulps, tally)
@@ -179,7 +183,8 @@ def interpret(
     op: str, opset: str, arguments: dict[str, Any], declared: list, constant: dict[str, bool], inline: bool
 ) -> list[np.ndarray]:
     """Evaluate a program of this one op, with its arguments as constants or as the program's inputs."""
-    program = MIL_pb2.Program(version=1)
+    spec = Model_pb2.Model(specificationVersion=9)
+    program = spec.mlProgram
     function = program.functions["main"]
     function.opset = OPSETS[opset]
     block = function.block_specializations[OPSETS[opset]]
@@ -201,7 +206,7 @@ def interpret(
         block.outputs.append(f"out_{i}")
         _declare(operation.outputs.add(name=f"out_{i}").type.tensorType, sym_type)
     exact = policy("exact")
-    loaded = load_program(program, "main", _no_files, exact, Limits())
+    loaded = load_program(package_of(spec), "main", exact, Limits())
     found = Evaluator(loaded, exact, Limits()).run(inputs)
     return [found[f"out_{i}"] for i in range(len(declared))]
 
@@ -230,8 +235,9 @@ def _declare(tensor: Any, sym_type: Any) -> None:
             dimension.unknown.variadic = str(size).startswith("*")
 
 
-def _no_files(name: str) -> Any:
-    raise AssertionError(f"the program asks for {name}")
+def package_of(spec: Any) -> Package:
+    """A package of this protobuf alone, without files."""
+    return Package(Path("program"), spec, "", Path("program"), Path.cwd())
 
 
 def _to_torch(value: Any) -> Any:

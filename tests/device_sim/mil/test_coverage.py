@@ -1,0 +1,46 @@
+"""Every kernel has a conformance case, and the table in the repository is current."""
+
+from pathlib import Path
+
+import mil_cases
+import pytest
+
+import device_sim.mil
+from device_sim.mil.coverage import markdown
+from device_sim.mil.registry import all_ops, find, op
+
+ELSEWHERE = {
+    "read_state": "test_state.py",
+    "write_state": "test_state.py",
+    "coreml_update_state": "test_state.py",
+}
+"""Ops that are more than a function of their arguments."""
+
+
+def test_every_kernel_has_a_case() -> None:
+    covered = {find(case.op, case.opset) for case in mil_cases.CASES}
+    missing = [
+        f"{op.name} of {op.opset}" for op in all_ops() if op not in covered and op.name not in ELSEWHERE
+    ]
+    assert not missing, f"without a conformance case: {missing}"
+    for name in ELSEWHERE.values():
+        assert (Path(__file__).parent / name).is_file()
+
+
+def test_the_table_is_current() -> None:
+    table = Path(device_sim.mil.__file__).with_name("COVERAGE.md")
+    assert table.read_text("utf-8") == markdown(mil_cases.CASES), (
+        "python -m device_sim.mil.coverage > COVERAGE.md"
+    )
+
+
+def test_a_kernel_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="'linear' of iOS15 is registered already"):
+        op("linear")(lambda x: x)
+
+
+def test_the_newest_kernel_that_is_old_enough_is_found() -> None:
+    assert find("topk", "iOS15").opset == "iOS15"
+    assert find("topk", "iOS18").opset == "iOS17"
+    assert find("scaled_dot_product_attention", "iOS17") is None
+    assert find("conv", "iOS18") is None

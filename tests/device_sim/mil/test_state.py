@@ -1,0 +1,109 @@
+"""Models with state: a converted one over several calls, and each op by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mil_convert import convert
+from mil_harness import package_of
+
+from device_sim.mil import ProgramModel, load_mil
+from device_sim.mil.limits import Limits
+from personality_common.coreml.proto import MIL_pb2, Model_pb2
+from personality_common.errors import DataError
+
+
+class Accumulate(torch.nn.Module):
+    """y = x W' plus all that came before; W is written by the app."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(3, 4))
+        self.register_buffer("total", torch.zeros(1, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x @ self.weight.T
+        self.total.add_(y)
+        return y + self.total
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    states = {"weight": (3, 4), "total": (1, 3)}
+    x = np.zeros((1, 4), np.float32)
+    model = convert(
+        Accumulate(), {"x": x}, precision="FLOAT16", target="iOS18", most=None, states=states, dtype=None
+    )
+    path = tmp_path_factory.mktemp("state") / "Accumulate.mlpackage"
+    model.save(str(path))
+    return path
+
+
+def test_state_starts_at_zero_and_is_written_back(package: Path) -> None:
+    model = load_mil(package)
+    state = model.new_state()
+    assert sorted(state) == ["total", "weight"]
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    assert model.predict({"x": x}, state)["y"].tolist() == [[0, 0, 0]]
+    state["weight"] = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.5, 0.25]], np.float32)
+    # y = [1, 2, 2.5]; total grows by y on each call, and y + total comes out.
+    assert model.predict({"x": x}, state)["y"].tolist() == [[2, 4, 5]]
+    assert model.predict({"x": x}, state)["y"].tolist() == [[3, 6, 7.5]]
+    assert state["total"].tolist() == [[2, 4, 5]]
+    assert state["total"].dtype == np.float16
+
+
+def test_states_of_two_sessions_are_apart(package: Path) -> None:
+    model = load_mil(package)
+    first, second = model.new_state(), model.new_state()
+    first["weight"] = np.ones((3, 4), np.float16)
+    model.predict({"x": np.ones((1, 4), np.float32)}, first)
+    assert first["total"].tolist() == [[4, 4, 4]]
+    assert second["total"].tolist() == [[0, 0, 0]]
+
+
+def test_what_a_state_refuses(package: Path) -> None:
+    model = load_mil(package)
+    state = model.new_state()
+    with pytest.raises(DataError, match="has no state 'bias'"):
+        state["bias"] = np.zeros(3)
+    with pytest.raises(DataError, match=r"state 'weight' is float16\[3, 4\], got float64\[4, 3\]"):
+        state["weight"] = np.zeros((4, 3))
+    with pytest.raises(DataError, match=r"has states \(weight, total\): pass one"):
+        model.predict({"x": np.zeros((1, 4), np.float32)})
+
+
+def test_a_state_beyond_the_limits_is_not_made(package: Path) -> None:
+    model = load_mil(package, limits=Limits(value_bytes=16))
+    with pytest.raises(DataError, match="state 'weight' would have 12 elements"):
+        model.new_state()
+
+
+def test_coreml_update_state_writes_and_returns() -> None:
+    """The dialect's op in one; packages hold it as write_state and read_state."""
+    spec = Model_pb2.Model(specificationVersion=9)
+    function = spec.mlProgram.functions["main"]
+    function.opset = "CoreML8"
+    block = function.block_specializations["CoreML8"]
+    update = block.operations.add(type="coreml_update_state")
+    update.inputs["state"].arguments.add(name="s")
+    update.inputs["value"].arguments.add(name="x")
+    block.outputs.append("y")
+    types: list[Any] = [update.outputs.add(name="y").type]
+    types.append(function.inputs.add(name="x").type)
+    types.append(function.inputs.add(name="s").type.stateType.wrappedType)
+    for type_ in types:
+        type_.tensorType.dataType = MIL_pb2.FLOAT16
+        type_.tensorType.rank = 1
+        type_.tensorType.dimensions.add().constant.size = 2
+    for name, features in (("x", spec.description.input), ("y", spec.description.output)):
+        array = features.add(name=name).type.multiArrayType
+        array.dataType = 65552
+        array.shape.append(2)
+    model = load_mil(package_of(spec))
+    assert isinstance(model, ProgramModel)
+    state = model.new_state()
+    y = model.predict({"x": np.array([1, 2], np.float16)}, state)["y"]
+    assert y.tolist() == state["s"].tolist() == [1, 2]
