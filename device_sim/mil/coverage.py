@@ -1,6 +1,7 @@
-"""The table of ops that the interpreter knows: `python -m device_sim.mil.coverage > device_sim/mil/COVERAGE.md`.
+"""The table of ops that the interpreter knows.
 
-Names each op's references from the conformance tables of the tests, so it runs in a checkout.
+`python -m device_sim.mil.coverage > device_sim/mil/COVERAGE.md` writes it. Each
+op's references come from the conformance tables of the tests, so it runs in a checkout.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def markdown(cases: list[Any]) -> str:
     lines = [
         "# Ops that the interpreter runs",
         "",
-        f"{len({op.name for op in ops})} ops in {len(ops)} versions; a version is for its opset and later ones, "
-        "up to the next. *Apple*: coremltools' own evaluation of the op; its type inference is held against every "
-        "op. Written by `python -m device_sim.mil.coverage`.",
+        f"{len({op.name for op in ops})} ops in {len(ops)} versions; a version is for its opset and later "
+        "ones, up to the next. *Apple*: coremltools' own evaluation of the op; its type inference is held "
+        "against every op. Written by `python -m device_sim.mil.coverage`.",
     ]
     for family, names in families.items():
         lines += ["", f"## {family}", "", "| op | from opset | references |", "|---|---|---|"]

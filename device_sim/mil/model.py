@@ -89,7 +89,7 @@ class Model(ABC):
         try:
             return self._evaluate(checked, state, observe)
         except DataError as error:
-            raise DataError(f"{self.where}: {error}") from error
+            raise DataError(_one_line(f"{self.where}: {error}")) from error
 
     def _evaluate(
         self, inputs: dict[str, Array], state: State | None, observe: Observe | None
@@ -164,7 +164,9 @@ class NetworkModel(Model):
 
     def __init__(self, package: Package, policy: Policy, limits: Limits) -> None:
         super().__init__(package, policy, limits)
-        self.network = load_network(package.spec.neuralNetwork, policy, limits)
+        inputs = [feature.name for feature in self.inputs]
+        outputs = [feature.name for feature in self.outputs]
+        self.network = load_network(package.spec.neuralNetwork, inputs, outputs, policy, limits)
 
     def _run(
         self, inputs: dict[str, Array], state: State | None, observe: Observe | None
@@ -225,9 +227,13 @@ def _load(package: Package, policy: Policy, limits: Limits) -> Model:
         return kind(package, policy, limits)
     except DataError as error:
         message = str(error)
-        raise DataError(
-            message if message.startswith(str(package.path)) else f"{where}: {message}"
-        ) from error
+        message = message if message.startswith(str(package.path)) else f"{where}: {message}"
+        raise DataError(_one_line(message)) from error
+
+
+def _one_line(message: str) -> str:
+    """Names in a program may hold anything; what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def _labelled(name: str, observe: Observe | None) -> Observe | None:

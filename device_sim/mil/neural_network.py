@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,12 +107,18 @@ class Network:
         )
 
 
-def load_network(proto: Any, policy: Policy, limits: Limits) -> Network:
+def load_network(
+    proto: Any, inputs: Iterable[str], outputs: Iterable[str], policy: Policy, limits: Limits
+) -> Network:
     """Resolve a `NeuralNetwork`.
+
+    Args:
+        proto: the protobuf message.
+        inputs, outputs: names of the model's features.
 
     Raises:
         DataError: a layer that is not supported (named with its output and position), weights
-            that do not match their layer, preprocessing, or a limit.
+            that do not match their layer, a value that nothing computes, preprocessing, or a limit.
     """
     if len(proto.preprocessing):
         raise DataError("preprocessing of images is not supported")
@@ -122,9 +128,17 @@ def load_network(proto: Any, policy: Policy, limits: Limits) -> Network:
         if (kind := layer.WhichOneof("layer")) not in LAYERS:
             output = layer.output[0][:80] if layer.output else ""
             raise DataError(
-                f"layer {layer.name[:80]!r} of type {kind}, output {output!r} (layer {position}): not supported"
+                f"layer {layer.name[:80]!r} of type {kind}, output {output!r} (layer {position}): "
+                "not supported"
             )
     resolved = tuple(_resolve(position, layer, policy) for position, layer in enumerate(proto.layers))
+    known = set(inputs)
+    for step in resolved:
+        if unknown := [name for name in step.inputs if name not in known]:
+            raise DataError(f"{step.where}: its input {unknown[0][:80]!r} is not computed before it")
+        known.add(step.output)
+    if unknown := [name for name in outputs if name not in known]:
+        raise DataError(f"no layer computes the output {unknown[0][:80]!r}")
     return Network(resolved, proto.arrayInputShapeMapping == _RANK5_MAPPING, policy, limits)
 
 

@@ -272,7 +272,7 @@ class _Loader:
 
 
 def _is_binding(item: Any) -> bool:
-    """Whether an argument is a binding, not a bare value; by name, since coremltools has classes of its own."""
+    """Whether an argument is a binding, not a bare value; by name: coremltools has classes of its own."""
     return bool(item.DESCRIPTOR.name == "Binding")
 
 

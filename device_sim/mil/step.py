@@ -190,7 +190,8 @@ def _settle(step: Step, result: Any, policy: Policy) -> list[Array]:
             or _KINDS.get(array.dtype.kind) != _KINDS[output.type.dtype.kind]
         ):
             raise DataError(
-                f"%{output.name[:80]} is declared {output.type}, the op gives {array.dtype.name}{list(array.shape)}"
+                f"%{output.name[:80]} is declared {output.type}, "
+                f"the op gives {array.dtype.name}{list(array.shape)}"
             )
         array = array.astype(policy.kept(output.type.dtype), copy=False)
         array.flags.writeable = False

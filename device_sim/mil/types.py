@@ -88,7 +88,8 @@ def tensor_type(proto: Any, where: str) -> TensorType:
         return TensorType(dtype, None)
     if tensor.rank != len(dims) or tensor.rank > MAX_RANK:
         raise DataError(
-            f"{where}: rank {tensor.rank} with {len(dims)} dimensions; they must agree and be at most {MAX_RANK}"
+            f"{where}: rank {tensor.rank} with {len(dims)} dimensions; "
+            f"they must agree and be at most {MAX_RANK}"
         )
     shape = tuple(d.constant.size if d.WhichOneof("dimension") == "constant" else None for d in dims)
     return TensorType(dtype, shape)

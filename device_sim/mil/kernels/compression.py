@@ -82,7 +82,7 @@ def _lut_size(indices: Array, lut: Array, shape: Ints) -> int:
     bits = _LUT_TYPES[lut.size].bits if lut.ndim == 1 and lut.size in _LUT_TYPES else 0
     if not bits or indices.dtype != np.uint8 or indices.shape != (-(-prod(shape) * bits // 8),):
         raise ValueError(
-            f"indices{list(indices.shape)} are not the packed indices of {list(shape)} into a table of {lut.size}"
+            f"indices{list(indices.shape)} are not those of {list(shape)} packed for a table of {lut.size}"
         )
     return prod(shape)
 

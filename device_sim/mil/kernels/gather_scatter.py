@@ -22,7 +22,8 @@ def _gather_size(
     axis = axis_in(axis, x.ndim)
     if not 0 <= batch_dims <= min(axis, indices.ndim) or x.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise ValueError(
-            f"batch_dims {batch_dims} and axis {axis} do not fit x{list(x.shape)} and indices{list(indices.shape)}"
+            f"batch_dims {batch_dims} and axis {axis} do not fit x{list(x.shape)} "
+            f"and indices{list(indices.shape)}"
         )
     return prod(x.shape[:axis]) * prod(indices.shape[batch_dims:]) * prod(x.shape[axis + 1 :])
 

@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import mil_quiet  # noqa: E402, F401
+import mil_quiet  # noqa: F401

@@ -253,7 +253,7 @@ ACTIVATION = [
         "clamped_relu",
         _activation(alpha=(-2, 2), beta=(0, 3), special=FINITE),
         lambda x, alpha, beta: torch.clamp(torch.where(x >= 0, x, alpha * x), max=beta),
-        note="for beta < 0 coremltools' evaluation adds both branches, against its own documentation; not drawn",
+        note="for beta < 0 coremltools' evaluation adds both branches, against its documentation; not drawn",
     ),
     Case(
         "elu",

@@ -6,7 +6,7 @@ import warnings
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    import coremltools  # noqa: F401
+    import coremltools
     import coremltools.converters.mil
     import coremltools.optimize.coreml  # noqa: F401
 

@@ -24,9 +24,8 @@ def main(examples: int) -> None:
             worst[who] = max(worst[who], (far[who], op))
         for key, count in row.items():
             totals[key] += count
-        print(
-            f"{op:40} {row['cases']:6} {row['apple']:6} {far['apple']:9.1e} {row['torch']:6} {far['torch']:9.1e}"
-        )
+        apple, other = (f"{row[who]:6} {far[who]:9.1e}" for who in ("apple", "torch"))
+        print(f"{op:40} {row['cases']:6} {apple} {other}")
     print(f"\n{len(families)} ops, {totals['cases']} cases; worst |difference| / max(1, |reference|):")
     for who in ("apple", "torch"):
         print(f"  {who}: {worst[who][0]:.1e} ({worst[who][1]}) in {totals[who]} comparisons")

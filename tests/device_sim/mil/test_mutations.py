@@ -1,0 +1,202 @@
+"""Mutated packages: an answer or a clean error; never a crash, a hang, or memory beyond the limits."""
+
+import random
+import resource
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import coremltools.optimize.coreml as cto
+import numpy as np
+import pytest
+import torch
+from coremltools.models.neural_network import NeuralNetworkBuilder
+from mil_convert import convert
+from torch import nn
+
+from device_sim.mil import Limits, load_mil
+from personality_common.coreml.proto import Model_pb2
+from personality_common.errors import ToolkitError
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+MUTANTS = 5_000
+"""Over all packages and kinds of mutation."""
+SMALL = Limits(value_bytes=1 << 24, live_bytes=1 << 26, work=10**8)
+ALLOWED_GROWTH = 400 << 20
+"""Bytes of resident memory: temporaries of kernels under `SMALL`, the parsed protobufs, the allocator."""
+
+
+class Block(nn.Module):
+    """Small, with ops of many families."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 16)
+        self.norm, self.up, self.down = nn.LayerNorm(16), nn.Linear(16, 24), nn.Linear(24, 16)
+
+    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        x = x + self.table(tokens).mean(1)
+        x = x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+        heads = x.reshape(-1, 4, 4)
+        mixed = torch.softmax(heads @ heads.transpose(1, 2), -1) @ heads
+        y = torch.cat([mixed.reshape(-1, 16), x], 1)
+        values, index = torch.topk(y, 3)
+        return torch.where(y > 0, y, -y) / (1 + y.pow(2).sum(1, keepdim=True)) + values[:, :1] + index[:, :1]
+
+
+def _network() -> Any:
+    features = [("x", ct.models.datatypes.Array(16))], [("y", ct.models.datatypes.Array(8))]
+    builder = NeuralNetworkBuilder(*features, disable_rank5_shape_mapping=True)
+    rng = np.random.default_rng(0)
+    builder.add_inner_product("a", rng.normal(size=(8, 16)), rng.normal(size=8), 16, 8, True, "x", "h")
+    builder.add_activation("b", "PRELU", "h", "i", np.array([0.1]))
+    builder.add_softmax_nd("c", "i", "j", -1)
+    builder.add_elementwise("d", ["i", "j"], "k", "ADD", 1.0)
+    builder.add_reshape_static("e", "k", "y", [8])
+    return builder.spec
+
+
+INPUTS = {
+    "x": np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 16),
+    "tokens": np.array([[1, 2, 3], [8, 0, 4]], np.int32),
+}
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, np.ndarray]]]:
+    folder = tmp_path_factory.mktemp("packages")
+    torch.manual_seed(0)
+    models = {
+        "float32": convert(Block(), INPUTS),
+        "float16": convert(Block(), INPUTS, precision="FLOAT16"),
+        "int8": cto.linear_quantize_weights(
+            convert(Block(), INPUTS, target="iOS18"),
+            cto.OptimizationConfig(cto.OpLinearQuantizerConfig(weight_threshold=16)),
+        ),
+    }
+    found: dict[str, tuple[Path, dict[str, np.ndarray]]] = {}
+    for name, model in models.items():
+        model.save(str(folder / f"{name}.mlpackage"))
+        found[name] = (folder / f"{name}.mlpackage", INPUTS)
+    network = folder / "network.mlmodel"
+    network.write_bytes(_network().SerializeToString())
+    found["network"] = (network, {"x": np.linspace(-1, 1, 16)})
+    return found
+
+
+def _protobuf(package: Path) -> Path:
+    return package / "Data/com.apple.CoreML/model.mlmodel" if package.is_dir() else package
+
+
+def _flip(data: bytes, rng: random.Random) -> bytes:
+    """One to four bytes changed, or a few removed or doubled."""
+    mutant = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(mutant))
+        kind = rng.random()
+        if kind < 0.8:
+            mutant[at] = rng.randrange(256)
+        elif kind < 0.9:
+            del mutant[at : at + rng.randint(1, 8)]
+        else:
+            mutant[at:at] = mutant[at : at + rng.randint(1, 8)]
+    return bytes(mutant)
+
+
+EXTREMES = [0, 1, -1, 2, 3, 7, 16, 100, 65536, 2**31 - 1, -(2**31), 2**40, 2**63 - 1]
+
+
+Path_ = tuple[tuple[str, Any], ...]
+
+
+def _places(message: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+    """Every field that is set, and the way to its message: fields, with an index or a key among many."""
+    for field, value in message.ListFields():
+        if field.name == "metadata":
+            continue
+        yield path, field.name
+        if field.message_type is None:
+            continue
+        if hasattr(value, "ListFields"):
+            yield from _places(value, (*path, (field.name, None)))
+        elif hasattr(value, "items"):
+            for key in sorted(value):
+                yield from _places(value[key], (*path, (field.name, key)))
+        else:
+            for index, item in enumerate(value):
+                yield from _places(item, (*path, (field.name, index)))
+
+
+def _rewrite(data: bytes, rng: random.Random, places: list[tuple[Path_, str]]) -> bytes:
+    """A protobuf that still parses, with a field or two set to something else."""
+    spec = Model_pb2.Model.FromString(data)
+    for path, name in rng.sample(places, rng.randint(1, 2)):
+        message = spec
+        try:
+            for step, key in path:
+                inner = getattr(message, step)
+                message = inner if key is None else inner[key]
+        except IndexError:  # the first change removed it
+            continue
+        try:
+            _change(message, name, rng)
+        except (ValueError, TypeError, IndexError):  # out of the field's range
+            message.ClearField(name)
+    return spec.SerializeToString()
+
+
+def _change(message: Any, name: str, rng: random.Random) -> None:
+    value = getattr(message, name)
+    if isinstance(value, str):
+        setattr(message, name, rng.choice(["", "x", "add", "tile", "linear", "y", value + "_"]))
+    elif isinstance(value, int | float):
+        setattr(message, name, rng.choice(EXTREMES))
+    elif isinstance(value, bytes) or hasattr(value, "ListFields") or hasattr(value, "items"):
+        message.ClearField(name)
+    elif hasattr(value, "add"):
+        rng.choice([value.pop, value.add, lambda: value.add().CopyFrom(value[0])])()
+    else:
+        at = rng.randrange(len(value))
+        value[at] = rng.choice(["", "x"]) if isinstance(value[at], str) else rng.choice(EXTREMES)
+
+
+def _outcome(package: Path, inputs: dict[str, np.ndarray]) -> str:
+    try:
+        outputs = load_mil(package, limits=SMALL).predict(inputs)
+    except ToolkitError as error:
+        message = str(error)
+    else:
+        assert all(isinstance(value, np.ndarray) for value in outputs.values())
+        return "answer"
+    assert message.isprintable()
+    assert len(message) < 2000
+    return "error"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "fields", "weights"])
+def test_mutated_packages(packages: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    share = {"bytes": 2, "fields": 2, "weights": 1}[kind]
+    chosen = [name for name in packages if kind != "weights" or name != "network"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    outcomes: Counter[str] = Counter()
+    for name in chosen:
+        package, inputs = packages[name]
+        assert _outcome(package, inputs) == "answer"
+        copy = tmp_path / package.name
+        shutil.copytree(package, copy) if package.is_dir() else shutil.copy(package, copy)
+        target = copy / "Data/com.apple.CoreML/weights/weight.bin" if kind == "weights" else _protobuf(copy)
+        original = target.read_bytes()
+        rng = random.Random(f"{kind} {name}")
+        places = list(_places(Model_pb2.Model.FromString(original))) if kind == "fields" else []
+        for _ in range(MUTANTS * share // 5 // len(chosen)):
+            target.unlink()  # the last mutant may still be mapped
+            target.write_bytes(_rewrite(original, rng, places) if places else _flip(original, rng))
+            outcomes[_outcome(copy, inputs)] += 1
+    growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
+    assert growth < ALLOWED_GROWTH, f"{growth >> 20} MiB"
+    # Both must come, or the mutations are too tame or too wild to test anything.
+    assert min(outcomes["answer"], outcomes["error"]) > outcomes.total() // 100, outcomes
