@@ -78,13 +78,14 @@ def _threshold(draw: Any) -> dict[str, Any]:
     return {"x": floats(draw, shape(draw, 0, 4)), "alpha": number(draw, -2, 2)}
 
 
+HALVES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1.0, np.inf, np.nan])
 UNARY = [
     Case("abs", _unary(with_ints=True), lambda x: torch.abs(x)),
     Case("acos", _unary(-1.2, 1.2), lambda x: torch.acos(x), ulps=4),
     Case("asin", _unary(-1.2, 1.2), lambda x: torch.asin(x), ulps=4),
     Case("atan", _unary(), lambda x: torch.atan(x), ulps=4),
     Case("atanh", _unary(-1.2, 1.2), lambda x: torch.atanh(x), ulps=4),
-    Case("ceil", _unary(), lambda x: torch.ceil(x)),
+    Case("ceil", _unary(special=HALVES), lambda x: torch.ceil(x)),
     Case("clip", _clip, lambda x, alpha, beta: torch.clamp(x, alpha, beta)),
     Case("clip", _clip, lambda x, alpha, beta: torch.clamp(x, alpha, beta), opset="iOS17"),
     Case("cos", _unary(special=FINITE), lambda x: torch.cos(x), ulps=4, atol=1e-7),
@@ -93,7 +94,7 @@ UNARY = [
     Case("erf", _unary(), lambda x: torch.erf(x), ulps=6, atol=1e-43),
     Case("exp", _unary(), lambda x: torch.exp(x), ulps=4),
     Case("exp2", _unary(), lambda x: torch.exp2(x), ulps=4),
-    Case("floor", _unary(), lambda x: torch.floor(x)),
+    Case("floor", _unary(special=HALVES), lambda x: torch.floor(x)),
     Case("inverse", _with_epsilon(0.1, 9), lambda x, epsilon: 1 / (x + epsilon), ulps=2, apple_ulps=4),
     Case(
         "log",
@@ -106,7 +107,7 @@ UNARY = [
         note="coremltools adds epsilon in float16, near log(1) that shows",
     ),
     Case("logical_not", lambda draw: {"x": bools(draw, shape(draw, 0, 4))}, lambda x: ~x),
-    Case("round", _unary(), lambda x: torch.round(x)),
+    Case("round", _unary(special=HALVES), lambda x: torch.round(x)),
     Case("rsqrt", _with_epsilon(0.1, 9), lambda x, epsilon: torch.rsqrt(x + epsilon), ulps=4),
     Case(
         "sign",

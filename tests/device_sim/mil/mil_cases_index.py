@@ -321,7 +321,8 @@ def _torch_dequantize(input: Any, scale: Any, zero_point: Any = None, axis: int 
 
 def _quantize(draw: Any) -> dict[str, Any]:
     found = _affine(draw)
-    x = floats(draw, found["quantized_data"].shape, -50, 50, None, found["scale"].dtype)
+    halves = np.array([-2.5, -0.5, 0.5, 1.5])
+    x = floats(draw, found["quantized_data"].shape, -50, 50, halves, found["scale"].dtype)
     vector = found["scale"].ndim == 1
     scale = np.exp2(ints(draw, found["scale"].shape, -3, 3)).astype(x.dtype)  # so that no quotient is rounded
     return {
