@@ -15,6 +15,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
     "pretrain": ("pretrain.cli:pretrain", "Train a personality model from conversations."),
     "predict": ("pretrain.cli:predict", "Top tokens of texts, from a run."),
+    "export": ("pretrain.export.cli:export", "Export a run to a Core ML bundle that an app can ship."),
     "inspect": (
         "personality_common.inspect_cli:inspect",
         "What is in a bundle, a Core ML package, or a run.",

@@ -28,3 +28,23 @@ MODEL_WEIGHTS_FILE: Final = "personality_model_weights.safetensors"
 PROJECTOR_WEIGHTS_FILE: Final = "embedding_projector_weights.safetensors"
 CHECKPOINTS_DIR: Final = "checkpoints"
 CACHE_DIR: Final = "cache"
+
+MANIFEST_FILE: Final = "manifest.json"
+GOLDEN_DIR: Final = "golden"
+GOLDEN_FILE: Final = "golden.json"
+MODEL_PACKAGE: Final = "PersonalityModel.mlpackage"
+UPDATABLE_PACKAGE: Final = "PersonalityModelUpdatable.mlpackage"
+HEAD_PACKAGE: Final = "PersonalityHead.mlpackage"
+STATEFUL_PACKAGE: Final = "PersonalityModelStateful.mlpackage"
+ENCODER_PACKAGE: Final = "TextEncoder.mlpackage"
+WORDPIECE_FILE: Final = "vocab.txt"
+
+TARGET: Final = "target"
+"""Training input of the updatable packages: what the mean squared error compares the logits with."""
+STATE_WEIGHT: Final = "projection_weight"
+STATE_BIAS: Final = "output_bias"
+"""State buffers that hold the head in the stateful package."""
+
+MAX_BATCH: Final = 64
+ENCODER_VERSION: Final = "encoder_v1"
+"""How texts become embeddings; an app keeps it with the embeddings that it stores."""

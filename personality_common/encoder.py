@@ -119,6 +119,12 @@ class SentenceEncoder:
         )
         return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
 
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text with the special ones, cut off at `identity.max_length`, unpadded."""
+        limit = self.identity.max_length
+        ids = self._model.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+        return [list(map(int, row)) for row in ids]
+
 
 def find_minilm(ask_hub: Callable[[], str] | None = None) -> tuple[Path, str]:
     """The folder of MiniLM and where it came from: hub cache, then installed package, then hub.

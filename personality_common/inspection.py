@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from personality_common.contract import RUN_FILE
+from personality_common.contract import MANIFEST_FILE, RUN_FILE
 from personality_common.coreml.describe import ModelDescription, describe
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits, read_bounded
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
 
-BUNDLE_FILE: Final = "manifest.json"
 _JSON_BYTES: Final = 32 << 20
 
 
@@ -60,8 +59,8 @@ def inspect_path(
     path = Path(path)
     # Exact names: where file names ignore case, Manifest.json answers to manifest.json.
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if BUNDLE_FILE in names:
-        return _folder(path, BUNDLE_FILE, "bundle", fingerprints, limits)
+    if MANIFEST_FILE in names:
+        return _folder(path, MANIFEST_FILE, "bundle", fingerprints, limits)
     if RUN_FILE in names:
         return _folder(path, RUN_FILE, "run", fingerprints, limits)
     model = describe(Package.open(path, limits), fingerprints=fingerprints)

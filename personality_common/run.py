@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +48,13 @@ class Run:
     encoder: EncoderIdentity
     model: PersonalityModel
     projector: EmbeddingProjector | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of what the run is: fingerprints of tensors, vocabulary and encoder, as JSON."""
+        tensors = {file: _names(entries) for file, entries in self.info["tensors"].items()}
+        content = [tensors, self.vocabulary.fingerprint, self.encoder.fingerprint]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def load_run(path: Path) -> Run:

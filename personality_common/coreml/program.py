@@ -13,8 +13,8 @@ from personality_common.coreml.package import Package
 from personality_common.coreml.values import BlobLocation, TensorType, blob_location, read_value, tensor_type
 from personality_common.errors import DataError, MismatchError
 
-_SAME_ELEMENTS: Final = ("identity", "reshape", "squeeze", "expand_dims")
-"""Ops whose output has the elements of `x` in the same order."""
+_SAME_ELEMENTS: Final = ("identity", "reshape", "squeeze", "expand_dims", "cast")
+"""Ops whose output has the elements of `x` in the same order; a cast may round them."""
 
 
 @dataclass(frozen=True, eq=False)

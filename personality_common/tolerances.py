@@ -1,0 +1,143 @@
+"""How far two runtimes may differ, and why: the one table; manifests carry a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A bound on one measure.
+
+    Attributes:
+        name: unique.
+        applies_to: packages' precision (`float32`, `float16`), encoder weights (`encoder-int8`, …),
+            or a route (`patch`, …).
+        measure: what is measured, of which feature, over what.
+        bound: `<=` or `>=`.
+        value: the limit.
+        reason: where the number comes from.
+    """
+
+    name: str
+    applies_to: str
+    measure: str
+    bound: Literal["<=", ">="]
+    value: float
+    reason: str
+
+    def holds(self, measured: float) -> bool:
+        """Whether a measurement is within; NaN never is."""
+        return measured <= self.value if self.bound == "<=" else measured >= self.value
+
+
+TOLERANCES: Final = (
+    Tolerance(
+        "float32.latent",
+        "float32",
+        "max |difference| of latent",
+        "<=",
+        1e-4,
+        "float32 sums of up to 2048 terms in another order; Core ML on a CPU is reported to be within 1e-4",
+    ),
+    Tolerance(
+        "float32.logits",
+        "float32",
+        "max |difference| of logits",
+        "<=",
+        1e-4,
+        "as float32.latent; the head adds 512 terms",
+    ),
+    Tolerance(
+        "float32.top8",
+        "float32",
+        "mean share of the 8 top tokens in common",
+        ">=",
+        0.999,
+        "only tokens whose logits differ by less than float32.logits may swap",
+    ),
+    Tolerance(
+        "float16.logits",
+        "float16",
+        "max |difference| of logits",
+        "<=",
+        0.3,
+        "11 bits of mantissa; 0.03 to 0.09 are reported on CPUs, up to 0.3 on GPU and Neural Engine",
+    ),
+    Tolerance(
+        "float16.top8",
+        "float16",
+        "mean share of the 8 top tokens in common",
+        ">=",
+        0.99,
+        "what the app shows: at most one token in a hundred may differ",
+    ),
+    Tolerance(
+        "encoder-float32.cosine",
+        "encoder-float32",
+        "least cosine with the sentence-transformers model, each text",
+        ">=",
+        0.99999,
+        "the same weights and arithmetic in another order",
+    ),
+    Tolerance(
+        "encoder-float16.cosine",
+        "encoder-float16",
+        "least cosine with the sentence-transformers model, each text",
+        ">=",
+        0.999,
+        "six layers in 11 bits of mantissa",
+    ),
+    Tolerance(
+        "encoder-int8.cosine",
+        "encoder-int8",
+        "mean cosine with the sentence-transformers model",
+        ">=",
+        0.995,
+        "8-bit weights, one scale per output channel",
+    ),
+    Tolerance(
+        "encoder.padding",
+        "encoder",
+        "max |difference| of sentence_embedding, padded against not",
+        "<=",
+        1e-5,
+        "masked positions have weight exp(-large) = 0; only the order of sums differs",
+    ),
+    Tolerance(
+        "patch.head",
+        "patch",
+        "max |difference| of the head from the PyTorch head",
+        "<=",
+        0.0,
+        "the bytes are copied",
+    ),
+    Tolerance(
+        "update-task.head",
+        "update-task",
+        "max |difference| of the head, relative to its greatest change",
+        "<=",
+        1e-6,
+        "one float32 SGD step whose gradient passes through the targets of an MSE",
+    ),
+    Tolerance(
+        "state.head",
+        "state",
+        "max |difference| of the head from the PyTorch head rounded to float16",
+        "<=",
+        0.0,
+        "rounding to nearest is exact arithmetic",
+    ),
+)
+
+
+def to_json(tolerances: Iterable[Tolerance] = TOLERANCES) -> list[dict[str, Any]]:
+    """As a manifest carries them."""
+    return [asdict(tolerance) for tolerance in tolerances]
+
+
+def from_json(entries: Iterable[dict[str, Any]]) -> tuple[Tolerance, ...]:
+    """Inverse of `to_json`."""
+    return tuple(Tolerance(**entry) for entry in entries)
