@@ -1,0 +1,81 @@
+"""Fixtures that tests of several packages share."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_run() -> MakeRun:
+    """Write a finished run without training: `make_run(folder, encoder="minilm", values={…}, seed=0)`.
+
+    Weights are random (PyTorch's own start, with small random biases), as `pt pretrain` would
+    write them; `values` replaces parameters of the model by name. The encoder is MiniLM, or
+    `openai`, whose runs have no projector. Nothing is loaded or sent.
+    """
+
+    def make(
+        folder: Path,
+        *,
+        encoder: str = "minilm",
+        values: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Path:
+        import torch
+
+        from personality_common.checkpoint import save_tensors, tensor_fingerprints
+        from personality_common.encoder import MINILM_SHA256, EncoderIdentity
+        from personality_common.files import write_json
+        from personality_common.model import EmbeddingProjector, PersonalityModel
+        from personality_common.vocabulary import load_vocabulary
+
+        identity = {
+            "minilm": EncoderIdentity(
+                "all-MiniLM-L6-v2", "", MINILM_SHA256, "Transformer > Pooling(mean) > Normalize", 256, 384
+            ),
+            "openai": EncoderIdentity("text-embedding-3-small", "2024-01-25", "", "", 8191, 1536),
+        }[encoder]
+        vocabulary = load_vocabulary()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = PersonalityModel()
+            torch.nn.init.normal_(model.output_bias, std=0.1)
+            projector = EmbeddingProjector() if encoder == "minilm" else None
+        with torch.no_grad():
+            for name, value in (values or {}).items():
+                model.get_parameter(name).copy_(torch.as_tensor(value))
+        tensors = {"personality_model_weights.safetensors": model.state_dict()}
+        if projector is not None:
+            tensors["embedding_projector_weights.safetensors"] = projector.state_dict()
+        for file, content in tensors.items():
+            save_tensors(folder / file, content, {"vocabulary_fingerprint": vocabulary.fingerprint})
+        write_json(folder / "personality-tokens.json", {"tokens": list(vocabulary.tokens)})
+        write_json(folder / "training_history.json", {"epochs": []})
+        record = {
+            "schema": 1,
+            "finished": "2026-01-01T00:00:00+00:00",
+            "vocabulary": {"fingerprint": vocabulary.fingerprint, "size": len(vocabulary.tokens)},
+            "encoder": {
+                "option": encoder,
+                "identity": dataclasses.asdict(identity),
+                "fingerprint": identity.fingerprint,
+                "source": "made by a test",
+                "compute_dtype": "float32",
+            },
+            "tensors": {
+                file: {
+                    name: {"shape": list(t.shape), "dtype": "float32", "fingerprint": f}
+                    for (name, t), f in zip(content.items(), tensor_fingerprints(content).values(), strict=True)
+                }
+                for file, content in tensors.items()
+            },
+        }
+        write_json(folder / "run.json", record)
+        return folder
+
+    return make
