@@ -70,7 +70,9 @@ def make_run() -> MakeRun:
             "tensors": {
                 file: {
                     name: {"shape": list(t.shape), "dtype": "float32", "fingerprint": f}
-                    for (name, t), f in zip(content.items(), tensor_fingerprints(content).values(), strict=True)
+                    for (name, t), f in zip(
+                        content.items(), tensor_fingerprints(content).values(), strict=True
+                    )
                 }
                 for file, content in tensors.items()
             },

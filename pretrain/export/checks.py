@@ -71,7 +71,7 @@ def check_tensors(part: str, path: Path, tensors: list[dict[str, Any]], values: 
     for tensor in tensors:
         name, offset, size = tensor["name"], tensor["offset"], tensor["size"]
         stored = stored_values(name, values[name], tensor["dtype"])
-        if contents[tensor["file"]][offset : offset + size] != stored.tobytes():
+        if size != stored.nbytes or contents[tensor["file"]][offset : offset + size] != stored.tobytes():
             raise MismatchError(
                 f"{path}: {name} must be the run's, bit for bit in {tensor['dtype']}; "
                 f"{size} bytes at offset {offset} of {tensor['file']} differ"
