@@ -78,7 +78,7 @@ class GRPOConfig:
     adam_beta2: float = 0.999
     adam_eps: float = 1e-8
     gradient_clip: float | None = None
-    inner_iterations: int = 10
+    inner_iterations: int = 12
     kl_stop: float | None = 0.3
     kl_budget: float | None = 0.5
     overlap_budget: float | None = 0.7

@@ -168,7 +168,7 @@ def loss_and_gradient(
     log_prob = policy.log_prob(logits, actions) if uses_decisions else None
     slopes = torch.zeros(())
     if per_set:
-        scale = 1 / lengths.clamp(min=1) if options.loss == "gspo" else torch.ones(())
+        scale = 1 / lengths.clamp(min=1).double() if options.loss == "gspo" else torch.ones(())
         new_set = policy.set_log_prob(logits, actions) * scale
         terms = surrogate(new_set, old.sum(-1) * scale, advantage, options)
         value = (weight * terms.value).sum()

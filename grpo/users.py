@@ -26,7 +26,7 @@ from personality_common.errors import DataError, ToolkitError
 
 UserKind: TypeAlias = Literal["profile", "thumbs", "drifting", "contrary", "random"]
 RewardFunction: TypeAlias = Callable[[Tensor, Tensor, int, torch.Generator], Tensor]
-"""(base embeddings (N, d), actions (N, G, K), night, generator) -> rewards (N, G); padding is -1, silence NaN."""
+"""(base embeddings (N, d), actions (N, G, K), night, generator) -> rewards (N, G); NaN: no feedback."""
 
 
 @dataclass(frozen=True)
