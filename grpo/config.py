@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from grpo.advantages import AdvantageScale, RewardAggregation
-from grpo.losses import KLEstimator, Loss, LossOptions, Ratio
 from grpo.plackett_luce import PlackettLuce
 from grpo.policies import Bernoulli
+from grpo.surrogates import KLEstimator, Loss, LossOptions, Ratio
 from personality_common.contract import TOP_K
 from personality_common.errors import ToolkitError
 

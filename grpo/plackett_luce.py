@@ -69,6 +69,9 @@ class PlackettLuce:
     def decisions(self, actions: Tensor, vocabulary: int) -> Tensor:
         return actions >= 0
 
+    def lengths(self, actions: Tensor, vocabulary: int) -> Tensor:
+        return (actions >= 0).sum(-1)
+
     def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
         shifted = _shifted(logits, self.temperature)
         draws = _draws(shifted, actions)

@@ -32,6 +32,10 @@ class Policy(Protocol):
         """(N, G, D) bool: which decisions exist."""
         ...
 
+    def lengths(self, actions: Tensor, vocabulary: int) -> Tensor:
+        """(N, G) int64: how many there are."""
+        ...
+
     def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
         """(N, G, D) float64 log-probability of each decision; 0 where there is none."""
         ...
@@ -91,6 +95,9 @@ class Bernoulli:
 
     def decisions(self, actions: Tensor, vocabulary: int) -> Tensor:
         return torch.ones((), dtype=torch.bool).expand(*actions.shape[:2], vocabulary)
+
+    def lengths(self, actions: Tensor, vocabulary: int) -> Tensor:
+        return torch.full(actions.shape[:2], vocabulary)
 
     def switches(self, actions: Tensor, vocabulary: int) -> Tensor:
         """(N, G, V) bool: which tokens are on."""

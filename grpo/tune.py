@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from grpo.batch import make_batch
 from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.head import Head, top_overlap
@@ -67,23 +68,22 @@ def tune_head(
         ToolkitError: the gradient is not zero and yet no weight changed, or the head is no longer finite.
     """
     _check(latents, groups, head, shipped)
-    policy = config.make_policy()
-    vocabulary = len(head.bias)
-    longest = config.k if config.policy == "plackett-luce" else vocabulary
+    policy, options = config.make_policy(), config.loss_options
+    longest = config.k if config.policy == "plackett-luce" else len(head.bias)
     advantages, numbers = score(latents, groups, config)
     learnable = bool(advantages.active.any())
     reasons = [] if learnable else [f"nothing to learn: none of {advantages.groups} groups has spread"]
 
     start, reference = head.logits(latents), shipped.logits(latents)
-    old = behaviour_log_prob(policy, start, groups)
+    batch = make_batch(
+        policy, start, reference, groups.actions, groups.behaviour, advantages, numbers, longest, options
+    )
     weight, bias = head.weight.clone(), head.bias.clone()
     optimizer = _optimizer(weight, bias, config)
     logits = start
     steps: list[StepMetrics] = []
     for step in range(config.inner_iterations if learnable else 0):
-        loss = loss_and_gradient(
-            policy, logits, groups.actions, old, reference, advantages, numbers, longest, config.loss_options
-        )
+        loss = loss_and_gradient(policy, logits, batch, options)
         gradient = loss.gradient.float()
         weight.grad, bias.grad = gradient.T @ latents, gradient.sum(0)
         norm = float(torch.cat([weight.grad.flatten(), bias.grad]).norm())
@@ -133,20 +133,6 @@ def tune_head(
         measured, groups, reward, advantages, head, shipped, tuned, policy, steps, scale
     )  # fmt: skip
     return TuneResult(tuned, night, tuple(steps), tuple(reasons))
-
-
-def behaviour_log_prob(policy: Policy, start: Tensor, groups: Groups) -> Tensor:
-    """(N, G, D) log-probability of each decision under the policy that drew the candidate.
-
-    Feedback has one number for a set. What it says beyond the head at the start is spread evenly over
-    the decisions, so that the ratio of the set is exact, and that of a decision is right on average.
-    """
-    old = policy.log_prob(start, groups.actions)
-    if groups.behaviour is None:
-        return old
-    exists = policy.decisions(groups.actions, start.shape[1])
-    shift = (groups.behaviour.double() - old.sum(-1)) / exists.sum(-1).clamp(min=1)
-    return torch.where(exists & ~shift.isnan()[..., None], old + shift[..., None], old)
 
 
 def scale_back(

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from grpo.advantages import Advantages, group_advantages
-from grpo.losses import LossOptions, LossResult, kl_estimate, loss_and_gradient
+from grpo.batch import make_batch
+from grpo.losses import loss_and_gradient
 from grpo.plackett_luce import PlackettLuce
 from grpo.policies import PADDING, Bernoulli, Policy
+from grpo.surrogates import LossOptions, LossResult, kl_estimate
 
 TEXTS, GROUP, WIDTH, VOCABULARY = 4, 4, 3, 9
 
@@ -19,7 +21,7 @@ TEXTS, GROUP, WIDTH, VOCABULARY = 4, 4, 3, 9
 class Case:
     """A batch with what makes trouble: no feedback, a group without spread, short candidates, stale ones."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, stale: bool = False) -> None:
         generator = torch.Generator().manual_seed(0)
 
         def randn(*shape: int) -> Tensor:
@@ -27,7 +29,7 @@ class Case:
 
         self.policy = policy
         self.logits, self.shipped = 2 * randn(TEXTS, VOCABULARY), 2 * randn(TEXTS, VOCABULARY)
-        drawn_by = self.logits + 0.6 * randn(TEXTS, VOCABULARY)
+        self.start = self.logits + 0.6 * randn(TEXTS, VOCABULARY)
         noise = torch.rand(TEXTS, GROUP, VOCABULARY, generator=generator)
         self.actions = noise.argsort(-1)[..., :WIDTH]
         self.actions[0, 1, 2:] = PADDING
@@ -37,7 +39,22 @@ class Case:
         rewards[2, :2] = torch.nan
         self.groups = torch.tensor([0, 1, 2, 2])
         self.advantages = group_advantages(rewards, groups=self.groups)
-        self.old = policy.log_prob(drawn_by, self.actions)
+        self.behaviour: Tensor | None = None
+        if stale:
+            known = policy.set_log_prob(self.start, self.actions) + randn(TEXTS, GROUP)
+            self.behaviour = torch.where(
+                torch.rand(TEXTS, GROUP, generator=generator) < 0.3, torch.nan, known
+            )
+
+    @property
+    def old(self) -> Tensor:
+        """(N, G, D): of the start, plus each decision's share of what `behaviour` says beyond it."""
+        old = log_prob(self, self.start)
+        if self.behaviour is None:
+            return old
+        length = VOCABULARY if isinstance(self.policy, Bernoulli) else (self.actions >= 0).sum(-1)
+        share = (self.behaviour - old.sum(-1)) / length
+        return old + torch.where(share.isnan(), 0.0, share)[..., None]
 
 
 def log_prob(case: Case, logits: Tensor) -> Tensor:
@@ -57,7 +74,7 @@ def log_prob(case: Case, logits: Tensor) -> Tensor:
     return torch.stack(draws, -1)
 
 
-def long_way(case: Case, logits: Tensor, options: LossOptions) -> Tensor:
+def long_way(case: Case, logits: Tensor, options: LossOptions, old: Tensor) -> Tensor:
     """Candidate by candidate and decision by decision, as the papers write it; differentiable."""
     new, advantages = log_prob(case, logits), case.advantages
     reference = log_prob(case, case.shipped)
@@ -94,7 +111,7 @@ def long_way(case: Case, logits: Tensor, options: LossOptions) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for i in active:
         a = float(advantages.values[i])
-        gap = (new[i] - case.old[i])[exists[i]]
+        gap = (new[i] - old[i])[exists[i]]
         if options.loss == "gspo":
             total = total + share(i, dict.fromkeys(heard, 1), 1) * clip(gap.mean().exp(), a, gap)
         elif per_set:
@@ -123,10 +140,11 @@ def long_way(case: Case, logits: Tensor, options: LossOptions) -> Tensor:
 
 def closed_form(case: Case, logits: Tensor, options: LossOptions) -> LossResult:
     longest = VOCABULARY if isinstance(case.policy, Bernoulli) else WIDTH
-    return loss_and_gradient(
-        case.policy, logits, case.actions, case.old, case.shipped, case.advantages, case.groups, longest,
-        options,
+    batch = make_batch(
+        case.policy, case.start, case.shipped, case.actions, case.behaviour, case.advantages, case.groups,
+        longest, options,
     )  # fmt: skip
+    return loss_and_gradient(case.policy, logits, batch, options)
 
 
 POLICIES: tuple[Policy, ...] = (PlackettLuce(k=WIDTH, temperature=1.4), Bernoulli(temperature=0.8))
@@ -135,8 +153,12 @@ LOSSES = ("grpo", "dr-grpo", "dapo", "bnpo", "cispo", "gspo")
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("policy", POLICIES, ids=["plackett-luce", "bernoulli"])
-def test_value_and_gradient_are_those_of_autograd_for_every_combination(policy: Policy, loss: str) -> None:
-    case = Case(policy)
+@pytest.mark.parametrize("stale", [False, True])
+def test_value_and_gradient_are_those_of_autograd_for_every_combination(
+    policy: Policy, loss: str, stale: bool
+) -> None:
+    case = Case(policy, stale)
+    old = case.old
     estimators = ("k1", "k2", "k3", "exact") if isinstance(policy, Bernoulli) else ("k1", "k2", "k3")
     combinations = itertools.product(
         ("decision", "set"), (None, 0.2), (None, 0.3), (None, 1.5),
@@ -146,7 +168,7 @@ def test_value_and_gradient_are_those_of_autograd_for_every_combination(policy: 
     for ratio, low, high, delta, (kl_weight, estimator), entropy in combinations:
         options = LossOptions(loss, ratio, low, high, delta, kl_weight, estimator, entropy)  # type: ignore[arg-type]
         logits = case.logits.clone().requires_grad_()
-        value = long_way(case, logits, options)
+        value = long_way(case, logits, options, old)
         (expected,) = torch.autograd.grad(value, logits)
         actual = closed_form(case, case.logits, options)
         assert actual.gradient.dtype == torch.float64
@@ -175,7 +197,7 @@ def test_gradient_is_that_of_finite_differences(policy: Policy, loss: str) -> No
 
 def test_first_step_has_value_zero_and_a_gradient() -> None:
     case = Case(POLICIES[0])
-    case.old = case.policy.log_prob(case.logits, case.actions)
+    case.start = case.logits
     result = closed_form(case, case.logits, LossOptions("grpo", "set", 0.2, 0.3, None, 0.0, "k3", 0.0))
     assert float(result.value) == pytest.approx(0, abs=1e-15)
     assert float(result.gradient.norm()) > 0.01
@@ -190,7 +212,8 @@ def test_clip_fractions_count_what_has_no_gradient() -> None:
     case.groups = torch.zeros(1, dtype=torch.int64)
     both = torch.ones(1, 2, dtype=torch.bool)
     case.advantages = Advantages(torch.tensor([[1.0, -1.0]]).double(), both, both, 1, 0)
-    case.old = case.policy.log_prob(case.logits, case.actions) + torch.tensor([[[-1.0], [1.0]]])
+    case.start = case.logits
+    case.behaviour = case.policy.set_log_prob(case.logits, case.actions) + torch.tensor([[-3.0, 3.0]])
     result = closed_form(case, case.logits, LossOptions("grpo", "decision", 0.2, 0.3, None, 0.0, "k3", 0.0))
     assert (result.clip_low, result.clip_high) == (0.5, 0.5)
     assert float(result.gradient.abs().max()) == 0
@@ -198,7 +221,7 @@ def test_clip_fractions_count_what_has_no_gradient() -> None:
 
 def test_stale_candidates_do_not_overflow() -> None:
     case = Case(POLICIES[0])
-    case.old = case.old - 1e4
+    case.behaviour = torch.full((TEXTS, GROUP), -1e4)
     result = closed_form(case, case.logits, LossOptions("grpo", "decision", None, None, None, 0.1, "k3", 0.0))
     assert bool(result.gradient.isfinite().all())
 
@@ -221,3 +244,20 @@ def test_kl_estimators_estimate_kl_and_k2_has_its_gradient(estimator: str, unbia
         "k3": torch.autograd.grad(forward, z)[0],
     }[estimator]
     torch.testing.assert_close(mean, target, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "cispo"])
+def test_tables_count_clipped_switches_as_the_dense_sum_does(loss: str) -> None:
+    case = Case(POLICIES[1])
+    options = LossOptions(loss, "decision", 0.2, 0.3, 1.5, 0.0, "k3", 0.0)  # type: ignore[arg-type]
+    ratio = (log_prob(case, case.logits) - case.old).exp()
+    positive = (case.advantages.values > 0)[..., None]
+    if loss == "cispo":
+        low, high = torch.zeros_like(ratio, dtype=torch.bool), ratio > 1.3
+    else:
+        low, high = ~positive & (ratio < 0.8), torch.where(positive, ratio > 1.3, ratio > 1.5)
+    result = closed_form(case, case.logits, options)
+    active = case.advantages.active
+    assert result.clip_low == pytest.approx(float(low[active].double().mean()))
+    assert result.clip_high == pytest.approx(float(high[active].double().mean()))
+    assert result.clip_high > 0

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from grpo.batch import make_batch
 from grpo.config import GRPOConfig
 from grpo.groups import Groups, concatenate
 from grpo.head import Head, top_overlap
 from grpo.plackett_luce import PlackettLuce
 from grpo.policies import PADDING
-from grpo.tune import behaviour_log_prob, tune_head
+from grpo.scoring import score
+from grpo.tune import tune_head
 from personality_common.errors import DataError, ToolkitError
 
 VOCABULARY, DIM, K = 20, 6, 3
@@ -205,7 +207,10 @@ def test_given_log_probabilities_are_what_ratios_are_taken_against() -> None:
     start = head.logits(latents)
     known = policy.set_log_prob(start, groups.actions)
     given = torch.where(torch.arange(4) < 2, known - 1.5, NAN)
-    old = behaviour_log_prob(policy, start, replace(groups, behaviour=given))
+    advantages, numbers = score(latents, groups, OPEN)
+    batch = make_batch(policy, start, start, groups.actions, given, advantages, numbers, K, OPEN.loss_options)
+    old = batch.old_decisions
+    assert old is not None
     torch.testing.assert_close(old[:, :2].sum(-1), given[:, :2], rtol=0, atol=1e-12)
     torch.testing.assert_close(old[:, 2:], policy.log_prob(start, groups.actions)[:, 2:], rtol=0, atol=0)
     # Given what the start would say anyway, the update is the same, but for rounding in float64.

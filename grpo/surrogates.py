@@ -1,0 +1,95 @@
+"""The terms of one decision or set, elementwise: clipped surrogates and estimates of KL, with derivatives."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+Loss: TypeAlias = Literal["grpo", "dr-grpo", "dapo", "bnpo", "cispo", "gspo"]
+Ratio: TypeAlias = Literal["decision", "set"]
+KLEstimator: TypeAlias = Literal["exact", "k1", "k2", "k3"]
+
+LOG_RATIO_LIMIT: Final = 20.0
+"""Log-ratios are held to +-20: exp(20) is 5e8, and a stale candidate beyond it must not overflow."""
+
+
+class LossOptions(NamedTuple):
+    """The part of the configuration that the losses read; `GRPOConfig` documents and checks it."""
+
+    loss: Loss
+    ratio: Ratio
+    clip_low: float | None
+    clip_high: float | None
+    delta: float | None
+    kl_weight: float
+    kl_estimator: KLEstimator
+    entropy_weight: float
+
+    @property
+    def estimates_kl(self) -> bool:
+        """Whether k1, k2 or k3 is part of the loss."""
+        return self.kl_weight != 0 and self.kl_estimator != "exact"
+
+
+class LossResult(NamedTuple):
+    value: Tensor  # scalar
+    gradient: Tensor  # (N, V) float64, at the logits
+    clip_low: float  # share of the active decisions or sets whose ratio was held from below
+    clip_high: float  # the same from above
+
+
+class Surrogate(NamedTuple):
+    value: Tensor
+    slope: Tensor  # derivative at the log-probability
+    low: Tensor  # bool: clipped from below
+    high: Tensor  # bool: clipped from above
+
+
+def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOptions) -> Surrogate:
+    """The clipped objective of one decision or set, as a loss, with its derivative.
+
+    Elementwise; `advantage` broadcasts.
+
+    - cispo: -sg(min(r, 1 + clip_high)) A l, where sg stops the gradient (MiniMax-M1, arXiv:2506.13585)
+    - others: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (PPO, arXiv:1707.06347), where for A < 0
+      the ratio is first held to `delta` at most (two-sided clip, INTELLECT-2, arXiv:2505.07291).
+    """
+    ratio = torch.exp((log_prob - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    infinity = float("inf")
+    lower = 1 - options.clip_low if options.clip_low is not None else -infinity
+    upper = 1 + options.clip_high if options.clip_high is not None else infinity
+    if options.loss == "cispo":
+        weight = -ratio.clamp(max=upper) * advantage
+        return Surrogate(weight * log_prob, weight, torch.zeros_like(ratio, dtype=torch.bool), ratio > upper)
+    positive = advantage > 0
+    high = torch.where(
+        positive, ratio > upper, ratio > (infinity if options.delta is None else options.delta)
+    )
+    low = ~positive & (ratio < lower)
+    held = torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, options.delta))
+    slope = -ratio * advantage
+    return Surrogate(-held * advantage, slope.masked_fill_(low | high, 0.0), low, high)
+
+
+def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> tuple[Tensor, Tensor]:
+    """Estimate of KL(policy || reference) from one sample, and its derivative at the log-probability.
+
+    With d = l - l_ref, the value of each has mean KL (k1, k3) or nearly (k2) under the policy. The
+    gradient is that of the formula itself, which is something else in each case:
+
+    - k1 = d: derivative 1. Its mean under the policy is zero: a term with k1 adds noise and pulls nowhere.
+    - k2 = d^2 / 2: derivative d. Its mean is the gradient of KL(policy || reference).
+    - k3 = exp(-d) - 1 + d: derivative 1 - exp(-d). Its mean is the gradient of KL(reference || policy).
+
+    Source: Schulman, "Approximating KL divergence" (2020); gradients: arXiv:2510.01555.
+    """
+    gap = (log_prob - reference).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    if estimator == "k1":
+        return gap, torch.ones_like(gap)
+    if estimator == "k2":
+        return gap.square() / 2, gap
+    if estimator == "k3":
+        return torch.exp(-gap) - 1 + gap, 1 - torch.exp(-gap)
+    raise AssertionError(estimator)

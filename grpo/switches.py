@@ -1,0 +1,74 @@
+"""Losses of decisions for Bernoulli, at a cost that hardly grows with the number of candidates.
+
+A candidate is 325 switches, nearly all of them off, and an off switch has the same log-probability and
+ratio in every candidate of a text. Surrogates are linear in the size of the advantage for each sign. So two
+tables (N, V), all switches off under an advantage of 1 and of -1, weighted by the candidates' sums, stand for
+all of them; only the switches that are on are exchanged one by one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from grpo.batch import Batch
+from grpo.policies import Bernoulli, gather
+from grpo.surrogates import LossOptions, LossResult, kl_estimate, surrogate
+
+
+def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOptions) -> LossResult:
+    """The surrogate, with k1, k2 or k3 if asked for, of candidates that the head at the start drew."""
+    z, old_z = logits.double() / policy.temperature, batch.start.double() / policy.temperature
+    off, old_off = logsigmoid(-z), logsigmoid(-old_z)
+    up = (batch.weights * batch.advantages.clamp(min=0)).sum(-1, keepdim=True)
+    down = (batch.weights * batch.advantages.clamp(max=0)).sum(-1, keepdim=True)
+    one = torch.ones((), dtype=torch.float64)
+    liked, disliked = (surrogate(off, old_off, sign * one, options) for sign in (1, -1))
+    value = (up * liked.value).sum() - (down * disliked.value).sum()
+    dense = up * liked.slope - down * disliked.slope
+
+    on = batch.actions >= 0
+    advantages = batch.advantages[..., None]
+    weights = torch.where(on, batch.weights[..., None], 0.0)
+    off_here, old_off_here = gather(off, batch.actions), gather(old_off, batch.actions)
+    on_here, old_on_here = off_here + gather(z, batch.actions), old_off_here + gather(old_z, batch.actions)
+    were = surrogate(off_here, old_off_here, advantages, options)
+    are = surrogate(on_here, old_on_here, advantages, options)
+    value = value + (weights * (are.value - were.value)).sum()
+    were_slope, are_slope = weights * were.slope, weights * are.slope
+
+    if options.estimates_kl:
+        shipped = batch.shipped.double() / policy.temperature
+        shipped_off = logsigmoid(-shipped)
+        kl_weights = options.kl_weight * batch.decision_weights
+        kl, slope = kl_estimate(off, shipped_off, options.kl_estimator)
+        value = value + (kl_weights.sum(-1, keepdim=True) * kl).sum()
+        dense = dense + kl_weights.sum(-1, keepdim=True) * slope
+        kl_weights = torch.where(on, kl_weights[..., None], 0.0)
+        shipped_off_here = gather(shipped_off, batch.actions)
+        kl_were, slope_were = kl_estimate(off_here, shipped_off_here, options.kl_estimator)
+        kl_are, slope_are = kl_estimate(
+            on_here, shipped_off_here + gather(shipped, batch.actions), options.kl_estimator
+        )
+        value = value + (kl_weights * (kl_are - kl_were)).sum()
+        were_slope, are_slope = were_slope + kl_weights * slope_were, are_slope + kl_weights * slope_are
+
+    # d off / dz = -p and d on / dz = 1 - p.
+    p = torch.sigmoid(z)
+    p_here = gather(p, batch.actions)
+    gradient = -p * dense
+    exchanged = are_slope * (1 - p_here) + were_slope * p_here
+    gradient.scatter_add_(1, batch.actions.clamp(min=0).flatten(1), exchanged.flatten(1))
+
+    active = batch.active[..., None] & on
+    likes = (batch.active & (batch.advantages > 0)).sum(-1)
+    others = batch.active.sum(-1) - likes
+    count = max(1, int(batch.active.sum()) * logits.shape[1])
+
+    def share(clipped: str) -> float:
+        tables = likes * getattr(liked, clipped).sum(-1) + others * getattr(disliked, clipped).sum(-1)
+        exchanged = (getattr(are, clipped) & active).sum() - (getattr(were, clipped) & active).sum()
+        return int(tables.sum() + exchanged) / count
+
+    return LossResult(value, gradient / policy.temperature, share("low"), share("high"))
