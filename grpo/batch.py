@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from grpo.advantages import Advantages
 from grpo.policies import Bernoulli, Policy
 from grpo.surrogates import Loss, LossOptions
+
+Tables: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,8 @@ class Batch:
         old_decisions, reference: (N, G, D) log-probabilities under the policy that drew and under the shipped
             head; None if nothing reads them.
         shipped: (N, V) logits of the shipped head.
-        start: (N, V) logits of the head at the start of the night.
         per_set: whether ratios are of sets.
-        tables: whether `switch_loss` applies.
+        old_tables, shipped_tables: `Bernoulli.off_and_on` of both heads where `switch_loss` applies; else None.
     """
 
     actions: Tensor
@@ -44,9 +46,9 @@ class Batch:
     old_decisions: Tensor | None
     reference: Tensor | None
     shipped: Tensor
-    start: Tensor
     per_set: bool
-    tables: bool
+    old_tables: Tables | None
+    shipped_tables: Tables | None
 
 
 def make_batch(
@@ -100,9 +102,11 @@ def make_batch(
         old_decisions=old_decisions,
         reference=reference,
         shipped=shipped,
-        start=start,
         per_set=per_set,
-        tables=tables,
+        old_tables=policy.off_and_on(start, actions) if isinstance(policy, Bernoulli) and tables else None,
+        shipped_tables=policy.off_and_on(shipped, actions)
+        if isinstance(policy, Bernoulli) and tables
+        else None,
     )
 
 

@@ -30,7 +30,7 @@ def loss_and_gradient(policy: Policy, logits: Tensor, batch: Batch, options: Los
     weights of decisions, whatever the ratio; `exact` and the entropy are means over the rows with an
     active candidate, in nats per decision.
     """
-    if isinstance(policy, Bernoulli) and batch.tables:
+    if isinstance(policy, Bernoulli) and batch.old_tables is not None:
         result = switch_loss(policy, logits, batch, options)
     elif batch.per_set:
         result = _set_loss(policy, logits, batch, options)

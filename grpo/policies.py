@@ -134,6 +134,13 @@ class Bernoulli:
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
         return gradient / self.temperature
 
+    def off_and_on(self, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probability of off, (N, V), and of off and of on for the tokens of the actions, (N, G, K)."""
+        z = logits.double() / self.temperature
+        off = torch.nn.functional.logsigmoid(-z)
+        here = gather(off, actions)
+        return off, here, here + gather(z, actions)
+
     def entropy(self, logits: Tensor) -> Tensor:
         z = logits.double() / self.temperature
         p = torch.sigmoid(z)

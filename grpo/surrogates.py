@@ -57,20 +57,44 @@ def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOpt
       the ratio is first held to `delta` at most (two-sided clip, INTELLECT-2, arXiv:2505.07291).
     """
     ratio = torch.exp((log_prob - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-    infinity = float("inf")
-    lower = 1 - options.clip_low if options.clip_low is not None else -infinity
-    upper = 1 + options.clip_high if options.clip_high is not None else infinity
     if options.loss == "cispo":
-        weight = -ratio.clamp(max=upper) * advantage
-        return Surrogate(weight * log_prob, weight, torch.zeros_like(ratio, dtype=torch.bool), ratio > upper)
+        weight, high = _cispo_weight(ratio, options)
+        slope = -weight * advantage
+        return Surrogate(slope * log_prob, slope, torch.zeros_like(high), high)
+    lower, upper, delta = _bounds(options)
     positive = advantage > 0
-    high = torch.where(
-        positive, ratio > upper, ratio > (infinity if options.delta is None else options.delta)
-    )
+    high = torch.where(positive, ratio > upper, ratio > delta)
     low = ~positive & (ratio < lower)
-    held = torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, options.delta))
-    slope = -ratio * advantage
-    return Surrogate(-held * advantage, slope.masked_fill_(low | high, 0.0), low, high)
+    held = torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, delta))
+    return Surrogate(-held * advantage, -ratio * advantage * ~(low | high), low, high)
+
+
+def surrogates_of_one(log_prob: Tensor, old: Tensor, options: LossOptions) -> tuple[Surrogate, Surrogate]:
+    """`surrogate` for an advantage of 1 and of -1, at little more than the cost of one."""
+    ratio = torch.exp((log_prob - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    if options.loss == "cispo":
+        weight, high = _cispo_weight(ratio, options)
+        value, never = weight * log_prob, torch.zeros_like(high)
+        return Surrogate(-value, -weight, never, high), Surrogate(value, weight, never, high)
+    lower, upper, delta = _bounds(options)
+    high, low, beyond = ratio > upper, ratio < lower, ratio > delta
+    liked = Surrogate(-ratio.clamp(max=upper), -ratio * ~high, torch.zeros_like(low), high)
+    return liked, Surrogate(ratio.clamp(lower, delta), ratio * ~(low | beyond), low, beyond)
+
+
+def _bounds(options: LossOptions) -> tuple[float, float, float]:
+    """Lower and upper clip, and delta, with infinities for those that are off."""
+    infinity = float("inf")
+    return (
+        1 - options.clip_low if options.clip_low is not None else -infinity,
+        1 + options.clip_high if options.clip_high is not None else infinity,
+        options.delta if options.delta is not None else infinity,
+    )
+
+
+def _cispo_weight(ratio: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
+    upper = _bounds(options)[1]
+    return ratio.clamp(max=upper), ratio > upper
 
 
 def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> tuple[Tensor, Tensor]:

@@ -10,52 +10,46 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from grpo.batch import Batch
 from grpo.policies import Bernoulli, gather
-from grpo.surrogates import LossOptions, LossResult, kl_estimate, surrogate
+from grpo.surrogates import LossOptions, LossResult, kl_estimate, surrogate, surrogates_of_one
 
 
 def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOptions) -> LossResult:
     """The surrogate, with k1, k2 or k3 if asked for, of candidates that the head at the start drew."""
-    z, old_z = logits.double() / policy.temperature, batch.start.double() / policy.temperature
-    off, old_off = logsigmoid(-z), logsigmoid(-old_z)
+    assert batch.old_tables is not None
+    off, off_here, on_here = policy.off_and_on(logits, batch.actions)
+    old_off, old_off_here, old_on_here = batch.old_tables
     up = (batch.weights * batch.advantages.clamp(min=0)).sum(-1, keepdim=True)
     down = (batch.weights * batch.advantages.clamp(max=0)).sum(-1, keepdim=True)
-    one = torch.ones((), dtype=torch.float64)
-    liked, disliked = (surrogate(off, old_off, sign * one, options) for sign in (1, -1))
+    liked, disliked = surrogates_of_one(off, old_off, options)
     value = (up * liked.value).sum() - (down * disliked.value).sum()
     dense = up * liked.slope - down * disliked.slope
 
     on = batch.actions >= 0
     advantages = batch.advantages[..., None]
     weights = torch.where(on, batch.weights[..., None], 0.0)
-    off_here, old_off_here = gather(off, batch.actions), gather(old_off, batch.actions)
-    on_here, old_on_here = off_here + gather(z, batch.actions), old_off_here + gather(old_z, batch.actions)
     were = surrogate(off_here, old_off_here, advantages, options)
     are = surrogate(on_here, old_on_here, advantages, options)
     value = value + (weights * (are.value - were.value)).sum()
     were_slope, are_slope = weights * were.slope, weights * are.slope
 
     if options.estimates_kl:
-        shipped = batch.shipped.double() / policy.temperature
-        shipped_off = logsigmoid(-shipped)
+        assert batch.shipped_tables is not None
+        shipped_off, shipped_off_here, shipped_on_here = batch.shipped_tables
         kl_weights = options.kl_weight * batch.decision_weights
         kl, slope = kl_estimate(off, shipped_off, options.kl_estimator)
         value = value + (kl_weights.sum(-1, keepdim=True) * kl).sum()
         dense = dense + kl_weights.sum(-1, keepdim=True) * slope
         kl_weights = torch.where(on, kl_weights[..., None], 0.0)
-        shipped_off_here = gather(shipped_off, batch.actions)
         kl_were, slope_were = kl_estimate(off_here, shipped_off_here, options.kl_estimator)
-        kl_are, slope_are = kl_estimate(
-            on_here, shipped_off_here + gather(shipped, batch.actions), options.kl_estimator
-        )
+        kl_are, slope_are = kl_estimate(on_here, shipped_on_here, options.kl_estimator)
         value = value + (kl_weights * (kl_are - kl_were)).sum()
         were_slope, are_slope = were_slope + kl_weights * slope_were, are_slope + kl_weights * slope_are
 
     # d off / dz = -p and d on / dz = 1 - p.
-    p = torch.sigmoid(z)
+    p = torch.sigmoid(logits.double() / policy.temperature)
     p_here = gather(p, batch.actions)
     gradient = -p * dense
     exchanged = are_slope * (1 - p_here) + were_slope * p_here

@@ -1,12 +1,12 @@
 """Time of one GRPO step on the head: closed form against autograd through the whole model.
 
-    python tests/benchmarks/bench_grpo.py [--texts 64] [--threads 2] [--repeats 30]
+    python tests/benchmarks/bench_grpo.py [--texts 64] [--threads 2] [--repeats 5]
 
 Both compute the same thing: the gradient of GRPO's clipped loss at `projection.weight` and `output_bias`,
 with a ratio per decision (for Bernoulli, whose decisions are 325 switches, also per set). The baseline is
 what one writes first: the model's forward pass from embeddings, a dense log-probability, `backward()`. The
-closed form starts at latents, which a frozen backbone gives once a night. Prints JSON lines: medians over
-interleaved repeats, in milliseconds, and the largest difference between the gradients, relative to the
+closed form starts at latents, which a frozen backbone gives once a night. Prints JSON lines: medians in
+milliseconds, and the largest difference between the gradients, relative to the
 largest one.
 """
 
@@ -33,6 +33,7 @@ from personality_common.contract import EMBEDDING_DIM, VOCAB_SIZE
 from personality_common.model import PersonalityModel
 
 CLIP = 0.2
+STEPS = 10
 
 
 def dense_log_prob(logits: Tensor, actions: Tensor, policy: PlackettLuce | Bernoulli) -> Tensor:
@@ -52,13 +53,14 @@ def dense_log_prob(logits: Tensor, actions: Tensor, policy: PlackettLuce | Berno
 
 
 def measure(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median milliseconds of each, interleaved so that both see the same machine."""
+    """Median milliseconds of each, in turns of a night's ten steps, so that both see the same machine."""
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 3):
+    for _ in range(repeats):
         for call, into in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            call()
-            if repeat >= 3:  # the first calls allocate
+            call()  # brings back what the other has driven from the caches
+            for _ in range(STEPS):
+                start = time.perf_counter()
+                call()
                 into.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times[0]), statistics.median(times[1])
 
@@ -122,7 +124,7 @@ def main() -> None:
     )
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     policies: tuple[tuple[PlackettLuce | Bernoulli, Ratio], ...] = (
