@@ -32,7 +32,7 @@ class Batch:
             head; None if nothing reads them.
         shipped: (N, V) logits of the shipped head.
         per_set: whether ratios are of sets.
-        old_tables, shipped_tables: `Bernoulli.off_and_on` of both heads where `switch_loss` applies; else None.
+        old_tables, shipped_tables: `Bernoulli.off_and_on` of both; None unless `switch_loss` applies.
     """
 
     actions: Tensor
@@ -84,12 +84,16 @@ def make_batch(
     lengths = lengths.clamp(min=1)
     rows = advantages.active.any(-1).double()
     # Tables need one old policy for all candidates of a text.
-    tables = isinstance(policy, Bernoulli) and not per_set and not bool((shift != 0).any())
-    old_decisions = reference = None
-    if not per_set and not tables:
-        old_decisions = policy.log_prob(start, actions) + (shift / lengths)[..., None]
-    if options.estimates_kl and not tables:
-        reference = policy.log_prob(shipped, actions)
+    tables = not per_set and not bool((shift != 0).any())
+    old_decisions = reference = old_tables = shipped_tables = None
+    if isinstance(policy, Bernoulli) and tables:
+        old_tables = policy.off_and_on(start, actions)
+        shipped_tables = policy.off_and_on(shipped, actions)
+    else:
+        if not per_set:
+            old_decisions = policy.log_prob(start, actions) + (shift / lengths)[..., None]
+        if options.estimates_kl:
+            reference = policy.log_prob(shipped, actions)
     return Batch(
         actions=actions,
         advantages=advantages.values,
@@ -103,10 +107,8 @@ def make_batch(
         reference=reference,
         shipped=shipped,
         per_set=per_set,
-        old_tables=policy.off_and_on(start, actions) if isinstance(policy, Bernoulli) and tables else None,
-        shipped_tables=policy.off_and_on(shipped, actions)
-        if isinstance(policy, Bernoulli) and tables
-        else None,
+        old_tables=old_tables,
+        shipped_tables=shipped_tables,
     )
 
 
