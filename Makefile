@@ -44,6 +44,7 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_pretrain.py
+	$(BIN)/python tests/benchmarks/bench_mil.py
 
 clean:
 	rm -rf $(VENV) runs bundles
