@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +33,8 @@ EncoderPrecision = Literal["int8", "float16", "float32"]
 
 MIN_TOKENS: Final = 2
 """[CLS] and [SEP]: the empty text."""
+
+_EXAMPLE_TOKENS: Final = 16
 
 MASKED: Final = -1e4
 """Added to the scores of padding: exp() of it is exactly 0, and float16 can hold it."""
@@ -82,14 +88,10 @@ class TextEncoder(nn.Module):
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
-        self.embeddings = nn.ModuleDict(
-            {
-                "word_embeddings": nn.Embedding(shape.vocabulary, shape.hidden),
-                "LayerNorm": nn.LayerNorm(shape.hidden, shape.layer_norm_eps),
-            }
-        )
+        self.word_embeddings = nn.Parameter(torch.empty(shape.vocabulary, shape.hidden))
         self.position_embeddings = nn.Parameter(torch.empty(MAX_TOKENS, shape.hidden))
         self.token_type_embedding = nn.Parameter(torch.empty(shape.hidden))
+        self.LayerNorm = nn.LayerNorm(shape.hidden, shape.layer_norm_eps)
         self.layer = nn.ModuleList(BertLayer(shape) for _ in range(shape.layers))
         self.projector = EmbeddingProjector()
 
@@ -97,9 +99,9 @@ class TextEncoder(nn.Module):
         """Token ids and mask, (1, 2..256) int -> base embedding (1, 384), embedding (1, 1536)."""
         mask = attention_mask.float()
         additive_mask = (1.0 - mask)[:, None, None, :] * MASKED
-        words = self.embeddings["word_embeddings"](input_ids)
+        words = F.embedding(input_ids, self.word_embeddings)
         x = words + self.token_type_embedding + self.position_embeddings[: input_ids.shape[1]]
-        x = self.embeddings["LayerNorm"](x)
+        x = self.LayerNorm(x)
         for layer in self.layer:
             x = layer(x, additive_mask)
         # A text has two tokens at least, so a minimum of 1 changes nothing and fits float16.
@@ -152,3 +154,66 @@ def build_text_encoder(
     if precision not in get_args(EncoderPrecision):
         raise ToolkitError(f"encoder weights must be one of {', '.join(get_args(EncoderPrecision))}, got {precision!r}")
     return convert_text_encoder(load_text_encoder(encoder_folder, projector), precision)
+
+
+def convert_text_encoder(model: TextEncoder, precision: EncoderPrecision) -> MLModel:
+    """Trace and convert; see `build_text_encoder`.
+
+    Raises:
+        ToolkitError: the converter failed.
+    """
+    with _quiet(), torch.no_grad():
+        import coremltools as ct
+
+        length = ct.RangeDim(MIN_TOKENS, MAX_TOKENS, default=_EXAMPLE_TOKENS)
+        example = torch.ones(1, _EXAMPLE_TOKENS, dtype=torch.int32)
+        try:
+            return ct.convert(
+                torch.jit.trace(model, (example, example)),  # type: ignore[no-untyped-call]
+                convert_to="mlprogram",
+                minimum_deployment_target=ct.target.iOS17,
+                compute_precision=ct.precision.FLOAT16 if precision == "float16" else ct.precision.FLOAT32,
+                inputs=[ct.TensorType(name, (1, length), np.int32) for name in (INPUT_IDS, ATTENTION_MASK)],
+                outputs=[ct.TensorType(name, dtype=np.float32) for name in (SENTENCE_EMBEDDING, EMBEDDING)],
+                pass_pipeline=_passes(precision),
+                skip_model_load=True,
+            )
+        except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ToolkitError(f"coremltools could not convert the text encoder: {first}") from error
+
+
+def _passes(precision: EncoderPrecision) -> Any:
+    """The converter's passes, less the one that merges constants that are only close.
+
+    Weights are quantized here and not in the finished model by `ct.optimize`, which would run all
+    default passes again, that one among them, on what stays float32.
+    """
+    import coremltools as ct
+
+    passes = ct.PassPipeline.DEFAULT
+    passes.remove_passes(["common::const_deduplication"])
+    if precision == "int8":
+        symmetric = ct.optimize.coreml.OpLinearQuantizerConfig(
+            mode="linear_symmetric", dtype="int8", granularity="per_channel"
+        )
+        passes.append_pass("compression::linear_quantize_weights")
+        passes.set_options(
+            "compression::linear_quantize_weights",
+            {"config": ct.optimize.coreml.OptimizationConfig(global_config=symmetric)},
+        )
+    return passes
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back progress bars and warnings about versions that work; errors are exceptions."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
