@@ -17,6 +17,7 @@ MAX_TOKENS: Final = 256
 """Longest text, [CLS] and [SEP] included; what is beyond is cut off."""
 
 _MAX_JSON_BYTES: Final = 32 << 20
+_MAX_DIMENSION: Final = 1 << 20
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -148,27 +149,27 @@ def read_wordpiece_vocabulary(folder: Path) -> tuple[str, ...]:
 
 
 def _shape(path: Path, config: Mapping[str, Any]) -> BertShape:
-    keys = (
-        "vocab_size",
-        "max_position_embeddings",
-        "type_vocab_size",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-    )
-    for key in keys:
+    def integer(key: str) -> int:
         value = config.get(key)
-        if type(value) is not int or not 1 <= value <= 1 << 20:
-            raise DataError(f'{path}: "{key}" must be a positive integer, is {value!r}')
+        if type(value) is not int or not 1 <= value <= _MAX_DIMENSION:
+            raise DataError(f'{path}: "{key}" must be an integer from 1 to {_MAX_DIMENSION}, is {value!r}')
+        return value
+
     eps = config.get("layer_norm_eps")
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise DataError(f'{path}: "layer_norm_eps" must be between 0 and 1, is {eps!r}')
-    shape = BertShape(*(config[key] for key in keys), layer_norm_eps=eps)
+    shape = BertShape(
+        vocabulary=integer("vocab_size"),
+        positions=integer("max_position_embeddings"),
+        token_types=integer("type_vocab_size"),
+        hidden=integer("hidden_size"),
+        layers=integer("num_hidden_layers"),
+        heads=integer("num_attention_heads"),
+        intermediate=integer("intermediate_size"),
+        layer_norm_eps=eps,
+    )
     if shape.hidden % shape.heads:
-        raise DataError(
-            f"{path}: the number of heads must divide the hidden size, {shape.heads} and {shape.hidden} given"
-        )
+        raise DataError(f"{path}: {shape.heads} heads must divide the hidden size, which is {shape.hidden}")
     if shape.positions < MAX_TOKENS:
         raise DataError(f"{path}: must have {MAX_TOKENS} positions at least, has {shape.positions}")
     return shape
@@ -214,7 +215,9 @@ def _pooling(config: Mapping[str, Any]) -> list[str]:
     if (mode := config.get("pooling_mode")) is not None:
         return [mode] if isinstance(mode, str) else list(mode)
     prefix = "pooling_mode_"
-    modes = [key.removeprefix(prefix) for key, used in config.items() if key.startswith(prefix) and used is True]
+    modes = [
+        key.removeprefix(prefix) for key, used in config.items() if key.startswith(prefix) and used is True
+    ]
     return [mode.removesuffix("_tokens") for mode in modes]
 
 
@@ -234,7 +237,8 @@ def _part(tokenizer: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _require(path: Path, what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
         raise ToolkitError(
-            f"{path}: an encoder can be exported if its {what} is {wanted!r}; this one's is {str(found)[:80]!r}"
+            f"{path}: an encoder can be exported if its {what} is {wanted!r}, "
+            f"this one's is {str(found)[:80]!r}; train with such an encoder"
         )
 
 

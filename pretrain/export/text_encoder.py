@@ -52,7 +52,9 @@ class BertLayer(nn.Module):
         self.attention = nn.ModuleDict(
             {
                 "self": nn.ModuleDict({name: nn.Linear(hidden, hidden) for name in names}),
-                "output": nn.ModuleDict({"dense": nn.Linear(hidden, hidden), "LayerNorm": nn.LayerNorm(hidden, eps)}),
+                "output": nn.ModuleDict(
+                    {"dense": nn.Linear(hidden, hidden), "LayerNorm": nn.LayerNorm(hidden, eps)}
+                ),
             }
         )
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, shape.intermediate)})
@@ -118,18 +120,19 @@ def load_text_encoder(encoder_folder: Path, projector: EmbeddingProjector) -> Te
         projector: trained on this encoder's base embeddings; its parameters are shared.
 
     Raises:
-        ToolkitError: another architecture (named).
+        ToolkitError: another architecture; the message names what differs.
         DataError: files that are missing, malformed, or hold other tensors than the architecture.
     """
     shape = read_bert_shape(encoder_folder)
     if shape.hidden != MINILM_DIM:
         raise MismatchError(
-            f"{encoder_folder}: the projector takes base embeddings of {MINILM_DIM} dimensions, this encoder gives {shape.hidden}"
+            f"{encoder_folder}: base embeddings must have the {MINILM_DIM} dimensions that the projector "
+            f"takes, have {shape.hidden}"
         )
     with torch.device("meta"):
         model = TextEncoder(shape)
     tensors = read_bert_tensors(encoder_folder, shape)
-    trained = {f"projector.{name}": tensor.detach() for name, tensor in projector.state_dict().items()}
+    trained = {f"projector.{name}": tensor.detach().cpu() for name, tensor in projector.state_dict().items()}
     model.load_state_dict(tensors | trained, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -152,7 +155,9 @@ def build_text_encoder(
         ToolkitError, DataError: see `load_text_encoder`; or an unknown precision.
     """
     if precision not in get_args(EncoderPrecision):
-        raise ToolkitError(f"encoder weights must be one of {', '.join(get_args(EncoderPrecision))}, got {precision!r}")
+        raise ToolkitError(
+            f"encoder weights must be one of {', '.join(get_args(EncoderPrecision))}, got {precision!r}"
+        )
     return convert_text_encoder(load_text_encoder(encoder_folder, projector), precision)
 
 

@@ -81,7 +81,8 @@ def words(text: str) -> Iterator[str]:
     """Cleaned, without accents, in lower case, split at white space and around punctuation and CJK."""
     cleaned = "".join(_clean(text))
     bare = "".join(c for c in unicodedata.normalize("NFD", cleaned) if unicodedata.category(c) != "Mn")
-    for word in bare.lower().split():
+    # Each character for itself: a whole word's final sigma would become another letter.
+    for word in "".join(map(str.lower, bare)).split():
         start = 0
         for i, character in enumerate(word):
             if _is_punctuation(character):
@@ -94,12 +95,12 @@ def words(text: str) -> Iterator[str]:
 
 
 def _clean(text: str) -> Iterator[str]:
-    """Drops control and format characters; any white space becomes a space; CJK stands alone."""
+    """Drops control, format and private characters; any white space becomes a space; CJK stands alone."""
     for character in text:
         code = ord(character)
         if character in "\t\n\r" or unicodedata.category(character) == "Zs":
             yield " "
-        elif character == "\ufffd" or unicodedata.category(character).startswith("C"):
+        elif character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs"):
             continue
         elif any(first <= code <= last for first, last in _CJK):
             yield f" {character} "
