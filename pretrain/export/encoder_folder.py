@@ -18,6 +18,7 @@ MAX_TOKENS: Final = 256
 
 _MAX_JSON_BYTES: Final = 32 << 20
 _MAX_DIMENSION: Final = 1 << 20
+_MAX_LAYERS: Final = 100
 SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -139,8 +140,10 @@ def read_wordpiece_vocabulary(folder: Path) -> tuple[str, ...]:
     ]:
         _require(path, what, found, wanted)
     vocabulary = model.get("vocab")
-    if not isinstance(vocabulary, dict) or sorted(vocabulary.values()) != list(range(len(vocabulary))):
-        raise DataError(f"{path}: the vocabulary's ids must be 0, 1, 2, …; they are not")
+    if not isinstance(vocabulary, dict) or not _counts_up(list(vocabulary.values())):
+        raise DataError(f"{path}: the vocabulary must be an object with the ids 0, 1, 2, …; it is not")
+    if any("\n" in token for token in vocabulary):
+        raise DataError(f"{path}: the vocabulary must hold no line breaks, to fit into a text file; it does")
     added = [t.get("content") for t in tokenizer.get("added_tokens") or [] if isinstance(t, dict)]
     _require(path, "special tokens", sorted(map(str, added)), sorted(SPECIAL_TOKENS))
     if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
@@ -149,10 +152,10 @@ def read_wordpiece_vocabulary(folder: Path) -> tuple[str, ...]:
 
 
 def _shape(path: Path, config: Mapping[str, Any]) -> BertShape:
-    def integer(key: str) -> int:
+    def integer(key: str, limit: int = _MAX_DIMENSION) -> int:
         value = config.get(key)
-        if type(value) is not int or not 1 <= value <= _MAX_DIMENSION:
-            raise DataError(f'{path}: "{key}" must be an integer from 1 to {_MAX_DIMENSION}, is {value!r}')
+        if type(value) is not int or not 1 <= value <= limit:
+            raise DataError(f'{path}: "{key}" must be an integer from 1 to {limit}, is {str(value)[:80]!r}')
         return value
 
     eps = config.get("layer_norm_eps")
@@ -163,7 +166,7 @@ def _shape(path: Path, config: Mapping[str, Any]) -> BertShape:
         positions=integer("max_position_embeddings"),
         token_types=integer("type_vocab_size"),
         hidden=integer("hidden_size"),
-        layers=integer("num_hidden_layers"),
+        layers=integer("num_hidden_layers", _MAX_LAYERS),
         heads=integer("num_attention_heads"),
         intermediate=integer("intermediate_size"),
         layer_norm_eps=eps,
@@ -227,6 +230,10 @@ def _max_length(folder: Path) -> Any:
     if "max_seq_length" in old:
         return old["max_seq_length"]
     return _read_json(folder / "tokenizer_config.json", dict).get("model_max_length")
+
+
+def _counts_up(ids: list[Any]) -> bool:
+    return all(type(i) is int for i in ids) and sorted(ids) == list(range(len(ids)))
 
 
 def _part(tokenizer: Mapping[str, Any], name: str) -> dict[str, Any]:
