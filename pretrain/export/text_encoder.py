@@ -132,7 +132,7 @@ def load_text_encoder(encoder_folder: Path, projector: EmbeddingProjector) -> Te
     with torch.device("meta"):
         model = TextEncoder(shape)
     tensors = read_bert_tensors(encoder_folder, shape)
-    trained = {f"projector.{name}": tensor.detach().cpu() for name, tensor in projector.state_dict().items()}
+    trained = {f"projector.{name}": tensor.cpu() for name, tensor in projector.state_dict().items()}
     model.load_state_dict(tensors | trained, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 

@@ -286,13 +286,14 @@ def small(tmp_path: Path) -> Path:
 def test_tensors_that_are_only_close_stay_apart(
     precision: Any, small: Path, projector: EmbeddingProjector
 ) -> None:
-    """The converter's own pass would keep one for all three."""
+    """The converter's own pass would keep one for all three: it looks at the first hundred values,
+    then for differences above 1e-12."""
     file = small / "model.safetensors"
     tensors = load_file(file)
     names = [f"encoder.layer.0.attention.self.{name}.bias" for name in ("query", "key", "value")]
     for i, name in enumerate(names):
         tensors[name] = np.full(384, 0.25, np.float32)
-        tensors[name][200] += i * 1e-6
+        tensors[name][200] = i * 4e-13
     save_file(tensors, file)
     build_text_encoder(small, projector, precision).save(str(small / "e.mlpackage"))
     found = {c.read().tobytes() for c in stored(small / "e.mlpackage")}
@@ -317,11 +318,6 @@ def test_converting_twice_gives_the_same_bytes(small: Path, projector: Embedding
     assert first == second
     weights = [next(p.path.rglob("weight.bin")).read_bytes() for p in packages]
     assert weights[0] == weights[1]
-
-
-def test_the_projector_is_left_alone(small: Path, projector: EmbeddingProjector) -> None:
-    build_text_encoder(small, projector)
-    assert all(parameter.requires_grad for parameter in projector.parameters())
 
 
 @pytest.mark.parametrize(
