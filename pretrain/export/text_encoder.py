@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -24,17 +19,17 @@ from personality_common.contract import (
 )
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.model import EmbeddingProjector
+from pretrain.export.config import ENCODER_WEIGHTS, EncoderWeights
+from pretrain.export.converter import quiet
 from pretrain.export.encoder_folder import MAX_TOKENS, BertShape, read_bert_shape, read_bert_tensors
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
-EncoderPrecision = Literal["int8", "float16", "float32"]
-
 MIN_TOKENS: Final = 2
 """[CLS] and [SEP]: the empty text."""
 
-_EXAMPLE_TOKENS: Final = 16
+_EXAMPLE_TOKENS: Final = 128
 
 MASKED: Final = -1e4
 """Added to the scores of padding: exp() of it is exactly 0, and float16 can hold it."""
@@ -138,7 +133,7 @@ def load_text_encoder(encoder_folder: Path, projector: EmbeddingProjector) -> Te
 
 
 def build_text_encoder(
-    encoder_folder: Path, projector: EmbeddingProjector, precision: EncoderPrecision = "int8"
+    encoder_folder: Path, projector: EmbeddingProjector, precision: EncoderWeights = "int8"
 ) -> MLModel:
     """Convert encoder and projector to an iOS 17 ML Program.
 
@@ -154,20 +149,18 @@ def build_text_encoder(
     Raises:
         ToolkitError, DataError: see `load_text_encoder`; or an unknown precision.
     """
-    if precision not in get_args(EncoderPrecision):
-        raise ToolkitError(
-            f"encoder weights must be one of {', '.join(get_args(EncoderPrecision))}, got {precision!r}"
-        )
+    if precision not in ENCODER_WEIGHTS:
+        raise ToolkitError(f"encoder weights must be one of {', '.join(ENCODER_WEIGHTS)}, got {precision!r}")
     return convert_text_encoder(load_text_encoder(encoder_folder, projector), precision)
 
 
-def convert_text_encoder(model: TextEncoder, precision: EncoderPrecision) -> MLModel:
+def convert_text_encoder(model: TextEncoder, precision: EncoderWeights) -> MLModel:
     """Trace and convert; see `build_text_encoder`.
 
     Raises:
         ToolkitError: the converter failed.
     """
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         import coremltools as ct
 
         length = ct.RangeDim(MIN_TOKENS, MAX_TOKENS, default=_EXAMPLE_TOKENS)
@@ -188,7 +181,7 @@ def convert_text_encoder(model: TextEncoder, precision: EncoderPrecision) -> MLM
             raise ToolkitError(f"coremltools could not convert the text encoder: {first}") from error
 
 
-def _passes(precision: EncoderPrecision) -> Any:
+def _passes(precision: EncoderWeights) -> Any:
     """The converter's passes, less the one that merges constants that are only close.
 
     Weights are quantized here and not in the finished model by `ct.optimize`, which would run all
@@ -208,17 +201,3 @@ def _passes(precision: EncoderPrecision) -> Any:
             {"config": ct.optimize.coreml.OptimizationConfig(global_config=symmetric)},
         )
     return passes
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back progress bars and warnings about versions that work; errors are exceptions."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -14,7 +14,7 @@ import random
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from device_sim.mil import Model, load_mil
 from personality_common.contract import ATTENTION_MASK, EMBEDDING, INPUT_IDS, SENTENCE_EMBEDDING
 from personality_common.encoder import find_minilm
 from personality_common.model import EmbeddingProjector
+from pretrain.export.config import ENCODER_WEIGHTS, EncoderWeights
 from pretrain.export.encoder_folder import MAX_TOKENS, read_wordpiece_vocabulary
-from pretrain.export.text_encoder import EncoderPrecision, build_text_encoder
+from pretrain.export.text_encoder import build_text_encoder
 from pretrain.export.wordpiece import WordPiece
 
 PADDING_CHECKS = 20
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="conversations, JSONL")
     parser.add_argument("--texts", type=int, default=500)
-    parser.add_argument("--precision", choices=get_args(EncoderPrecision), nargs="+")
+    parser.add_argument("--precision", choices=ENCODER_WEIGHTS, nargs="+")
     arguments = parser.parse_args()
 
     folder, _ = find_minilm()
@@ -54,14 +55,14 @@ def main() -> None:
     base = reference.encode(texts, convert_to_tensor=True, show_progress_bar=False)
     with torch.no_grad():
         expected = {SENTENCE_EMBEDDING: base.numpy(), EMBEDDING: projector(base).numpy()}
-    for precision in arguments.precision or get_args(EncoderPrecision):
+    for precision in arguments.precision or ENCODER_WEIGHTS:
         measure(folder, projector, precision, ours, expected)
 
 
 def measure(
     folder: Path,
     projector: EmbeddingProjector,
-    precision: EncoderPrecision,
+    precision: EncoderWeights,
     token_ids: list[list[int]],
     expected: dict[str, Any],
 ) -> None:

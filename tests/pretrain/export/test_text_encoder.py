@@ -4,7 +4,6 @@ import itertools
 import json
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from device_sim.mil import load_mil
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import constants
 from personality_common.encoder import find_minilm
@@ -56,8 +56,7 @@ def packages(
 @pytest.fixture(scope="session")
 def run(packages: dict[str, Path], token_ids: list[list[int]]) -> Any:
     """(precision, ids, mask) -> outputs."""
-    mil: ModuleType = pytest.importorskip("device_sim.mil", reason="the interpreter is not there yet")
-    models = {precision: mil.load_mil(path) for precision, path in packages.items()}
+    models = {precision: load_mil(path) for precision, path in packages.items()}
 
     def run(precision: str, ids: list[int], mask: list[int]) -> Outputs:
         inputs = {"input_ids": [ids], "attention_mask": [mask]}
@@ -154,6 +153,7 @@ def test_features(precision: str, packages: dict[str, Path]) -> None:
     for name in ("input_ids", "attention_mask"):
         ranges = [(r.lowerBound, r.upperBound) for r in arrays[name].shapeRange.sizeRanges]
         assert ranges == [(1, 1), (2, 256)]
+        assert list(arrays[name].shape) == [1, 128]
         assert arrays[name].dataType == arrays[name].INT32
     for name, width in (("sentence_embedding", 384), ("embedding", 1536)):
         assert list(arrays[name].shape) == [1, width]
@@ -298,6 +298,15 @@ def test_tensors_that_are_only_close_stay_apart(
     build_text_encoder(small, projector, precision).save(str(small / "e.mlpackage"))
     found = {c.read().tobytes() for c in stored(small / "e.mlpackage")}
     assert {tensors[name].tobytes() for name in names} <= found
+
+
+def test_flat_parameters_are_stored_as_well(small: Path) -> None:
+    """A converter may drop zeros and ones, or write them into the program."""
+    projector = EmbeddingProjector()  # its LayerNorm is 1 and 0
+    torch.nn.init.zeros_(projector.linear.bias)
+    build_text_encoder(small, projector, "float32").save(str(small / "e.mlpackage"))
+    found = {c.read().tobytes() for c in stored(small / "e.mlpackage")}
+    assert {array.numpy().tobytes() for array in projector.state_dict().values()} - found == set()
 
 
 def test_float16_values_are_the_nearest(small: Path, projector: EmbeddingProjector) -> None:
