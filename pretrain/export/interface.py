@@ -61,7 +61,7 @@ def _rows(name: str, width: int, flexible: bool = False) -> Port:
 
 
 def _tokens(name: str) -> Port:
-    return Port(name, "int32", (1, 16), ((1, 1), (2, 256)))
+    return Port(name, "int32", (1, 128), ((1, 1), (2, 256)))
 
 
 _HEAD_TARGET: Final = _rows(TARGET, VOCAB_SIZE)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_sim.mil import load_mil
 from personality_common.coreml.package import Package
 from personality_common.coreml.writing import write_package
 from personality_common.encoder import find_minilm
@@ -36,7 +37,7 @@ def minilm_run(make_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def minilm_bundle(minilm_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("minilm_bundle") / "bundle"
-    export(ExportConfig(minilm_run, out, only=("encoder", "head")), Silent())
+    export(ExportConfig(minilm_run, out, target="iOS18"), Silent())
     return out
 
 
@@ -61,7 +62,8 @@ def records(package):
 
 def test_files(minilm_bundle, read_manifest):
     manifest = read_manifest(minilm_bundle)
-    assert manifest["packages"].keys() == {"head", "encoder"}
+    assert list(manifest["packages"]) == ["model", "updatable", "head", "stateful", "encoder"]
+    assert manifest["left_out"] == {}
     entry = manifest["packages"]["encoder"]
     assert entry["route"] is None
     assert entry["precision"] == "int8"
@@ -75,6 +77,42 @@ def test_files(minilm_bundle, read_manifest):
 def test_interface(minilm_bundle):
     package = Package.open(minilm_bundle / "TextEncoder.mlpackage")
     require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "int8"})
+
+
+def test_every_package_gives_the_golden_vectors(minilm_bundle, read_manifest):
+    """Computed by the interpreter from the files alone, as an app would chain the packages."""
+    packages = read_manifest(minilm_bundle)["packages"]
+    models = {part: load_mil(minilm_bundle / entry["file"]) for part, entry in packages.items()}
+    golden = json.loads((minilm_bundle / "golden" / "golden.json").read_text())
+    arrays = {
+        name: np.fromfile(minilm_bundle / "golden" / entry["file"], "<f4").reshape(entry["shape"])
+        for name, entry in golden["arrays"].items()
+    }
+    x, latents, logits = arrays["embeddings"], arrays["latents"], arrays["logits"]
+    outputs = models["model"].predict({"embedding": x})
+    # float32 sums of up to 2048 terms in another order and library.
+    np.testing.assert_allclose(outputs["latent"], latents, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=0, atol=1e-5)
+    for i in (0, 15):
+        single = models["updatable"].predict({"embedding": x[i : i + 1]})["logits"]
+        np.testing.assert_allclose(single, logits[i : i + 1], rtol=0, atol=1e-5)
+        single = models["head"].predict({"latent": latents[i : i + 1]})["logits"]
+        np.testing.assert_allclose(single, logits[i : i + 1], rtol=0, atol=1e-5)
+    state = models["stateful"].new_state()
+    assert not models["stateful"].predict({"embedding": x}, state)["logits"].any()
+    for buffer in packages["stateful"]["states"]:
+        content = np.fromfile(minilm_bundle / buffer["initial"]["file"], "<f2")
+        state[buffer["name"]] = content.reshape(buffer["shape"])
+    stateful = models["stateful"].predict({"embedding": x}, state)
+    np.testing.assert_allclose(stateful["latent"], latents, rtol=0, atol=1e-5)
+    # 512 products with weights up to 0.05 in 11 bits, and a bias up to 0.4.
+    np.testing.assert_allclose(stateful["logits"], logits, rtol=0, atol=2e-3)
+    for i, ids in enumerate(golden["token_ids"]):
+        row = np.array([ids], np.int32)
+        encoded = models["encoder"].predict({"input_ids": row, "attention_mask": np.ones_like(row)})
+        for name, expected in (("sentence_embedding", "base_embeddings"), ("embedding", "embeddings")):
+            # Unit vectors; what 8-bit weights cost is measured with the text encoder.
+            assert encoded[name][0] @ arrays[expected][i] > 0.98
 
 
 def test_golden_ids_are_those_of_the_vocabulary(minilm_bundle):
