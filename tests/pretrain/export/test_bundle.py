@@ -332,6 +332,7 @@ def test_command(run_folder, tmp_path, monkeypatch, capfd):
     starts = [line.split(":")[0] for line in captured.err.splitlines()]
     assert [s for s in starts if s in result["seconds"]] == list(result["seconds"])
     assert all("left out" in line or line.endswith(" s") for line in captured.err.splitlines())
+    monkeypatch.setenv("COLUMNS", "160")
     assert pt(monkeypatch, "inspect", out) == 0
     assert "PersonalityHead.mlpackage" in capfd.readouterr().out
 
