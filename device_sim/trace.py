@@ -36,6 +36,7 @@ from personality_common.errors import ConfigError, DataError
 
 AGAINST: Final = ("float16", "int8", "torch")
 FLOAT16_MAX: Final = 65504.0
+NOT_COMPARED: Final = "not compared"
 
 
 @dataclass(frozen=True)
@@ -237,34 +238,27 @@ def _ops(
     known, own = reference.enter(reference_inputs), candidate.enter(candidate_inputs)
     # Writes to states are replayed: the second holds what the candidate keeps of the reference's.
     states = [side.model.new_state() for side in (reference, candidate, candidate)]
-    beyond: set[str] = set()
-    """Values that the candidate cannot hold, however it computes them."""
+    beyond: set[str] = set()  # what float16 cannot hold, however it is computed
     if against == "float16" and not label:
         for name, value in known.items():
-            record = _record(label, None, "input", name, value, own[name], own[name], against, False)
-            beyond |= {name} if record.overflow else set()
-            yield record
+            if _lost(value, own[name]):
+                beyond.add(name)
+            yield _record((label, None, "input", name), (value, own[name], own[name]), against)
     last = {name: i for i, node in enumerate(reference.nodes) for name in node.inputs}
     for i, (node, twin) in enumerate(zip(reference.nodes, candidate.nodes, strict=True)):
         expected = reference.run(node, known, states[0])
         added = candidate.run(twin, known, states[1])
-        compared = against != "torch" or getattr(_kernel(twin), "compared", False)
         accumulated = candidate.run(twin, own, states[2])
+        if against == "torch" and not getattr(_kernel(twin), "compared", False):
+            added = {}
         fed = not beyond.isdisjoint(node.inputs)
+        reached = any(_lost(known[name], own[name]) for name in node.inputs)
         for name in node.outputs:
-            record = _record(
-                label,
-                node.position,
-                node.op,
-                name,
-                expected[name],
-                added[name] if compared else None,
-                accumulated[name],
-                against,
-                fed,
-            )
-            beyond |= {name} if record.overflow == "here" else set()
-            yield record
+            place = (label, node.position, node.op, name)
+            values = (expected[name], added.get(name), accumulated[name])
+            yield _record(place, values, against, fed, reached)
+            if against == "float16" and _lost(expected[name], _float16(expected[name])):
+                beyond.add(name)
         known |= expected
         own |= accumulated
         for name in {*node.inputs, *node.outputs}:
@@ -277,53 +271,47 @@ def _kernel(node: _Node) -> Any:
 
 
 def _record(
-    model: str,
-    position: int | None,
-    op: str,
-    output: str,
-    expected: Array,
-    added: Array | None,
-    accumulated: Array,
+    place: tuple[str, int | None, str, str],
+    values: tuple[Array, Array | None, Array],
     against: str,
-    fed: bool,
+    fed: bool = False,
+    reached: bool = False,
 ) -> OpTrace:
     """Compare a value with the reference's.
 
     Args:
-        added: None if the candidate does not compute this op in its own way.
-        fed: one of the op's inputs is beyond what the candidate can hold.
+        place: model, position, op, output.
+        values: the reference's; the candidate's on the reference's inputs, None if it does not
+            compute this op in its own way; the candidate's on its own inputs.
+        fed: float16 cannot hold one of the op's inputs.
+        reached: one of the candidate's own inputs has overflowed.
     """
+    expected, added, accumulated = values
     finite = expected[np.isfinite(expected)] if expected.dtype.kind == "f" else expected
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    beyond = against == "float16" and expected.dtype.kind == "f" and max(-low, high) > FLOAT16_MAX
     overflow = note = ""
-    if against == "float16" and expected.dtype.kind == "f" and max(-low, high) > FLOAT16_MAX:
+    if beyond or (not fed and added is not None and _lost(expected, added)):
         overflow = "here"
-    elif not fed and added is not None and _lost(expected, added):
-        overflow = "here"
-    elif fed or _lost(expected, accumulated):
+    elif fed or reached or _lost(expected, accumulated):
         overflow = "before"
     if added is None:
-        note = "not compared"
+        note = NOT_COMPARED
     elif fed:
         added, note = None, "an input of it overflows"
-    return OpTrace(
-        model,
-        position,
-        op,
-        output,
-        expected.shape,
-        low,
-        high,
-        None if added is None else error_of(expected, added),
-        error_of(expected, accumulated),
-        overflow,
-        note,
-    )
+    error = None if added is None else error_of(expected, added)
+    total = error_of(expected, accumulated)
+    return OpTrace(*place, expected.shape, low, high, error, total, overflow, note)
 
 
 def _lost(expected: Array, got: Array) -> bool:
     """Whether a value is not finite where the reference is."""
     return got.dtype.kind == "f" and bool(np.any(np.isfinite(expected) & ~np.isfinite(got)))
+
+
+def _float16(value: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return value.astype(np.float16) if value.dtype.kind == "f" else value
 
 
 def error_of(expected: Array, got: Array) -> Error:

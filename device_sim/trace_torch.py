@@ -58,7 +58,8 @@ def reduce_sum(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> 
 
 
 def reduce_l2_norm(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims)
+    result: Tensor = torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims)
+    return result
 
 
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:

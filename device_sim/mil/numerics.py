@@ -112,7 +112,8 @@ class Policy:
     def constant(self, value: Array) -> Array:
         """A constant as kernels see it; computed once, when the program is loaded."""
         if value.dtype.kind == "f" and value.ndim and self.keep is not None:
-            value = value.astype(self.keep, copy=False)
+            with np.errstate(over="ignore"):
+                value = value.astype(self.keep, copy=False)
         return self.widen(value)
 
     def kept(self, declared: np.dtype[Any]) -> np.dtype[Any]:
