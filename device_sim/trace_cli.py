@@ -98,15 +98,17 @@ def _plain(record: OpTrace) -> dict[str, Any]:
 
 
 def _report(config: TraceConfig, records: list[OpTrace], outputs: list[str], wide: bool) -> RenderableType:
-    ranked = by_added(records)
+    ranked = [record for record in by_added(records) if _wrong(record)][: config.top]
     accumulated = {id(record): rank for rank, record in enumerate(by_accumulated(records), 1)}
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for headers, justify in _COLUMNS:
         for header in headers if wide else ("\n".join(headers),):
             table.add_column(header, justify=justify, overflow="fold")
-    for rank, record in enumerate(ranked[: config.top], 1):
+    for rank, record in enumerate(ranked, 1):
         cells = _cells(rank, record, accumulated[id(record)])
         table.add_row(*(cell for pair in cells for cell in (pair if wide else [Text("\n").join(pair)])))
+    if not ranked:
+        return Text(f"{config.package}: {len(records)} values against {config.against}, all the same")
     lines: list[RenderableType] = [
         Text(f"{config.package}: {len(records)} values against {config.against}, by the error added"),
         table,
@@ -134,6 +136,10 @@ _COLUMNS: Final[tuple[tuple[tuple[str, str], Literal["left", "right"]], ...]] = 
     (("shape", "range"), "left"),
     (("overflow", ""), "left"),
 )
+
+
+def _wrong(record: OpTrace) -> bool:
+    return bool(record.overflow or record.accumulated.max_abs or (record.added and record.added.max_abs))
 
 
 def _cells(rank: int, record: OpTrace, accumulated: int) -> list[tuple[Text, Text]]:
