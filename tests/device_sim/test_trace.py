@@ -21,6 +21,7 @@ with warnings.catch_warnings():
 
     logging.disable(logging.NOTSET)
 
+import torch
 from click.testing import CliRunner
 from torch.nn import functional
 
@@ -367,6 +368,38 @@ def _pipeline(program: Path, head: Any, path: Path) -> Path:
         warnings.simplefilter("ignore")
         ct.models.MLModel(spec, weights_dir=first.weights_dir, skip_model_load=True).save(str(path))
     return path
+
+
+class _Twice(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(SHAPE))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(x) + 100 - 100
+        self.total.add_(x)
+        return x + self.total
+
+
+def test_each_side_has_states_of_its_own(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ct.convert(
+            torch.jit.trace(_Twice().eval(), torch.zeros(SHAPE)),
+            inputs=[ct.TensorType("x", shape=SHAPE)],
+            outputs=[ct.TensorType("y")],
+            states=[ct.StateType(wrapped_type=ct.TensorType(shape=SHAPE, dtype=np.float16), name="total")],
+            minimum_deployment_target=ct.target.iOS18,
+            skip_model_load=True,
+        ).save(str(tmp_path / "m.mlpackage"))
+    records = _records(tmp_path / "m.mlpackage", _x())
+    assert "read_state" in {record.op for record in records.values()}
+    # The total starts at zero: twice relu(x), on either side with what that side makes of x.
+    exact = np.maximum(_x(), 0)
+    half = exact.astype(np.float16) + np.float16(100) - np.float16(100)
+    assert records["y"].high == pytest.approx(2 * exact.max(), rel=1e-3)
+    assert _relative(exact, half) > 1e-2
+    assert records["y"].accumulated.relative == pytest.approx(_relative(exact, half), rel=1e-2)
 
 
 def test_errors_of_values_that_are_not_finite() -> None:
