@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "personality_common.inspect_cli:inspect",
         "What is in a bundle, a Core ML package, or a run.",
     ),
+    "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 
 
