@@ -60,6 +60,10 @@ class HeadRecord:
         for name, value in (*self.before.items(), *self.after.items()):
             if not math.isfinite(value):
                 raise ToolkitError(f"metrics of a head must be finite, {name} is {value}")
+        try:
+            json.dumps(dict(self.settings), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ToolkitError(f"settings of a head must be JSON: {error}") from None
 
     def require_gates(self, version: str) -> None:
         """Raise ToolkitError unless the head may become active."""

@@ -1,6 +1,6 @@
 """Versions of the head on disk, one of them active.
 
-    STORE/store.json                    what heads belong to, which one is active, which were, which are pinned
+    STORE/store.json                    whose heads they are; which is active, which were, which are pinned
     STORE/versions/ID/head.safetensors  projection.weight, output_bias
     STORE/versions/ID/record.json       where it comes from, and the SHA-256 of the file beside it
 
@@ -16,13 +16,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
+from device_sim.heads.pointers import Pointers, read_pointers, write_pointers
 from device_sim.heads.record import (
     HEAD_FILE,
-    SCHEMA,
     HeadRecord,
     Stored,
     check_id,
@@ -34,33 +34,11 @@ from grpo.head import Head
 from personality_common.checkpoint import load_tensors, save_tensors, tensor_fingerprints
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
-from personality_common.files import file_sha256, folder_lock, read_json_object, write_json
+from personality_common.files import file_sha256, folder_lock
 from personality_common.staging import staged_folder
 
-STORE_FILE: Final = "store.json"
 VERSIONS_DIR: Final = "versions"
 MAX_HEAD_BYTES: Final = 64 << 20
-
-
-@dataclass(frozen=True)
-class Pointers:
-    """The content of `store.json`.
-
-    Attributes:
-        identity: what the store's heads belong to.
-        shape: (V, d) of the weight.
-        next: number of the next version.
-        active: the version in use.
-        history: what was active before, oldest first; rollback goes to the last.
-        pinned: never pruned.
-    """
-
-    identity: Identity
-    shape: tuple[int, int]
-    next: int
-    active: str
-    history: tuple[str, ...]
-    pinned: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +66,9 @@ class HeadStore:
         """
         self.path = path
         self.pointers()
+        folder = path / VERSIONS_DIR
+        if folder.is_symlink() or not folder.is_dir():
+            raise DataError(f"{folder}: must be the folder of the store's versions")
 
     @classmethod
     def create(cls, path: Path, identity: Identity, shipped: Head) -> HeadStore:
@@ -103,12 +84,12 @@ class HeadStore:
             (folder / VERSIONS_DIR).mkdir()
             version = _write_version(folder, 1, shipped, record)
             height, width = shipped.weight.shape
-            _write(folder, Pointers(identity, (height, width), 2, version, (), (version,)))
+            write_pointers(folder, Pointers(identity, (height, width), 2, version, (), (version,)))
         return cls(path)
 
     def pointers(self) -> Pointers:
         """What is active, pinned and next, as it is on disk now."""
-        return _read(self.path / STORE_FILE)
+        return read_pointers(self.path)
 
     @property
     def active(self) -> str:
@@ -176,7 +157,7 @@ class HeadStore:
             _require_fitting(head, record.identity, pointers, "the head")
             if record.parent is not None:
                 self._folder(record.parent)
-            _write(self.path, replace(pointers, next=pointers.next + 1))
+            write_pointers(self.path, replace(pointers, next=pointers.next + 1))
             return _write_version(self.path, pointers.next, head, record)
 
     def activate(self, version: str) -> None:
@@ -193,7 +174,7 @@ class HeadStore:
             self.show(version).record.require_gates(version)
             if version != pointers.active:
                 history = (*pointers.history, pointers.active)
-                _write(self.path, replace(pointers, active=version, history=history))
+                write_pointers(self.path, replace(pointers, active=version, history=history))
 
     def rollback(self) -> str:
         """Go back to what was active before; its bytes are those that were added.
@@ -210,7 +191,7 @@ class HeadStore:
                 raise ToolkitError(f"{self.path}: nothing was active before {pointers.active}")
             *history, version = pointers.history
             self.load(version)
-            _write(self.path, replace(pointers, active=version, history=tuple(history)))
+            write_pointers(self.path, replace(pointers, active=version, history=tuple(history)))
             return version
 
     def pin(self, version: str) -> None:
@@ -218,13 +199,13 @@ class HeadStore:
         with self._change() as pointers:
             self.show(version)
             if version not in pointers.pinned:
-                _write(self.path, replace(pointers, pinned=(*pointers.pinned, version)))
+                write_pointers(self.path, replace(pointers, pinned=(*pointers.pinned, version)))
 
     def unpin(self, version: str) -> None:
         """Let a version be pruned again."""
         with self._change() as pointers:
             pinned = tuple(v for v in pointers.pinned if v != check_id(version))
-            _write(self.path, replace(pointers, pinned=pinned))
+            write_pointers(self.path, replace(pointers, pinned=pinned))
 
     def prune(self, keep: int) -> list[str]:
         """Remove all but the last `keep` versions, those pinned, the active one, and the one before it.
@@ -242,7 +223,7 @@ class HeadStore:
             kept = {*names[-keep:], *pointers.pinned, pointers.active, *pointers.history[-1:]}
             removed = [name for name in names if name not in kept]
             history = tuple(v for v in pointers.history if v not in removed)
-            _write(self.path, replace(pointers, history=history))
+            write_pointers(self.path, replace(pointers, history=history))
             for name in removed:
                 # Renamed first: a kill leaves no half of a version under its name.
                 gone = self.path / VERSIONS_DIR / f".{name}.removed"
@@ -293,29 +274,3 @@ def _write_version(store: Path, number: int, head: Head, record: HeadRecord) -> 
         save_tensors(folder / HEAD_FILE, tensors)
         write_record(folder, Stored(version, file_sha256(folder / HEAD_FILE), record))
     return version
-
-
-def _write(store: Path, pointers: Pointers) -> None:
-    write_json(store / STORE_FILE, {"schema": SCHEMA, **_plain(pointers)})
-
-
-def _plain(pointers: Pointers) -> dict[str, Any]:
-    return {**vars(pointers), "identity": vars(pointers.identity)}
-
-
-def _read(path: Path) -> Pointers:
-    content = read_json_object(path, 1 << 20)
-    if content.pop("schema", None) != SCHEMA:
-        raise DataError(f"{path}: must be a store of heads with schema {SCHEMA}")
-    try:
-        height, width = (int(size) for size in content["shape"])
-        return Pointers(
-            Identity(**{name: str(value) for name, value in content["identity"].items()}),
-            (height, width),
-            int(content["next"]),
-            check_id(content["active"]),
-            tuple(check_id(v) for v in content["history"]),
-            tuple(check_id(v) for v in content["pinned"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: must be a store of heads, lacks or garbles {error}") from None
