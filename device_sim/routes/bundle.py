@@ -79,6 +79,11 @@ class Bundle:
         for entry in self.manifest["packages"][part]["tensors"]:
             place = StoredTensor(**{**entry, "shape": tuple(entry["shape"])})
             _inside(place.file)
+            if place.dtype not in ("float32", "float16"):
+                raise DataError(
+                    f"{self.path / MANIFEST_FILE}: {place.name} of {part} must be float32 or float16, is"
+                    f" {str(place.dtype)[:80]!r}"
+                )
             size = int(np.prod(place.shape)) * np.dtype(place.dtype).itemsize
             if place.size != size or place.offset < 0:
                 raise DataError(
@@ -87,6 +92,10 @@ class Bundle:
                 )
             places.append(place)
         return tuple(places)
+
+    def precision(self, part: str) -> str:
+        """Of a package's arithmetic: `float32` or `float16`."""
+        return str(self.manifest["packages"][part]["precision"])
 
     def head_places(self, part: str) -> tuple[StoredTensor, StoredTensor]:
         """Those of weight and bias.

@@ -47,7 +47,15 @@ class PatchRoute:
         def predict(embeddings: Array) -> Array:
             return run_rows(model, EMBEDDING, embeddings, LOGITS)
 
-        return Delivered(self.name, target, self.read(target), predict, figures=vars(untouched))
+        return Delivered(
+            self.name,
+            target,
+            self.read(target),
+            places[0].dtype,
+            self.bundle.precision(PART),
+            predict,
+            figures=vars(untouched),
+        )
 
     def read(self, package: Path) -> Head:
         """The head of a copy."""

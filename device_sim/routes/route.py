@@ -44,6 +44,8 @@ class Delivered:
         route: one of ROUTES.
         package: the copy; the one that came in for `state`, whose head is not in the package.
         head: what the copy (or the state) holds, read back; float32, for float16 exactly its numbers.
+        head_dtype: as it is held, `float32` or `float16`.
+        precision: of the arithmetic that makes the logits.
         predict: (N, 1536) float32 to logits (N, 325), of this package in the `mil` runtime.
         buffers: for `state`, float16 by the buffer's name, to be written into a new state.
         figures: what there is to say of the way, by name; each route says which.
@@ -52,6 +54,8 @@ class Delivered:
     route: str
     package: Path
     head: Head
+    head_dtype: str
+    precision: str
     predict: Callable[[Array], Array] = field(repr=False)
     buffers: Mapping[str, NDArray[np.float16]] = field(default_factory=dict, repr=False)
     figures: Mapping[str, float | str] = field(default_factory=dict)

@@ -55,7 +55,8 @@ class StateRoute:
             return run_rows(model, EMBEDDING, embeddings, LOGITS, state)
 
         head = head_of(held[STATE_WEIGHT], held[STATE_BIAS])
-        return Delivered(self.name, package, head, predict, buffers, figures)
+        precision = self.bundle.precision(PART)
+        return Delivered(self.name, package, head, "float16", precision, predict, buffers, figures)
 
 
 def to_buffers(head: Head) -> dict[str, NDArray[np.float16]]:

@@ -79,7 +79,15 @@ class UpdateTaskRoute:
         places = self.bundle.head_places(self._part)
         untouched = require_untouched(source, target, self.bundle.places(self._part), places)
         figures: dict[str, float | str] = {"rows": rows, "tasks": tasks, "left": left, **vars(untouched)}
-        return Delivered(self.name, target, self.read(target), self._predictor(target), figures=figures)
+        return Delivered(
+            self.name,
+            target,
+            self.read(target),
+            "float32",
+            self.bundle.precision("updatable" if self._part == "updatable" else "model"),
+            self._predictor(target),
+            figures=figures,
+        )
 
     def read(self, package: Path) -> Head:
         """The head of a copy."""

@@ -29,7 +29,8 @@ class RouteCheck:
         passed: head and logits are what they must be.
         reason: why not; empty if passed.
         error: Euclidean norm of the difference to the head it must hold, over that head's norm, the greater
-            of weight and bias; for `state` it must hold the head rounded to float16.
+            of weight and bias; where the package has it in
+            float16, it must hold the head rounded to that.
         update_error: norm of the difference over both tensors, over that of the update; 0 without an update.
         differing: numbers that differ from the head it must hold, in bits.
         logits_error: greatest absolute difference of its logits in the `mil` runtime from those of
@@ -72,15 +73,16 @@ def require_routes(checks: Sequence[RouteCheck]) -> None:
 def _check(
     update: HeadUpdate, found: Delivered, embeddings: NDArray[np.float32], latents: NDArray[np.float32]
 ) -> RouteCheck:
-    half = found.route == "state"
+    half = found.head_dtype == "float16"
     wanted = Head(*(t.half().float() for t in update.after)) if half else update.after
     start = Head(*(t.half().float() for t in update.before)) if half else update.before
     differing = _differing(found.head, wanted)
     error = max(_relative(ours, theirs) for ours, theirs in zip(found.head, wanted, strict=True))
     moved = wanted.distance(start)
     update_error = found.head.distance(wanted) / moved if moved else 0.0
-    expected = latents.astype(np.float64) @ wanted.weight.double().T.numpy() + wanted.bias.double().numpy()
-    logits_error = float(np.abs(found.predict(embeddings) - expected).max())
+    expected = wanted.weight.double() @ torch.from_numpy(latents).double().T + wanted.bias.double()[:, None]
+    with np.errstate(invalid="ignore"):  # of infinities
+        logits_error = float(np.abs(found.predict(embeddings) - expected.T.numpy()).max())
     reason = _reason(found, error, update_error, differing, logits_error)
     return RouteCheck(found.route, not reason, reason, error, update_error, differing, logits_error)
 
@@ -95,8 +97,9 @@ def _reason(found: Delivered, error: float, update_error: float, differing: int,
             return f"the update must arrive, {update_error:.0%} of it is missing or wrong"
     elif differing:
         return f"the head must be the same bit for bit, {differing} numbers differ"
-    if not _BOUNDS["float32.logits"].holds(logits_error):
-        return f"logits must be within {_BOUNDS['float32.logits'].value:g}, are off by {logits_error:.3g}"
+    bound = _BOUNDS[f"{found.precision}.logits"]
+    if not bound.holds(logits_error):
+        return f"logits must be within {bound.value:g}, are off by {logits_error:.3g}"
     return ""
 
 

@@ -123,9 +123,7 @@ def test_sigkill_while_activating_in_a_loop(ready):
     draw = random.Random(0)
     seen = set()
     for _ in range(4):
-        with subprocess.Popen(
-            [sys.executable, "-c", ENDLESS, store.path], stdout=subprocess.PIPE
-        ) as process:
+        with subprocess.Popen([sys.executable, "-c", ENDLESS, store.path], stdout=subprocess.PIPE) as process:
             assert process.stdout.readline() == b"go\n"
             for _ in range(20):
                 # Readers see a whole store while it changes.
