@@ -88,7 +88,8 @@ class UpdateTask:
             Mean squared error of every mini-batch before its step.
 
         Raises:
-            DataError: arrays that do not fit, or a setting that the package does not allow.
+            DataError: arrays that do not fit, a setting that the package does not allow, or a head that is
+                no longer finite; the head is then as it was.
         """
         self._check(latents, targets)
         value = self._settings(settings or TaskSettings())
@@ -96,12 +97,19 @@ class UpdateTask:
         shuffle = bool(value["shuffle"])
         draw = np.random.default_rng(int(value["seed"]))
         optimizer = Adam(value) if self.parameters.optimizer == "adam" else SGD(value)
-        losses = []
+        losses, kept = [], (self.weight, self.bias)
         for _ in range(epochs):
             order = draw.permutation(len(latents)) if shuffle else np.arange(len(latents))
             for start in range(0, len(latents), size):
                 rows = order[start : start + size]
-                losses.append(self._mini_batch(latents[rows], targets[rows], optimizer))
+                with np.errstate(over="ignore", invalid="ignore"):  # checked below
+                    losses.append(self._mini_batch(latents[rows], targets[rows], optimizer))
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            self.weight, self.bias = kept
+            raise DataError(
+                "the head must stay finite, an update task made it inf or NaN; lower learning_rate"
+                f" ({value['learning_rate']:g})"
+            )
         return losses
 
     def default_c(self, rows: int) -> float:

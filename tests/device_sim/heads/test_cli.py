@@ -15,6 +15,16 @@ from personality_common.cli import main
 from personality_common.errors import MismatchError
 from personality_common.vocabulary import load_vocabulary
 
+HELP = """
+import sys
+from personality_common.cli import main
+sys.argv = ["pt", "heads", "--help"]
+try:
+    main()
+except SystemExit:
+    print([name for name in ("torch", "coremltools") if name in sys.modules])
+"""
+
 
 @pytest.fixture
 def pt(monkeypatch, capsys):
@@ -134,11 +144,5 @@ def test_damaged_version_is_listed_as_such(pt, grown):
 
 
 def test_help_loads_no_torch():
-    script = (
-        "import sys; sys.argv = ['pt', 'heads', '--help']\nfrom personality_common.cli import main\ntry:\n"
-    )
-    script += (
-        "    main()\nexcept SystemExit:\n    print([m for m in ('torch', 'coremltools') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -142,9 +142,7 @@ def test_nights_in_a_row_replace_their_package(bundle, make_update, embeddings, 
 
 
 def test_pipeline_refuses_what_texts_cannot_carry(bundle, make_update, tmp_path):
-    with pytest.raises(
-        MismatchError, match=r"whose span must hold the update; 0\.\d+ of the head is outside"
-    ):
+    with pytest.raises(MismatchError, match=r"must hold the update; 0\.\d+ of the head is outside"):
         UpdateTaskRoute(bundle, "updatable").apply(make_update("adam"), tmp_path / "u.mlpackage")
     assert list(tmp_path.iterdir()) == []
 
@@ -304,5 +302,5 @@ def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
     with (copy / MODEL_PACKAGE / place.file).open("r+b") as file:
         file.seek(place.offset)
         file.write(b"\x01")
-    with pytest.raises(MismatchError, match="head of .*differ"):
+    with pytest.raises(MismatchError, match=r"head of .*differ"):
         opened.shipped_head()

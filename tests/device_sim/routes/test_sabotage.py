@@ -73,7 +73,7 @@ def test_source_that_was_damaged_before(bundle, make_update, tmp_path):
     for copy in (source, target):
         shutil.copytree(bundle.package("model"), copy)
         flip(copy / frozen_byte(bundle, "model")[0], frozen_byte(bundle, "model")[1])
-    with pytest.raises(MismatchError, match="frozen tensors of .*changed"):
+    with pytest.raises(MismatchError, match=r"frozen tensors of .*changed"):
         require_untouched(source, target, bundle.places("model"), bundle.head_places("model"))
 
 
@@ -136,7 +136,7 @@ def shifted_rows(self, latents, shift, c_per_row=None, whole=task_module.UpdateT
 def test_update_task_that_moves_other_rows_or_none(
     bundle, make_update, tmp_path, monkeypatch, verdict, move, share, size
 ):
-    """A small update too: half a millionth of the head is within the tolerance of the head, and yet nothing."""
+    """A small update too: none of it at all would be within the tolerance of the head."""
     update = make_update("sgd")
     if size < 1:
         update = replace(update, after=update.before.towards(update.after, 1e-6))

@@ -64,7 +64,7 @@ def torch_task(head, latents, targets, optimizer, batches):
         loss = torch.nn.functional.mse_loss(latents[rows] @ weight.T + bias, targets[rows])
         loss.backward()
         made.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return weight, bias, losses
 
 
@@ -73,14 +73,14 @@ def test_task_is_torchs_training_on_mse(package, bundle, latents, optimizer):
     """Three epochs in mini-batches of 5, 5 and 2 in the order of the rows."""
     targets = torch.randn(12, 325, generator=torch.Generator().manual_seed(2))
     made = {
-        "sgd": lambda p: torch.optim.SGD(p, 2.0),
-        "momentum": lambda p: torch.optim.SGD(p, 2.0, momentum=0.75),
+        "sgd": lambda p: torch.optim.SGD(p, 0.5),
+        "momentum": lambda p: torch.optim.SGD(p, 0.5, momentum=0.75),
         "adam": lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.95), eps=1e-8),
     }[optimizer]
     batches = [slice(0, 5), slice(5, 10), slice(10, 12)] * 3
     weight, bias, losses = torch_task(bundle.shipped_head(), latents[:12], targets, made, batches)
     task = UpdateTask(package(to_adam if optimizer == "adam" else None))
-    rate = {} if optimizer == "adam" else {"learning_rate": 2.0, "momentum": 0.75 * (optimizer != "sgd")}
+    rate = {} if optimizer == "adam" else {"learning_rate": 0.5, "momentum": 0.75 * (optimizer != "sgd")}
     settings = TaskSettings(mini_batch_size=5, epochs=3, shuffle=False, **rate)
     found = task.train(latents[:12].numpy(), targets.numpy(), settings)
     # Nine steps in float32, each rounded; Adam's division magnifies dust in the gradient.
@@ -211,10 +211,13 @@ def test_one_hot_targets_pull_every_logit_to_zero_or_one(bundle, latents):
     assert (targets.sum(), targets.dtype, targets.shape) == (24.0, np.float32, (12, 325))
     assert targets[:, [3, 7]].all()
     task = UpdateTask(bundle.package("head"))
-    losses = task.train(latents[:12].numpy(), targets, TaskSettings(learning_rate=5.0, epochs=30))
+    losses = task.train(latents[:12].numpy(), targets, TaskSettings(learning_rate=0.5, epochs=100))
     assert losses[-1] < 0.1 * losses[0]
     top = task.logits(latents[:12].numpy()).argsort(axis=1)[:, -2:]
     assert all(set(row) == {3, 7} for row in top.tolist())
+    with pytest.raises(DataError, match=r"must stay finite.*lower learning_rate \(10\)"):
+        task.train(latents[:12].numpy(), targets, TaskSettings(learning_rate=10.0, epochs=100))
+    assert np.isfinite(task.weight).all()
     for token in (-1, 325):
         with pytest.raises(DataError, match="row 1: a token must be 0 to 324"):
             one_hot_targets([[0], [token]], 325)
@@ -253,7 +256,7 @@ def test_without_a_range_only_the_default_is_allowed(package, latents):
     # Defaults of the package: mini-batches of 16 and 3 epochs.
     assert len(task.train(x, t)) == 6
     assert len(task.train(x, t, TaskSettings(mini_batch_size=4))) == 15
-    with pytest.raises(DataError, match="learning_rate: the package allows 0.01, got 0.02"):
+    with pytest.raises(DataError, match=r"learning_rate: the package allows 0\.01, got 0\.02"):
         task.train(x, t, TaskSettings(learning_rate=0.02))
     with pytest.raises(DataError, match="mini_batch_size: the package allows 4, 16, got 8"):
         task.train(x, t, TaskSettings(mini_batch_size=8))
@@ -303,7 +306,7 @@ def test_package_that_no_update_task_can_train(package, change, words):
 
 
 def test_package_of_another_kind(bundle):
-    with pytest.raises(DataError, match="must be an updatable neural network or .* it is mlProgram"):
+    with pytest.raises(DataError, match=r"must be an updatable neural network or .* it is mlProgram"):
         UpdateTask(bundle.package("model"))
 
 
