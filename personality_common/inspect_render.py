@@ -17,6 +17,8 @@ from personality_common.inspection import FolderInspection, Inspection, PackageI
 
 _LONG: Final = 100
 _SHORT_FINGERPRINT: Final = 12
+_KEYS: Final = 12
+"""An object of more keys is a table, such as the files of a bundle: how many it has is said."""
 _ROWS: Final = 60
 """Of lists that a stranger's file can make as long as he likes; `--json` has all."""
 
@@ -189,11 +191,11 @@ def _elements(model: ModelDescription, nested: bool = True) -> int:
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:
-    """Nested objects as dotted keys, two levels down; below that and lists: how many."""
+    """Nested objects as dotted keys, two levels down; below that, long ones and lists: how many."""
     rows: list[tuple[str, object]] = []
     for key, item in value.items():
         name = f"{prefix}{key}"
-        if isinstance(item, dict) and item and prefix.count(".") < 1:
+        if isinstance(item, dict) and 0 < len(item) <= _KEYS and prefix.count(".") < 1:
             rows += _flatten(item, f"{name}.")
         elif isinstance(item, dict | list) and len(str(item)) > _LONG:
             rows.append((name, f"{len(item):,} entries"))

@@ -19,14 +19,19 @@ def draw_learning_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
     loss, ranking = figure.subplots(1, 2)
     gaps = [entry["val_loss"] - entry["val_loss_floor"] for entry in history]
     loss.plot(epochs, gaps, marker="o", color="#b3446c")
-    loss.set(title="validation BCE above its floor", yscale="log")
+    loss.set(title="validation BCE above its floor", ylim=(0, 1.1 * max(gaps)))
+    loss.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    lowest = 1.0
     for key, label, colour in (
         ("val_top5_recall", "top-5 recall", "#1f6f8b"),
         ("val_top8_recall", "top-8 recall", "#5aa469"),
         ("val_ndcg8", "NDCG@8", "#d4a017"),
     ):
-        ranking.plot(epochs, [entry[key] for entry in history], marker="o", label=label, color=colour)
-    ranking.set(title="ranking on held-out texts")
+        figures = [entry[key] for entry in history]
+        lowest = min(lowest, *figures)
+        ranking.plot(epochs, figures, marker="o", label=label, color=colour)
+    # A change in the third decimal should not look like a cliff.
+    ranking.set(title="ranking on held-out texts", ylim=(min(0.9, lowest - 0.05), 1.005))
     ranking.legend()
     for axes in (loss, ranking):
         axes.set_xlabel("epoch (0: the start)")

@@ -21,7 +21,9 @@ _RANK5_MAPPING = 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Resolved:
+class ResolvedLayer:
+    """A layer with its place in the network."""
+
     position: int
     type: str
     name: str
@@ -38,7 +40,7 @@ class _Resolved:
 class Network:
     """A neural network, every layer resolved."""
 
-    layers: tuple[_Resolved, ...]
+    layers: tuple[ResolvedLayer, ...]
     rank5: bool
     """Arrays are seen as (sequence, batch, channel, height, width), the mapping of old networks."""
     policy: Policy
@@ -57,25 +59,45 @@ class Network:
             DataError: values that do not fit a layer, or a limit.
         """
         budget = Budget(self.limits)
-        keep = self.policy.kept(np.dtype(np.float32))
         with np.errstate(all="ignore"):
-            values = {name: self._enter(name, value).astype(keep) for name, value in inputs.items()}
+            values = self.enter(inputs)
             for step in self.layers:
-                value = self._step(step, values, budget).astype(keep, copy=False)
-                value.flags.writeable = False
+                value = self._step(step, values, budget)
                 budget.live += value.nbytes
                 values[step.output] = value
                 if observe is not None:
                     observe(Record(step.position, step.type, step.output, value))
         return {name: self._leave(values[name], feature) for name, feature in outputs.items()}
 
-    def _step(self, step: _Resolved, values: Mapping[str, Array], budget: Budget) -> Array:
+    def enter(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs as layers see them: in the type that the policy keeps, rank 5 for old networks."""
+        with np.errstate(all="ignore"):
+            return {name: self._enter(name, value).astype(self._keep) for name, value in inputs.items()}
+
+    def run_layer(self, layer: ResolvedLayer, values: Mapping[str, Array]) -> Array:
+        """Evaluate one layer alone, on values from elsewhere (another policy, another network).
+
+        Args:
+            values: by name, all of `layer.inputs`, as `enter` or another layer gives them; first
+                rounded to what this policy keeps.
+        """
+        with np.errstate(all="ignore"):
+            own = {name: values[name].astype(self._keep, copy=False) for name in layer.inputs}
+            return self._step(layer, own, Budget(self.limits))
+
+    @property
+    def _keep(self) -> np.dtype[Any]:
+        return self.policy.kept(np.dtype(np.float32))
+
+    def _step(self, step: ResolvedLayer, values: Mapping[str, Array], budget: Budget) -> Array:
         try:
             arrays = [self.policy.widen(values[name]) for name in step.inputs]
             elements, work = step.layer.size(*arrays)
             budget.check_value(elements, 8, "its result")
             budget.spend(work + 16 * elements, "it")
-            return np.asarray(step.layer.run(*arrays))
+            value = np.asarray(step.layer.run(*arrays)).astype(self._keep, copy=False)
+            value.flags.writeable = False
+            return value
         except DataError as error:
             raise DataError(f"{step.where}: {error}") from error
         except Exception as error:
@@ -142,7 +164,7 @@ def load_network(
     return Network(resolved, proto.arrayInputShapeMapping == _RANK5_MAPPING, policy, limits)
 
 
-def _resolve(position: int, proto: Any, policy: Policy) -> _Resolved:
+def _resolve(position: int, proto: Any, policy: Policy) -> ResolvedLayer:
     kind = proto.WhichOneof("layer")
     build: Callable[[Any, Weights], Layer] = LAYERS[kind]
     where = f"layer {proto.name[:80]!r} ({kind}, layer {position})"
@@ -156,4 +178,4 @@ def _resolve(position: int, proto: Any, policy: Policy) -> _Resolved:
         raise DataError(
             f"{where}: {layer.fewest} to {layer.most} inputs are expected, got {len(proto.input)}"
         )
-    return _Resolved(position, kind, proto.name, layer, tuple(proto.input), proto.output[0])
+    return ResolvedLayer(position, kind, proto.name, layer, tuple(proto.input), proto.output[0])

@@ -88,9 +88,13 @@ class Policy:
 
     `exact`: compute in float32, round each result to the type that the program declares.
     `float64`: compute in float64 and round nothing; the yardstick.
+    `float16`: every float value and every weight of rank 1 or more is rounded to float16, whatever
+    the program declares; each op computes in float32.
     `fp16-accumulate`: every float value and every weight of rank 1 or more is rounded to
     float16, whatever the program declares, and sums accumulate in float16
-    (`Float16Accumulator`). Constants of rank 0 (epsilons, scales) keep their value.
+    (`Float16Accumulator`).
+
+    Constants of rank 0 (epsilons, scales) keep their value in all of them.
     """
 
     name: str
@@ -108,7 +112,8 @@ class Policy:
     def constant(self, value: Array) -> Array:
         """A constant as kernels see it; computed once, when the program is loaded."""
         if value.dtype.kind == "f" and value.ndim and self.keep is not None:
-            value = value.astype(self.keep, copy=False)
+            with np.errstate(over="ignore"):
+                value = value.astype(self.keep, copy=False)
         return self.widen(value)
 
     def kept(self, declared: np.dtype[Any]) -> np.dtype[Any]:
@@ -121,6 +126,7 @@ _POLICIES: Final = {
     for policy in (
         Policy("exact", np.dtype(np.float32), None, Accumulator()),
         Policy("float64", np.dtype(np.float64), np.dtype(np.float64), Accumulator()),
+        Policy("float16", np.dtype(np.float32), np.dtype(np.float16), Accumulator()),
         Policy("fp16-accumulate", np.dtype(np.float32), np.dtype(np.float16), Float16Accumulator()),
     )
 }

@@ -12,7 +12,7 @@ from device_sim.mil.limits import Budget
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import Kind, Op, Param
 from device_sim.mil.state import StateBuffer
-from device_sim.mil.types import Array, TensorType
+from device_sim.mil.types import Array, TensorType, extent
 from personality_common.errors import DataError
 
 MAX_LIST: Final = 1024
@@ -95,7 +95,7 @@ def execute(
         if accumulator is not None:
             arguments["acc"] = policy.accumulator
         result = step.op.kernel(**arguments)
-        return _settle(step, result, policy)
+        return _settle(step, result, policy, budget)
     except DataError as error:
         raise DataError(f"{step.where}: {error}") from error
     except Exception as error:
@@ -162,7 +162,7 @@ def _check_size(op: Op, arguments: dict[str, Any], budget: Budget) -> None:
         elements = op.size(**arguments)
     else:
         elements = sum(
-            value.size if isinstance(value, np.ndarray) else sum(item.size for item in value)
+            sum(extent(item.shape) for item in ([value] if isinstance(value, np.ndarray) else value))
             for name, value in arguments.items()
             if op.params[name].kind in (Kind.ARRAY, Kind.ARRAYS) and value is not None
         )
@@ -174,7 +174,7 @@ def _check_size(op: Op, arguments: dict[str, Any], budget: Budget) -> None:
 _KINDS: Final = {"f": "f", "i": "i", "u": "i", "b": "b"}
 
 
-def _settle(step: Step, result: Any, policy: Policy) -> list[Array]:
+def _settle(step: Step, result: Any, policy: Policy, budget: Budget) -> list[Array]:
     """Round what a kernel returned, and hold it against what the program declares."""
     if result is None:
         results: tuple[Any, ...] = ()
@@ -193,6 +193,7 @@ def _settle(step: Step, result: Any, policy: Policy) -> list[Array]:
                 f"%{output.name[:80]} is declared {output.type}, "
                 f"the op gives {array.dtype.name}{list(array.shape)}"
             )
+        budget.check_value(extent(array.shape), array.itemsize, "its result")
         array = array.astype(policy.kept(output.type.dtype), copy=False)
         array.flags.writeable = False
         settled.append(array)

@@ -100,6 +100,15 @@ def _data_type_name(number: int) -> str:
     return value.name if value is not None else f"number {number}"
 
 
+def extent(shape: Sequence[int]) -> int:
+    """Elements of an array of this shape if no size were 0.
+
+    An array without elements can become one with many: a sum over an axis of size 0 has the
+    other axes. So limits hold for this number.
+    """
+    return math.prod(max(int(d), 1) for d in shape)
+
+
 def prod(shape: Sequence[int]) -> int:
     """Number of elements, in Python integers that cannot overflow."""
     return math.prod(int(d) for d in shape)

@@ -11,26 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from personality_common.contract import (
     GOLDEN_DIR,
     MANIFEST_FILE,
     TOKENS_FILE,
+    WORDPIECE_FILE,
 )
 from personality_common.coreml.writing import write_package
+from personality_common.encoder import Encoder, SentenceEncoder
 from personality_common.errors import ConfigError
 from personality_common.files import write_json
 from personality_common.fingerprint import fingerprint
+from personality_common.model import EmbeddingProjector
 from personality_common.progress import Reporter
-from personality_common.run import Run, load_run
+from personality_common.run import Run, load_run, load_run_encoder
 from personality_common.staging import staged_folder
 from pretrain.export.checks import check_bundle
 from pretrain.export.config import PARTS, ExportConfig
+from pretrain.export.encoder_package import build_encoder
 from pretrain.export.golden import write_golden
 from pretrain.export.manifest import INITIAL_STATE_DIR, STATE_PARAMETERS, manifest, package_metadata
 from pretrain.export.packages import BuiltPackage, build_package
 from pretrain.export.templates import stored_values
+from pretrain.export.wordpiece import wordpiece_vocabulary
 
 Values = Mapping[str, NDArray[np.float32]]
 
@@ -69,19 +75,31 @@ def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
         reporter.say(f"{PARTS[part]}: left out, {reason}")
     values = {n: p.detach().numpy() for n, p in run.model.named_parameters()}
     metadata = package_metadata(run)
+    with clock.time("encoder"):
+        encoder = _load_encoder(run)
     with staged_folder(config.out) as folder:
-        packages = []
+        packages: list[BuiltPackage] = []
+        encoder_values = None
         for part in parts:
             with clock.time(PARTS[part]):
-                packages.append(_write_part(part, config, values, metadata, folder))
+                if part == "encoder":
+                    assert isinstance(encoder, SentenceEncoder)
+                    assert run.projector is not None
+                    package, encoder_values = _build_encoder(
+                        encoder.folder, run.projector, config, metadata, folder
+                    )
+                else:
+                    package = _build_part(part, values, metadata, config, folder)
+                write_package(folder / package.file_name, package.model, package.weights)
+                packages.append(package)
         with clock.time("golden vectors"):
             write_json(folder / TOKENS_FILE, {"tokens": list(run.vocabulary.tokens)})
-            write_golden(folder / GOLDEN_DIR, run)
+            write_golden(folder / GOLDEN_DIR, run, encoder)
         with clock.time("manifest and checks"):
             state = _write_initial_state(folder, values) if "stateful" in parts else {}
             record = manifest(config, run, packages, state, left_out, folder)
             write_json(folder / MANIFEST_FILE, record)
-            check_bundle(folder, values, metadata)
+            check_bundle(folder, values, metadata, encoder_values)
     return ExportResult(config.out, record, clock.seconds)
 
 
@@ -114,8 +132,6 @@ def _choose_parts(config: ExportConfig, run: Run) -> tuple[tuple[str, ...], dict
         if part not in config.parts:
             stateful = part == "stateful" and config.target != "iOS18"
             left_out[part] = "it needs --target iOS18" if stateful else "not asked for (--only)"
-        elif part == "encoder":
-            left_out[part] = "it cannot be exported yet"
         elif part == "encoder" and run.projector is None:
             left_out[part] = (
                 f"the run's encoder {run.encoder.name} gives the embedding itself and is not exported"
@@ -125,13 +141,29 @@ def _choose_parts(config: ExportConfig, run: Run) -> tuple[tuple[str, ...], dict
     return tuple(part for part in PARTS if part not in left_out), left_out
 
 
-def _write_part(
-    part: str, config: ExportConfig, values: Values, metadata: Mapping[str, str], folder: Path
+def _load_encoder(run: Run) -> Encoder | None:
+    """None for a hosted encoder: its weights are nowhere, and asking it costs money."""
+    return load_run_encoder(run, "cpu", torch.float32) if run.encoder.weights_sha256 else None
+
+
+def _build_part(
+    part: str, values: Values, metadata: Mapping[str, str], config: ExportConfig, folder: Path
 ) -> BuiltPackage:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="convert.") as scratch:
-        package = build_package(part, values, metadata, config.precision, Path(scratch))
-    write_package(folder / package.file_name, package.model, package.weights)
-    return package
+        return build_package(part, values, metadata, config.precision, Path(scratch))
+
+
+def _build_encoder(
+    source: Path,
+    projector: EmbeddingProjector,
+    config: ExportConfig,
+    metadata: Mapping[str, str],
+    folder: Path,
+) -> tuple[BuiltPackage, Values]:
+    """The encoder's package, and the parameters that it was made from; writes its WordPiece vocabulary."""
+    (folder / WORDPIECE_FILE).write_bytes(wordpiece_vocabulary(source))
+    part = build_encoder(source, projector, config.encoder_weights, metadata)
+    return part.package, part.values
 
 
 def _write_initial_state(folder: Path, values: Values) -> dict[str, dict[str, Any]]:

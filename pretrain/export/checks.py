@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +17,25 @@ from personality_common.coreml.writing import WEIGHTS_FILE
 from personality_common.errors import MismatchError
 from personality_common.files import read_json_object
 from personality_common.fingerprint import fingerprint
+from pretrain.export.encoder_package import check_encoder_tensors
 from pretrain.export.interface import INTERFACES
 from pretrain.export.manifest import file_table, uncomputed_parameters
 from pretrain.export.rules import require_rules
 from pretrain.export.templates import stored_values
 
 Values = Mapping[str, NDArray[np.float32]]
-ENCODER_PART: Final = "encoder"
 
 
-def check_bundle(folder: Path, values: Values, metadata: Mapping[str, str]) -> None:
+def check_bundle(
+    folder: Path, values: Values, metadata: Mapping[str, str], encoder_values: Values | None = None
+) -> None:
     """Check a bundle against the run, through its manifest.
 
     Args:
         folder: a complete bundle.
         values: parameters of the run's model.
         metadata: what every package must say of itself.
+        encoder_values: parameters of the text encoder, if the bundle has it.
 
     Raises:
         MismatchError: something does not hold; the message names it.
@@ -44,9 +47,10 @@ def check_bundle(folder: Path, values: Values, metadata: Mapping[str, str]) -> N
     for part, entry in manifest["packages"].items():
         package = Package.open(folder / entry["file"])
         require_rules(package, INTERFACES[part], metadata)
-        if part == ENCODER_PART:
-            continue
-        check_tensors(part, package.path, entry["tensors"], values)
+        if part == "encoder":
+            check_encoder_tensors(package, entry["tensors"], encoder_values or {})
+        else:
+            check_tensors(part, package.path, entry["tensors"], values)
         if part != "head":
             check_weight_file(package, entry["tensors"])
         if part == "model":

@@ -86,7 +86,7 @@ def convert(
     """
     package = scratch / "converted.mlpackage"
     try:
-        with _quiet():
+        with quiet():
             _convert(module, example, signature, target, precision, package)
         return (package / MODEL_FILE).read_bytes(), (package / WEIGHTS_FILE).read_bytes()
     except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
@@ -135,7 +135,7 @@ def _dimension(ct: Any, dimension: int | tuple[int, int]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back progress bars and warnings about versions that work; errors are exceptions."""
     logger = logging.getLogger("coremltools")
     level = logger.level

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from personality_common.contract import EMBEDDING_DIM, GOLDEN_FILE, TOP_K
-from personality_common.encoder import SentenceEncoder
+from personality_common.encoder import Encoder, SentenceEncoder
 from personality_common.files import write_json
 from personality_common.fingerprint import fingerprint
-from personality_common.run import Run, load_run_encoder
+from personality_common.run import Run
 
 GOLDEN_SCHEMA: Final = 1
 LEARNING_RATE: Final = 0.5
@@ -50,27 +50,24 @@ _FORMULA: Final = (
 )
 
 
-def write_golden(folder: Path, run: Run) -> dict[str, Any]:
+def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> dict[str, Any]:
     """Write `golden.json` and the arrays that it names.
 
     Args:
         folder: new.
-        run: a run whose encoder is hosted gets random unit embeddings instead of texts: nothing is
-            sent anywhere.
+        run: whose model computes.
+        encoder: the run's; None for a hosted one, which is not asked: random unit vectors stand in
+            for embeddings of texts.
 
     Returns:
         What `golden.json` holds.
-
-    Raises:
-        ToolkitError: the run's encoder cannot be loaded.
     """
     folder.mkdir()
     arrays: dict[str, NDArray[np.float32]] = {}
     record: dict[str, Any] = {"schema": GOLDEN_SCHEMA, "texts": None, "token_ids": None}
-    if run.projector is None and not run.encoder.weights_sha256:
+    if encoder is None:
         arrays["base_embeddings"] = _random_embeddings()
     else:
-        encoder = load_run_encoder(run, "cpu", torch.float32)
         arrays["base_embeddings"] = encoder.encode(TEXTS)
         record["texts"] = list(TEXTS)
         if isinstance(encoder, SentenceEncoder):

@@ -29,7 +29,7 @@ from personality_common.contract import (
 from personality_common.coreml.proto import Model_pb2
 from personality_common.coreml.writing import serialize
 from personality_common.model import PersonalityModel
-from pretrain.export.config import PARTS, Precision
+from pretrain.export.config import PARTS, EncoderWeights, Precision
 from pretrain.export.converter import CONVERSION_DATE, ProgramSignature, convert, set_parameters, stand_ins
 from pretrain.export.head import head_model, updatable_pipeline
 from pretrain.export.templates import StoredTensor, fill
@@ -47,16 +47,16 @@ class BuiltPackage:
 
     Attributes:
         part: key of `PARTS`.
-        route: how a head update reaches it.
-        precision: of its ML Program; float32 for the head alone.
+        route: how a head update reaches it; None for the encoder.
+        precision: of its ML Program; float32 for the head alone; of the encoder, that of its weights.
         model: the serialized protobuf.
         weights: content of the weight file; None where there is none.
         tensors: where its parameters are.
     """
 
     part: str
-    route: Route
-    precision: Precision
+    route: Route | None
+    precision: Precision | EncoderWeights
     model: bytes
     weights: bytes | None
     tensors: tuple[StoredTensor, ...]

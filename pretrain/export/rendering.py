@@ -12,13 +12,13 @@ from personality_common.inspect_render import human_bytes
 def bundle_table(manifest: dict[str, Any]) -> Table:
     """Packages of a bundle, one a row."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("package", "route", "least system", "precision", "size"):
-        table.add_column(column, overflow="fold")
+    for column in ("package", "route", "from", "precision", "size"):
+        table.add_column(column, no_wrap=True)
     for entry in manifest["packages"].values():
         table.add_row(
             entry["file"],
             entry["route"] or "-",
-            entry["minimum_os"],
+            entry["minimum_os"].split(",")[0],
             entry["precision"],
             human_bytes(entry["bytes"]),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ class StoredTensor:
         name: PyTorch's name of the parameter.
         constant: what the package calls it.
         file: relative to the package.
-        offset: of its first byte in the file; values are in C order, little-endian.
+        offset: of its first byte in the file; values are in C order, little-endian. None if it is
+            inline in the program, where nobody patches it.
         size: bytes.
         metadata_offset: in a weight file, what the program refers to; None in the protobuf.
         shape: of the tensor.
@@ -43,11 +44,11 @@ class StoredTensor:
     name: str
     constant: str
     file: str
-    offset: int
+    offset: int | None
     size: int
     metadata_offset: int | None
     shape: tuple[int, ...]
-    dtype: Literal["float32", "float16"]
+    dtype: str
     updatable: bool
     fingerprint: str
 
@@ -96,7 +97,7 @@ def fill(
                     size=stored.nbytes,
                     metadata_offset=metadata_offset,
                     shape=stored.shape,
-                    dtype="float32" if dtype.itemsize == 4 else "float16",
+                    dtype=dtype.name,
                     updatable=name in updatable,
                     fingerprint=fingerprint(stored),
                 )

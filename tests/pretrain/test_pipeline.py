@@ -178,6 +178,16 @@ def test_damaged_run_is_refused(config: PretrainConfig) -> None:
         load_run(config.output_dir)
 
 
+def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Path) -> None:
+    pipeline.pretrain(config, Silent())
+    other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1, epochs=1)
+    pipeline.pretrain(other, Silent())
+    name = "personality_model_weights.safetensors"
+    (config.output_dir / name).write_bytes((other.output_dir / name).read_bytes())
+    with pytest.raises(MismatchError, match=r"must be the weights that run\.json names"):
+        load_run(config.output_dir)
+
+
 def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainConfig) -> None:
     pipeline.pretrain(config, Silent())
     expected = weights(config.output_dir)

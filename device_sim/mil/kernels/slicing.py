@@ -10,7 +10,10 @@ import numpy as np
 
 from device_sim.mil.kernels._sizes import axis_in
 from device_sim.mil.registry import op
-from device_sim.mil.types import Array, Arrays, Bools, Ints, prod
+from device_sim.mil.types import Array, Arrays, Bools, Ints, extent, prod
+
+MAX_SPLITS = 1024
+"""Nothing of size 0 can be split into any number of parts."""
 
 
 def _slices(
@@ -113,7 +116,7 @@ def split(
     axis = axis_in(axis, x.ndim)
     whole = x.shape[axis]
     if split_sizes is None:
-        if num_splits is None or num_splits < 1 or whole % num_splits:
+        if num_splits is None or not 1 <= num_splits <= MAX_SPLITS or whole % num_splits:
             raise ValueError(f"axis {axis} of x{list(x.shape)} cannot be split into {num_splits} equal parts")
         return tuple(np.split(x, num_splits, axis=axis))
     if min(split_sizes, default=-1) < 0 or sum(split_sizes) != whole:
@@ -123,7 +126,7 @@ def split(
 
 def _windows(x: Array, axis: int, size: int, stride: int = 1) -> int:
     count = _window_count(x, axis, size, stride)
-    return prod((prod(x.shape) // max(x.shape[axis], 1), count, size))
+    return prod((extent(x.shape) // max(x.shape[axis], 1), count, size))
 
 
 def _window_count(x: Array, axis: int, size: int, stride: int) -> int:

@@ -50,7 +50,7 @@ def _one_hot_size(
 ) -> int:
     if one_hot_vector_size < 0:
         raise ValueError(f"one_hot_vector_size must not be negative, got {one_hot_vector_size}")
-    return indices.size * one_hot_vector_size
+    return max(indices.size, 1) * one_hot_vector_size
 
 
 @op("one_hot", size=_one_hot_size)

@@ -224,7 +224,8 @@ def _slice_update(draw: Any) -> dict[str, Any]:
     arguments = _slice(squeeze=False)(draw)
     del arguments["squeeze_mask"]
     taken = _torch_slice(torch.from_numpy(arguments["x"]), **{k: v for k, v in arguments.items() if k != "x"})
-    update = numbers(draw, tuple(taken.shape), dtype=np.float32).astype(arguments["x"].dtype)
+    make = ints if arguments["x"].dtype == np.int32 else floats
+    update = make(draw, tuple(taken.shape), dtype=arguments["x"].dtype)
     return {**arguments, "update": update}
 
 

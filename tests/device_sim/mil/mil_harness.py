@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +75,8 @@ class Tally:
 
     examples: int = 0
     compared: dict[str, int] = field(default_factory=lambda: {"apple": 0, "torch": 0})
-    worst: dict[str, float] = field(default_factory=lambda: {"apple": 0.0, "torch": 0.0})
-    """Largest `|ours - reference| / max(1, |reference|)` among finite elements."""
+    worst: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Largest `|ours - reference| / max(1, |reference|)` among finite elements, by reference and type."""
 
 
 def run_case(case: Case, examples: int) -> Tally:
@@ -135,7 +136,8 @@ def _compare(case: Case, who: str, ours: list, theirs: list, ulps: float, tally:
             a, b = got.astype(np.float64), wanted.astype(np.float64)
             finite = np.isfinite(a) & np.isfinite(b)
             error = np.abs(a - b)[finite] / np.maximum(1, np.abs(b[finite]))
-        tally.worst[who] = max(tally.worst[who], float(error.max(initial=0)))
+        key = (who, got.dtype.name)
+        tally.worst[key] = max(tally.worst[key], float(error.max(initial=0)))
         np.testing.assert_allclose(
             a, b, rtol=ulps * eps, atol=case.atol, equal_nan=True, err_msg=f"{case.op} against {who}"
         )

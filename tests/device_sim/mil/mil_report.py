@@ -1,34 +1,39 @@
 """How far the kernels are from their references: `python tests/device_sim/mil/mil_report.py [examples]`."""
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import mil_quiet  # noqa: F401
 from mil_cases import CASES
 from mil_harness import run_case
+
+WHO, TYPES = ("apple", "torch"), ("float32", "float16")
 
 
 def main(examples: int) -> None:
     families: dict[str, list] = defaultdict(list)
     for case in CASES:
         families[case.op].append(run_case(case, examples))
-    print(f"{'op':40} {'cases':>6} {'Apple':>6} {'worst':>9} {'torch':>6} {'worst':>9}")
-    totals = {"cases": 0, "apple": 0, "torch": 0}
-    worst = {"apple": (0.0, ""), "torch": (0.0, "")}
+    print(f"{'':40} {'':>6} {'coremltools':>26} {'torch':>26}")
+    print(f"{'op':40} {'cases':>6}" + f" {'cases':>6} {'float32':>9} {'float16':>9}" * 2)
+    totals: Counter[str] = Counter()
+    worst: dict[tuple[str, str], tuple[float, str]] = {}
     for op, tallies in families.items():
-        row = {"cases": sum(t.examples for t in tallies)}
-        far = {}
-        for who in ("apple", "torch"):
-            row[who] = sum(t.compared[who] for t in tallies)
-            far[who] = max(t.worst[who] for t in tallies)
-            worst[who] = max(worst[who], (far[who], op))
-        for key, count in row.items():
-            totals[key] += count
-        apple, other = (f"{row[who]:6} {far[who]:9.1e}" for who in ("apple", "torch"))
-        print(f"{op:40} {row['cases']:6} {apple} {other}")
+        cases = sum(t.examples for t in tallies)
+        totals["cases"] += cases
+        line = f"{op:40} {cases:6}"
+        for who in WHO:
+            compared = sum(t.compared[who] for t in tallies)
+            totals[who] += compared
+            far = {dtype: max(t.worst[who, dtype] for t in tallies) for dtype in TYPES}
+            for dtype in TYPES:
+                worst[who, dtype] = max(worst.get((who, dtype), (0.0, "")), (far[dtype], op))
+            line += f" {compared:6} {far['float32']:9.1e} {far['float16']:9.1e}"
+        print(line)
     print(f"\n{len(families)} ops, {totals['cases']} cases; worst |difference| / max(1, |reference|):")
-    for who in ("apple", "torch"):
-        print(f"  {who}: {worst[who][0]:.1e} ({worst[who][1]}) in {totals[who]} comparisons")
+    for who in WHO:
+        parts = [f"{dtype} {worst[who, dtype][0]:.1e} ({worst[who, dtype][1]})" for dtype in TYPES]
+        print(f"  {who}: {', '.join(parts)} in {totals[who]} comparisons")
 
 
 if __name__ == "__main__":

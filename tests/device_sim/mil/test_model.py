@@ -213,7 +213,7 @@ def test_kinds_that_cannot_be_run(path: Path) -> None:
 
 
 def test_unknown_policy(path: Path) -> None:
-    with pytest.raises(ToolkitError, match="one of exact, float64, fp16-accumulate, got 'bf16'"):
+    with pytest.raises(ToolkitError, match="one of exact, float64, float16, fp16-accumulate, got 'bf16'"):
         load_mil(path, policy="bf16")
 
 
@@ -250,11 +250,34 @@ BOMBS = {
 }  # fmt: skip
 
 
+EMPTY_BOMBS = {
+    "sum": lambda x: mb.reduce_sum(x=mb.fill(shape=_sizes(x, 0, 1e5, 1e5)), axes=[0]),
+    "band": lambda x: mb.band_part(x=mb.fill(shape=_sizes(x, 0, 1e5, 1e5)), lower=1, upper=1),
+    "one_hot": lambda x: mb.one_hot(indices=mb.cast(x=mb.fill(shape=_sizes(x, 0)), dtype="int32"),
+                                    one_hot_vector_size=2**30),
+}  # fmt: skip
+"""Arrays of size 0 that have huge axes, or get them."""
+
+
+def _sizes(x: Any, *sizes: float) -> Any:
+    first = mb.slice_by_index(x=x, begin=[0, 0], end=[1, len(sizes)], squeeze_mask=[True, False])
+    return mb.cast(x=mb.mul(x=first, y=np.array(sizes, np.float32)), dtype="int32")
+
+
+@pytest.mark.parametrize("name", EMPTY_BOMBS)
+def test_small_programs_with_empty_values(name: str, tmp_path: Path) -> None:
+    _explode(EMPTY_BOMBS[name], tmp_path)
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_small_programs_with_huge_values(name: str, tmp_path: Path) -> None:
+    _explode(BOMBS[name], tmp_path)
+
+
+def _explode(build: Any, tmp_path: Path) -> None:
     @mb.program(input_specs=[mb.TensorSpec((2, 8))], opset_version=ct.target.iOS17)
     def program(x: Any) -> Any:
-        return mb.identity(x=BOMBS[name](x), name="y")
+        return mb.identity(x=build(x), name="y")
 
     package = ct.convert(
         program,
@@ -265,7 +288,7 @@ def test_small_programs_with_huge_values(name: str, tmp_path: Path) -> None:
     package.save(str(tmp_path / "m.mlpackage"))
     model = load_mil(tmp_path / "m.mlpackage", limits=Limits(value_bytes=1 << 28))
     with pytest.raises(
-        DataError, match=r"would have [\d,]{9,} elements of 8 bytes; the limit is 268,435,456 bytes"
+        DataError, match=r"would have [\d,]{9,} elements of [48] bytes; the limit is 268,435,456 bytes"
     ):
         model.predict({model.inputs[0].name: np.ones((2, 8), np.float32)})
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import shutil
 import signal
@@ -85,8 +86,11 @@ def test_backbones_of_all_packages_are_one(bundle, read_manifest):
 
 
 def test_same_run_gives_the_same_bytes(run_folder, bundle, tmp_path):
-    """All of them: no date, no random identifier."""
-    export(ExportConfig(run_folder, tmp_path / "again", target="iOS18"), Silent())
+    """All of them, in another process with other hashes: no date, no random name, no order of a set."""
+    other = os.environ | {"PYTHONHASHSEED": "7"}
+    process = spawn(run_folder, tmp_path / "again", "--target", "iOS18", env=other)
+    process.communicate()
+    assert process.returncode == 0
     first, second = files(bundle), files(tmp_path / "again")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
@@ -113,7 +117,7 @@ def test_bundle_is_replaced_and_nothing_else_is(run_folder, make_run, tmp_path, 
         export_head(run_folder, tmp_path / "file")
 
 
-@pytest.mark.parametrize("step", ["_write_part", "write_golden", "manifest", "check_bundle"])
+@pytest.mark.parametrize("step", ["_build_part", "write_package", "write_golden", "manifest", "check_bundle"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MismatchError, OSError])
 def test_failure_at_any_step_leaves_what_was_there(run_folder, tmp_path, monkeypatch, step, error):
     out = tmp_path / "out"
@@ -328,6 +332,7 @@ def test_command(run_folder, tmp_path, monkeypatch, capfd):
     starts = [line.split(":")[0] for line in captured.err.splitlines()]
     assert [s for s in starts if s in result["seconds"]] == list(result["seconds"])
     assert all("left out" in line or line.endswith(" s") for line in captured.err.splitlines())
+    monkeypatch.setenv("COLUMNS", "160")
     assert pt(monkeypatch, "inspect", out) == 0
     assert "PersonalityHead.mlpackage" in capfd.readouterr().out
 

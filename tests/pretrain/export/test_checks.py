@@ -191,7 +191,7 @@ def test_weight_and_bias_of_another_layer(copied, check, manifest):
 def test_deduplication_left_on(copied, check, manifest, values, ct, tmp_path):
     """What the converter does by itself to a model whose layers are close to one another."""
     from personality_common.model import PersonalityModel
-    from pretrain.export.converter import _quiet
+    from pretrain.export.converter import quiet
     from pretrain.export.packages import _Whole
 
     model = PersonalityModel().eval()
@@ -200,7 +200,7 @@ def test_deduplication_left_on(copied, check, manifest, values, ct, tmp_path):
             parameter.copy_(torch.from_numpy(values[name.replace("encoder.1.", "encoder.0.")]))
             if name.startswith("encoder.1."):
                 parameter.mul_(1 + 1e-6)
-    with _quiet():
+    with quiet():
         ct.convert(
             torch.jit.trace(_Whole(model), torch.zeros(2, 1536)),
             minimum_deployment_target=ct.target.iOS17,

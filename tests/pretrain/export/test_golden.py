@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from personality_common.run import load_run
+from personality_common.run import load_run, load_run_encoder
 from pretrain.export.golden import TEXTS, write_golden
 
 
@@ -112,7 +112,7 @@ def test_minilm(make_run, tmp_path):
     from personality_common.encoder import find_minilm
 
     run = load_run(make_run(tmp_path / "run"))
-    write_golden(tmp_path / "golden", run)
+    write_golden(tmp_path / "golden", run, load_run_encoder(run, "cpu", torch.float32))
     record, arrays = load(tmp_path / "golden")
     assert record["texts"] == list(TEXTS)
     model = SentenceTransformer(str(find_minilm()[0]), device="cpu")

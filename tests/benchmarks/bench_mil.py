@@ -1,0 +1,92 @@
+"""Speed of the interpreter against PyTorch on the same cores, measured in one run.
+
+    python tests/benchmarks/bench_mil.py [--rounds 30]
+
+Prints JSON: for the personality model in float32 and float16, milliseconds of one prediction and
+the ratio to torch eager in float32, for batches of 1 and 64; and milliseconds to load the package
+once imports are done. Rounds of both sides alternate, and the fastest of each counts:
+the others waited for a machine that is shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from device_sim.mil import load_mil
+from personality_common.contract import EMBEDDING, EMBEDDING_DIM, LOGITS
+from personality_common.model import PersonalityModel
+
+
+def convert(model: torch.nn.Module, precision: str, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import coremltools as ct
+
+        batch = ct.RangeDim(1, 64, 1)
+        package = ct.convert(
+            torch.jit.trace(model, torch.zeros(2, EMBEDDING_DIM)),
+            inputs=[ct.TensorType(EMBEDDING, shape=(batch, EMBEDDING_DIM), dtype=np.float32)],
+            outputs=[ct.TensorType(LOGITS, dtype=np.float32)],
+            compute_precision=getattr(ct.precision, precision),
+            minimum_deployment_target=ct.target.iOS17,
+            skip_model_load=True,
+        )
+    package.save(str(path))
+
+
+def milliseconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def compare(model: torch.nn.Module, path: Path, rounds: int) -> dict[str, Any]:
+    loads = [milliseconds(lambda: load_mil(path)) for _ in range(5)]
+    interpreter = load_mil(path)
+    result: dict[str, Any] = {"load_ms": round(min(loads), 1)}
+    for batch in (1, 64):
+        x = np.random.default_rng(0).normal(size=(batch, EMBEDDING_DIM)).astype(np.float32)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        tensor = torch.from_numpy(x)
+        times: dict[str, list[float]] = {"mil": [], "torch": []}
+        for _ in range(rounds):
+            times["mil"].append(milliseconds(lambda x=x: interpreter.predict({EMBEDDING: x})))
+            times["torch"].append(milliseconds(lambda tensor=tensor: model(tensor)))
+        mil, eager = (min(times[side]) for side in ("mil", "torch"))
+        error = np.abs(interpreter.predict({EMBEDDING: x})[LOGITS] - model(tensor).numpy()).max()
+        result[f"batch_{batch}"] = {
+            "mil_ms": round(mil, 2),
+            "torch_ms": round(eager, 2),
+            "ratio": round(mil / eager, 2),
+            "max_error": float(f"{error:.1e}"),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    rounds = parser.parse_args().rounds
+    torch.manual_seed(0)
+    model = PersonalityModel().eval()
+    report: dict[str, Any] = {"threads": torch.get_num_threads()}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        for precision in ("FLOAT32", "FLOAT16"):
+            path = Path(folder) / f"{precision}.mlpackage"
+            convert(model, precision, path)
+            report[precision.lower()] = compare(model, path, rounds)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
