@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,24 @@ from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT,
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files import read_json_object
 from personality_common.fingerprint import fingerprint, require_equal_fingerprints
-from pretrain.export.templates import StoredTensor
+
+ENCODER: Final = "encoder"
+"""The part that is no package of the personality model."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a package has a parameter: an entry of the manifest's `tensors`."""
+
+    name: str
+    file: str
+    offset: int
+    size: int
+    metadata_offset: int | None
+    shape: tuple[int, ...]
+    dtype: str
+    updatable: bool
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Identity:
     """Fingerprints of what a head belongs to.
 
     Attributes:
-        bundle: SHA-256 over the fingerprints of every parameter of every package.
+        bundle: SHA-256 over the fingerprints of every parameter of the packages of the personality model.
         vocabulary, encoder: as the manifest has them.
     """
 
@@ -51,7 +68,7 @@ class Bundle:
         bundle = cls(path, read_json_object(path / MANIFEST_FILE))
         try:
             for part in bundle.manifest["packages"]:
-                _ = bundle.package(part), bundle.places(part)
+                _ = bundle.package(part), part == ENCODER or bundle.places(part)
             _ = bundle.identity
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
@@ -73,31 +90,37 @@ class Bundle:
             raise ConfigError(f"{self.path}: the bundle has no part {part!r}: {reason}")
         return self.path / _inside(self.manifest["packages"][part]["file"])
 
-    def places(self, part: str) -> tuple[StoredTensor, ...]:
-        """Where a package has each parameter."""
-        places = []
-        for entry in self.manifest["packages"][part]["tensors"]:
-            place = StoredTensor(**{**entry, "shape": tuple(entry["shape"])})
-            _inside(place.file)
-            if place.dtype not in ("float32", "float16"):
-                raise DataError(
-                    f"{self.path / MANIFEST_FILE}: {place.name} of {part} must be float32 or float16, is"
-                    f" {str(place.dtype)[:80]!r}"
-                )
-            size = int(np.prod(place.shape)) * np.dtype(place.dtype).itemsize
-            if place.size != size or place.offset < 0:
-                raise DataError(
-                    f"{self.path / MANIFEST_FILE}: {place.name} of {part} must have {size} bytes at an"
-                    f" offset, has {place.size} at {place.offset}"
-                )
-            places.append(place)
-        return tuple(places)
+    def places(self, part: str) -> tuple[Place, ...]:
+        """Where a package of the personality model has each parameter; those inline in the program have none.
+
+        Raises:
+            DataError: the manifest says what cannot be.
+        """
+        return tuple(
+            self._place(part, entry)
+            for entry in self.manifest["packages"][part]["tensors"]
+            if entry["offset"] is not None
+        )
+
+    def _place(self, part: str, entry: dict[str, Any]) -> Place:
+        known = {name: entry[name] for name in Place.__dataclass_fields__}
+        place = Place(**{**known, "shape": tuple(entry["shape"])})
+        _inside(place.file)
+        where = f"{self.path / MANIFEST_FILE}: {str(place.name)[:80]} of {part}"
+        if place.dtype not in ("float32", "float16"):
+            raise DataError(f"{where} must be float32 or float16, is {str(place.dtype)[:80]!r}")
+        size = int(np.prod(place.shape)) * np.dtype(place.dtype).itemsize
+        if place.size != size or place.offset < 0:
+            raise DataError(
+                f"{where} must have {size} bytes at an offset, has {place.size} at {place.offset}"
+            )
+        return place
 
     def precision(self, part: str) -> str:
         """Of a package's arithmetic: `float32` or `float16`."""
         return str(self.manifest["packages"][part]["precision"])
 
-    def head_places(self, part: str) -> tuple[StoredTensor, StoredTensor]:
+    def head_places(self, part: str) -> tuple[Place, Place]:
         """Those of weight and bias.
 
         Raises:
@@ -135,8 +158,9 @@ class Bundle:
     def identity(self) -> Identity:
         """What a head that is made for this bundle belongs to."""
         tensors = {
-            part: {place.name: place.fingerprint for place in self.places(part)}
-            for part in self.manifest["packages"]
+            part: {str(entry["name"]): str(entry["fingerprint"]) for entry in package["tensors"]}
+            for part, package in self.manifest["packages"].items()
+            if part != ENCODER
         }
         digest = hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
         return Identity(
@@ -151,7 +175,7 @@ def head_of(weight: NDArray[Any], bias: NDArray[Any]) -> Head:
     return Head(torch.tensor(weight, dtype=torch.float32), torch.tensor(bias, dtype=torch.float32))
 
 
-def read_place(package: Path, place: StoredTensor) -> NDArray[Any]:
+def read_place(package: Path, place: Place) -> NDArray[Any]:
     """The tensor that a package has at a place; a copy, in the dtype that is stored.
 
     Raises:

@@ -9,14 +9,14 @@ from typing import Final
 import numpy as np
 
 from device_sim.mil.model import load_mil
-from device_sim.routes.bundle import Bundle, head_of, read_place
+from device_sim.routes.bundle import Bundle, Place, head_of, read_place
 from device_sim.routes.route import Array, Delivered, HeadUpdate, run_rows
 from device_sim.routes.untouched import require_untouched
 from grpo.head import Head
 from personality_common.contract import EMBEDDING, LOGITS
 from personality_common.coreml.patching import patched_copy
 from personality_common.errors import MismatchError
-from pretrain.export.templates import StoredTensor, stored_values
+from pretrain.export.templates import stored_values
 
 PART: Final = "model"
 
@@ -63,7 +63,7 @@ class PatchRoute:
         return head_of(weight, bias)
 
 
-def _stored(place: StoredTensor, values: Array) -> np.ndarray:
+def _stored(place: Place, values: Array) -> np.ndarray:
     if values.shape != place.shape:
         raise MismatchError(f"{place.name} must be {place.shape}, got {values.shape}")
     return stored_values(place.name, values, place.dtype)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from device_sim.routes.bundle import read_place
+from device_sim.routes.bundle import Place, read_place
 from personality_common.errors import MismatchError
 from personality_common.fingerprint import fingerprint, require_equal_fingerprints
-from pretrain.export.templates import StoredTensor
 
 _CHUNK: Final = 1 << 20
 
@@ -34,9 +33,7 @@ class Untouched:
     free_bytes: int
 
 
-def require_untouched(
-    source: Path, copy: Path, places: Sequence[StoredTensor], free: Sequence[StoredTensor]
-) -> Untouched:
+def require_untouched(source: Path, copy: Path, places: Sequence[Place], free: Sequence[Place]) -> Untouched:
     """Compare a copy with its source: files, every byte outside of `free`, and each frozen tensor.
 
     Args:
@@ -66,7 +63,7 @@ def _files(package: Path) -> set[str]:
     return {p.relative_to(package).as_posix() for p in package.rglob("*") if not p.is_dir()}
 
 
-def _compare(source: Path, copy: Path, name: str, free: Sequence[StoredTensor]) -> int:
+def _compare(source: Path, copy: Path, name: str, free: Sequence[Place]) -> int:
     """Bytes outside of the free places, all identical."""
     first, second = source / name, copy / name
     size = first.stat().st_size

@@ -278,7 +278,7 @@ def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
         (lambda m: m["packages"]["model"]["tensors"][0].update(file="/etc/passwd"), "inside of the bundle"),
         (lambda m: m["packages"]["model"]["tensors"][0].update(size=1 << 40), "must have"),
         (lambda m: m["packages"]["model"]["tensors"][0].update(offset=-4), "must have"),
-        (lambda m: m["packages"]["model"]["tensors"][0].update(more=1), "lacks or garbles"),
+        (lambda m: m["packages"]["model"]["tensors"][0].pop("file"), "lacks or garbles 'file'"),
         (lambda m: m["packages"]["model"]["tensors"][0].update(dtype="object"), "float32 or float16"),
     ],
 )
@@ -304,3 +304,23 @@ def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
         file.write(b"\x01")
     with pytest.raises(MismatchError, match=r"head of .*differ"):
         opened.shipped_head()
+
+
+def test_encoder_and_inline_tensors_are_no_places(bundle, tmp_path):
+    """The text encoder's may be int8, and small tensors may be in the program itself."""
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    frozen = next(t for t in manifest["packages"]["model"]["tensors"] if not t["updatable"])
+    manifest["packages"]["encoder"] = {
+        "file": "TextEncoder.mlpackage",
+        "tensors": [{**frozen, "dtype": "int8", "offset": None}],
+    }
+    frozen["offset"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    opened = Bundle.open(tmp_path)
+    assert len(opened.places("model")) == len(bundle.places("model")) - 1
+    assert opened.identity == bundle.identity
+    head = next(t for t in manifest["packages"]["model"]["tensors"] if t["name"] == "output_bias")
+    head["offset"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(MismatchError, match=r"must have projection\.weight, output_bias once"):
+        Bundle.open(tmp_path).head_places("model")
