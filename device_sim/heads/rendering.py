@@ -24,6 +24,8 @@ def versions_table(versions: Sequence[Version]) -> Table:
         record = line.stored.record
         failed = [gate.name for gate in record.gates if not gate.passed]
         gates = f"failed: {', '.join(failed)}" if failed else f"{len(record.gates)} passed"
+        if record.parent is None and not record.gates:
+            gates = "shipped"
         table.add_row(
             line.version, ", ".join(state), record.parent or "", escape(record.created), escape(gates)
         )
