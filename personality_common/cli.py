@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "What is in a bundle, a Core ML package, or a run.",
     ),
     "trace": ("device_sim.trace_cli:trace", "Which op of a package loses the precision."),
+    "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 
 

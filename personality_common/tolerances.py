@@ -117,10 +117,10 @@ TOLERANCES: Final = (
     Tolerance(
         "update-task.head",
         "update-task",
-        "max |difference| of the head, relative to its greatest change",
+        "norm of the difference of the head, relative to the head",
         "<=",
         1e-6,
-        "one float32 SGD step whose gradient passes through the targets of an MSE",
+        "a float32 SGD step whose gradient passes through the targets of an MSE, rounded as the weights are",
     ),
     Tolerance(
         "state.logits",

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +48,44 @@ def patched_copy(
         MismatchError: no such constant, or several, or one whose bytes others share; the target is
             the source, or is not a package.
     """
-    source, target = Path(source), Path(target)
     package = Package.open(source, limits)
+    located = [(_locate(package, key, array), array) for key, array in patches.items()]
+
+    def edit(copy: Path) -> None:
+        copied = Package.open(copy, limits)
+        for (location, dtype), array in located:
+            patch(copied.weights(location.file).path, location.offset, array, dtype, limits)
+
+    return edited_copy(source, target, edit, limits)
+
+
+def edited_copy(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    edit: Callable[[Path], None],
+    limits: Limits = DEFAULT_LIMITS,
+) -> Package:
+    """Copy a package, let `edit` change the copy, and put it at `target`; all or nothing, as `patched_copy`.
+
+    Args:
+        source: an `.mlpackage`; only read.
+        target: new, or an earlier package, which is replaced.
+        edit: given the copy's folder before it is at the target.
+
+    Raises:
+        DataError: the source is malformed.
+        MismatchError: the source is a single file; the target is the source, or is not a package.
+    """
+    source, target = Path(source), Path(target)
     if not source.is_dir():
         raise MismatchError(f"{source}: an .mlpackage folder is expected, this is a single file")
     _check_target(source, target)
-    located = [(_locate(package, key, array), array) for key, array in patches.items()]
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         copy = aside / "new"
         _copy_tree(source.resolve(), copy, limits)
-        copied = Package.open(copy, limits)
-        for (location, dtype), array in located:
-            patch(copied.weights(location.file).path, location.offset, array, dtype, limits)
+        edit(copy)
         _flush_tree(copy)
         _replace(copy, target, aside / "old")
     finally:

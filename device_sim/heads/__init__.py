@@ -1,0 +1,1 @@
+"""Versions of the head, one of them active."""

@@ -1,0 +1,1 @@
+"""How an update of the head reaches a package: `patch`, `update-task`, `state`; each on a copy."""

@@ -1,0 +1,149 @@
+"""`pt heads`: what it prints, and how it fails."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from device_sim.heads.difference import difference
+from device_sim.heads.record import Gate
+from device_sim.heads.store import HeadStore
+from device_sim.routes.bundle import Identity
+from grpo.head import Head
+from personality_common.cli import main
+from personality_common.errors import MismatchError
+from personality_common.vocabulary import load_vocabulary
+
+HELP = """
+import sys
+from personality_common.cli import main
+sys.argv = ["pt", "heads", "--help"]
+try:
+    main()
+except SystemExit:
+    print([name for name in ("torch", "coremltools") if name in sys.modules])
+"""
+
+
+@pytest.fixture
+def pt(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pt", "heads", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def whole(tmp_path, make_head, make_record):
+    """A store of heads as large as ours: the shipped one, and one with two tokens changed."""
+    identity = Identity("b" * 64, load_vocabulary().fingerprint, "e" * 64)
+    shipped = make_head(0, 325, 512)
+    store = HeadStore.create(tmp_path / "heads", identity, shipped)
+    tuned = Head(shipped.weight.clone(), shipped.bias.clone())
+    tuned.weight[3, :2] += 0.5
+    tuned.bias[[3, 7]] = shipped.bias[[3, 7]] + tuned.bias.new_tensor([0.25, -2.0])
+    record = make_record(store.active, identity=identity)
+    return store, store.active, store.add(tuned, record)
+
+
+def test_a_life(pt, whole):
+    store, first, second = whole
+    assert json.loads(pt("activate", store.path, second, "--json")[1]) == {"active": second}
+    code, out, _ = pt("list", store.path)
+    assert code == 0
+    assert "active" in next(line for line in out.splitlines() if second in line)
+    assert "shipped" in next(line for line in out.splitlines() if line.startswith(f"│ {first}"))
+    listed = json.loads(pt("list", store.path, "--json")[1])
+    assert [(v["version"], v["active"], v["pinned"]) for v in listed] == [
+        (first, False, True),
+        (second, True, False),
+    ]
+    assert json.loads(pt("rollback", store.path, "--json")[1]) == {"active": first}
+    assert store.active == first
+    assert json.loads(pt("pin", store.path, second, "--json")[1]) == {"version": second, "pinned": True}
+    assert json.loads(pt("prune", store.path, "--keep", 1, "--json")[1]) == {"removed": []}
+    assert pt("pin", store.path, second, "--off")[1] == f"unpinned: {second}\n"
+    assert pt("pin", store.path, first, "--off")[0] == 0
+    store.add(store.load(first), store.show(second).record)
+    assert json.loads(pt("prune", store.path, "--keep", 1, "--json")[1]) == {"removed": [second]}
+
+
+def test_show(pt, whole):
+    store, _, second = whole
+    code, out, _ = pt("show", store.path, second)
+    assert code == 0
+    for words in ("dr-grpo", "frozen tensors identical", "26 tensors", "0.25", "0.5", "f" * 64):
+        assert words in out
+    shown = json.loads(pt("show", store.path, second, "--json")[1])
+    assert shown["record"]["feedback"] == "f" * 64
+
+
+def test_diff_names_what_moved(pt, whole):
+    """By hand: two weights by 0.5, norm sqrt(0.5); biases by 0.25 and -2."""
+    store, first, second = whole
+    tokens = load_vocabulary().tokens
+    found = json.loads(pt("diff", store.path, first, second, "--json")[1])
+    assert found["weight_norm"] == pytest.approx(0.5**0.5, rel=1e-6)
+    assert found["bias_norm"] == pytest.approx((0.25**2 + 2**2) ** 0.5, rel=1e-6)
+    assert (found["changed_weights"], found["changed_biases"]) == (2, 2)
+    assert [c["token"] for c in found["gained"]] == [tokens[3]]
+    assert [c["token"] for c in found["lost"]] == [tokens[7]]
+    assert [(c["token"], round(c["weight"], 5)) for c in found["turned"]] == [(tokens[3], 0.70711)]
+    code, out, _ = pt("diff", store.path, first, second)
+    assert code == 0
+    assert tokens[3] in out
+    assert tokens[7] in out
+
+
+def test_diff_of_a_head_with_itself(make_head):
+    head = make_head(0)
+    found = difference(head, head, list("abcdef"))
+    assert (found.relative, found.gained, found.lost, found.turned) == (0.0, (), (), ())
+    with pytest.raises(MismatchError, match="must have the same shape and 5 rows"):
+        difference(head, head, list("abcde"))
+
+
+def test_diff_of_another_vocabulary(pt, grown):
+    store, versions = grown
+    code, _, err = pt("diff", store.path, versions[0], versions[1])
+    assert (code, err.count("\n")) == (1, 1)
+    assert "vocabulary" in err
+
+
+def test_refusals_are_one_line(pt, store, make_head, make_record, tmp_path):
+    failed = store.add(make_head(1), make_record(store.active, gates=(Gate("reward rose", False),)))
+    before = store.active
+    for arguments, code, words in (
+        (["list", tmp_path / "none"], 1, "must be a store of heads"),
+        (["list"], 2, "Missing argument"),
+        (["activate", store.path, "../../x"], 1, "is named like"),
+        (["activate", store.path, failed], 1, "failed: reward rose"),
+        (["show", store.path, "h0042-0123456789ab"], 1, "has no version"),
+        (["rollback", store.path], 1, "nothing was active before"),
+        (["prune", store.path], 2, "Missing option '--keep'"),
+        (["prune", store.path, "--keep", 0], 2, "Invalid value for '--keep'"),
+    ):
+        found, out, err = pt(*arguments)
+        assert (found, out, err.count("\n")) == (code, "", 1), arguments
+        assert words in err
+    assert store.active == before
+
+
+def test_damaged_version_is_listed_as_such(pt, grown):
+    store, versions = grown
+    (store.path / "versions" / versions[2] / "record.json").write_text("[bold]{")
+    code, out, _ = pt("list", store.path)
+    assert code == 0
+    assert "damaged" in next(line for line in out.splitlines() if versions[2] in line)
+
+
+def test_help_loads_no_torch():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

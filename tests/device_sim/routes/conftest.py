@@ -1,0 +1,82 @@
+"""A bundle, and updates of its head as PyTorch makes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from device_sim.routes.bundle import Bundle
+from device_sim.routes.route import HeadUpdate
+from grpo.head import Head
+from personality_common.progress import Silent
+from personality_common.run import Run, load_run
+from pretrain.export.bundle import export
+from pretrain.export.config import ExportConfig
+
+LOSS = torch.nn.functional.binary_cross_entropy_with_logits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def run(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(make_run(tmp_path_factory.mktemp("run") / "run", encoder="openai"))
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """All packages but the text encoder, float32. Read only."""
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    export(ExportConfig(run.path, out, target="iOS18"), Silent())
+    return Bundle.open(out)
+
+
+@pytest.fixture(scope="session")
+def embeddings() -> torch.Tensor:
+    draw = torch.Generator().manual_seed(3)
+    return torch.nn.functional.normalize(torch.randn(70, 1536, generator=draw), dim=-1)
+
+
+@pytest.fixture(scope="session")
+def latents(run: Run, embeddings: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return run.model.backbone(embeddings)
+
+
+@pytest.fixture(scope="session")
+def make_update(bundle: Bundle, latents: torch.Tensor) -> Callable[..., HeadUpdate]:
+    """Train the shipped head with an optimizer of torch, on a loss that is no MSE."""
+
+    def make(optimizer: str, rows: int = 12, steps: int = 4, before: Head | None = None) -> HeadUpdate:
+        before = before or bundle.shipped_head()
+        weight, bias = (tensor.clone().requires_grad_() for tensor in before)
+        made = {
+            "sgd": lambda: torch.optim.SGD([weight, bias], 5.0),
+            "momentum": lambda: torch.optim.SGD([weight, bias], 2.0, momentum=0.9),
+            "adam": lambda: torch.optim.Adam([weight, bias], 1e-3),
+        }[optimizer]()
+        targets = torch.rand(rows, 325, generator=torch.Generator().manual_seed(5))
+        for _ in range(steps):
+            made.zero_grad()
+            LOSS(latents[:rows] @ weight.T + bias, targets).backward()
+            made.step()
+        return HeadUpdate(before, Head(weight.detach(), bias.detach()), latents[:rows])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    return lambda folder: {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+@pytest.fixture
+def noise() -> np.random.Generator:
+    return np.random.default_rng(11)

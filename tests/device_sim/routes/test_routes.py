@@ -1,0 +1,326 @@
+"""Each route brings PyTorch's head into a copy of what ships, and changes nothing else."""
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from device_sim.mil.model import load_mil
+from device_sim.routes.bundle import Bundle
+from device_sim.routes.patch import PatchRoute
+from device_sim.routes.route import ROUTES, HeadUpdate, make_route
+from device_sim.routes.state import StateRoute, overflowed, to_buffers
+from device_sim.routes.task_route import UpdateTaskRoute, basis_rows, fit_shift
+from device_sim.routes.verify import require_routes, verify_routes
+from grpo.head import Head
+from personality_common.contract import MODEL_PACKAGE
+from personality_common.errors import ConfigError, DataError, MismatchError
+from personality_common.progress import Silent
+from pretrain.export.bundle import export
+from pretrain.export.config import ExportConfig
+
+
+@pytest.fixture(scope="module")
+def ct():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import coremltools
+
+        return coremltools
+
+
+def check(update, delivered, embeddings, latents):
+    """Rows that no update was made from."""
+    (found,) = verify_routes(update, [delivered], embeddings[60:].numpy(), latents[60:].numpy())
+    return found
+
+
+def test_shipped_head_is_the_runs(bundle, run):
+    head = bundle.shipped_head()
+    assert torch.equal(head.weight, run.model.projection.weight)
+    assert torch.equal(head.bias, run.model.output_bias)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_all_routes_after_one_update(bundle, make_update, embeddings, latents, tmp_path, optimizer):
+    update = make_update(optimizer)
+    delivered = [make_route(bundle, n).apply(update, tmp_path / f"{n}.mlpackage") for n in ROUTES]
+    checks = verify_routes(update, delivered, embeddings[60:].numpy(), latents[60:].numpy())
+    require_routes(checks)
+    patch, task, state = checks
+    assert (patch.differing, patch.error) == (0, 0.0)
+    assert 0 < task.error <= 1e-6
+    # One float32 rounding of each weight, of an update as large as a tenth of the head or more.
+    assert task.update_error < 1e-5
+    assert (state.differing, state.error) == (0, 0.0)
+    # Sums of 512 products in float32, of a backbone that is not the same library's.
+    assert max(c.logits_error for c in checks) < 2e-5
+    assert delivered[1].figures["rows"] == ("basis" if optimizer == "adam" else "texts")
+    assert delivered[1].figures["tasks"] == (9 if optimizer == "adam" else 1)
+
+
+def test_logits_really_move(bundle, make_update, embeddings, latents, tmp_path):
+    update = make_update("sgd")
+    rows, known = embeddings[60:].numpy(), latents[60:]
+    before = load_mil(bundle.package("model")).predict({"embedding": rows})["logits"]
+    expected = (update.after.logits(known) - update.before.logits(known)).numpy()
+    assert np.abs(expected).max() > 0.1
+    for name in ROUTES:
+        after = make_route(bundle, name).apply(update, tmp_path / f"{name}.mlpackage").predict(rows)
+        # float16 heads: 11 bits of weights below 0.1, 512 of them.
+        np.testing.assert_allclose(after - before, expected, atol=5e-3 if name == "state" else 2e-5)
+
+
+def test_patch_is_read_back_by_apples_reader(bundle, make_update, tmp_path, ct):
+    from coremltools.libmilstoragepython import _BlobStorageReader
+
+    update = make_update("adam")
+    target = tmp_path / "p.mlpackage"
+    PatchRoute(bundle).apply(update, target)
+    reader = _BlobStorageReader(str(target / "Data/com.apple.CoreML/weights/weight.bin"))
+    for place, value in zip(bundle.head_places("model"), update.after, strict=True):
+        assert np.asarray(reader.read_float_data(place.metadata_offset)).tobytes() == value.numpy().tobytes()
+
+
+def test_update_task_is_read_back_by_coremltools(bundle, make_update, tmp_path, ct):
+    update = make_update("sgd")
+    for part in ("head", "updatable"):
+        target = tmp_path / f"{part}.mlpackage"
+        found = UpdateTaskRoute(bundle, part).apply(update, target)
+        spec = ct.utils.load_spec(str(target))
+        product = (spec.pipeline.models[1] if part == "updatable" else spec).neuralNetwork.layers[0]
+        read = np.array(product.innerProduct.weights.floatValue, np.float32)
+        assert read.tobytes() == found.head.weight.numpy().tobytes()
+        np.testing.assert_allclose(read, update.after.weight.numpy().ravel(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("route", "part"), [("patch", "model"), ("head", "head"), ("task", "updatable")])
+def test_only_the_heads_bytes_change(bundle, make_update, tmp_path, contents, route, part):
+    """Counted here by comparing whole files, without the code that proves it."""
+    made = PatchRoute(bundle) if route == "patch" else UpdateTaskRoute(bundle, part)
+    source, target = bundle.package(part), tmp_path / "t.mlpackage"
+    before = contents(source)
+    found = made.apply(make_update("sgd"), target)
+    assert contents(source) == before
+    after = contents(target)
+    assert after.keys() == before.keys()
+    changed = {n for n in before if before[n] != after[n]}
+    (name,) = changed
+    differing = np.flatnonzero(np.frombuffer(before[name], "u1") != np.frombuffer(after[name], "u1"))
+    inside = np.zeros(len(before[name]), bool)
+    for place in bundle.head_places(part):
+        assert place.file == name
+        inside[place.offset : place.offset + place.size] = True
+    assert inside[differing].all()
+    assert len(differing) > 300_000
+    assert found.figures["bytes"] == sum(map(len, before.values())) - 666_900
+    assert found.figures["files"] == len(before)
+    assert found.figures["tensors"] == (0 if part == "head" else 26)
+
+
+def test_many_texts_take_several_tasks(bundle, make_update, embeddings, latents, tmp_path):
+    update = make_update("sgd", rows=70)
+    found = UpdateTaskRoute(bundle, "updatable").apply(update, tmp_path / "u.mlpackage")
+    assert (found.figures["rows"], found.figures["tasks"]) == ("texts", 2)
+    assert check(update, found, embeddings, latents).passed
+
+
+def test_nights_in_a_row_replace_their_package(bundle, make_update, embeddings, latents, tmp_path):
+    targets = {name: tmp_path / f"{name}.mlpackage" for name in ROUTES}
+    before = None
+    for _ in (1, 2):
+        update = make_update("sgd", before=before)
+        for name, target in targets.items():
+            found = make_route(bundle, name).apply(update, target)
+            assert check(update, found, embeddings, latents).passed
+        before = update.after
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["patch.mlpackage", "update-task.mlpackage"]
+
+
+def test_pipeline_refuses_what_texts_cannot_carry(bundle, make_update, tmp_path):
+    with pytest.raises(MismatchError, match=r"must hold the update; 0\.\d+ of the head is outside"):
+        UpdateTaskRoute(bundle, "updatable").apply(make_update("adam"), tmp_path / "u.mlpackage")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_update_changes_nothing(bundle, embeddings, latents, tmp_path, contents):
+    head = bundle.shipped_head()
+    update = HeadUpdate(head, head, latents[:4])
+    for name, part in (("patch", "model"), ("update-task", "head")):
+        found = make_route(bundle, name).apply(update, tmp_path / f"{name}.mlpackage")
+        assert contents(found.package) == contents(bundle.package(part))
+        assert check(update, found, embeddings, latents).passed
+
+
+def test_shift_of_an_update_in_the_span_is_its_gradient(bundle, latents):
+    """Fewer texts than dimensions: the shift is unique."""
+    head = bundle.shipped_head()
+    gradient = torch.randn(8, 325, generator=torch.Generator().manual_seed(1))
+    after = Head(
+        (head.weight.double() - gradient.T.double() @ latents[:8].double()).float(),
+        (head.bias.double() - gradient.double().sum(0)).float(),
+    )
+    shift, left = fit_shift(HeadUpdate(head, after, latents[:8]), latents[:8].numpy())
+    # `after` is rounded to float32, and latents of random texts are nearly parallel.
+    np.testing.assert_allclose(shift, gradient.numpy(), atol=1e-4)
+    assert left < 1e-7
+
+
+def test_basis_rows_make_any_update_exactly(make_head_pair):
+    update = make_head_pair
+    latents, shift = basis_rows(update)
+    moved = Head(
+        (update.before.weight.double() - torch.from_numpy(shift.T @ latents)).float(),
+        (update.before.bias.double() - torch.from_numpy(shift.astype(np.float64).sum(0))).float(),
+    )
+    torch.testing.assert_close(moved.weight, update.after.weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(moved.bias, update.after.bias, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def make_head_pair(noise):
+    def draw():
+        return Head(
+            torch.tensor(noise.standard_normal((7, 5)), dtype=torch.float32),
+            torch.tensor(noise.standard_normal(7), dtype=torch.float32),
+        )
+
+    return HeadUpdate(draw(), draw(), torch.zeros(1, 5))
+
+
+def test_rounding_to_float16_is_to_nearest_even():
+    """Spacing above 1 is 2**-10: ties go to the even neighbour, up and down."""
+    step = 2.0**-10
+    cases = {
+        1 + step / 2: 1.0,
+        1 + step * 1.5: 1 + 2 * step,
+        1 + step * 0.5000001 + 1e-7: 1 + step,
+        -(1 + step / 2): -1.0,
+        2.0**-25: 0.0,
+        2.0**-25 * 1.001: 2.0**-24,
+        2.0**-24 * 1.5: 2.0**-23,
+        65504.0: 65504.0,
+        65519.0: 65504.0,
+        0.1: 0.0999755859375,
+        -0.0: -0.0,
+    }
+    given = torch.tensor(list(cases), dtype=torch.float32)
+    head = Head(given[:, None], given)
+    rounded = to_buffers(head)["output_bias"]
+    assert rounded.dtype == np.float16
+    assert rounded.astype(np.float64).tolist() == list(cases.values())
+    assert np.signbit(rounded[-1])
+    assert overflowed(head) == 0
+
+
+def test_overflow_is_flagged(bundle, make_update, embeddings, latents, tmp_path):
+    update = make_update("sgd")
+    after = Head(update.after.weight.clone(), update.after.bias.clone())
+    after.bias[4], after.weight[5, 6] = 65520.0, -1e6
+    found = StateRoute(bundle).apply(replace(update, after=after), tmp_path / "unused")
+    assert found.figures["overflowed"] == 2
+    result = check(replace(update, after=after), found, embeddings, latents)
+    assert not result.passed
+    assert "2 numbers of the head are too large for float16" in result.reason
+
+
+def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
+    before = bundle.shipped_head()
+    after = Head(before.weight.clone(), before.bias.clone())
+    after.bias[:3] = torch.nextafter(after.bias[:3], torch.tensor(9.0))
+    after.weight[:, 0] += 1.0
+    found = StateRoute(bundle).apply(HeadUpdate(before, after, latents[:1]), tmp_path / "unused")
+    # A step of float32 is 2**-13 of one of float16; a tie may still turn one.
+    assert found.figures["swallowed"] == 3
+    assert not (tmp_path / "unused").exists()
+
+
+def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
+    """The package's own head is float16 there: the patch is the rounded head."""
+    export(ExportConfig(run.path, tmp_path / "b", precision="float16", only=("model",)), Silent())
+    bundle = Bundle.open(tmp_path / "b")
+    update = make_update("sgd")
+    found = make_route(bundle, "patch").apply(update, tmp_path / "p.mlpackage")
+    # The backbone's float16 is allowed for, the head's is exact.
+    result = check(update, found, embeddings, latents)
+    assert result.passed
+    assert 0 < result.logits_error < 0.05
+    assert torch.equal(found.head.weight, update.after.weight.half().float())
+    assert torch.equal(found.head.bias, update.after.bias.half().float())
+    with pytest.raises(ConfigError, match="has no part 'updatable': not asked for"):
+        make_route(bundle, "update-task")
+    with pytest.raises(ConfigError, match="has no part 'stateful'"):
+        make_route(bundle, "state")
+    with pytest.raises(ConfigError, match="--route must be one of"):
+        make_route(bundle, "magic")
+    assert torch.equal(bundle.shipped_head().weight, update.before.weight.half().float())
+
+
+def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
+    again, other = tmp_path / "again", tmp_path / "other"
+    export(ExportConfig(run.path, again, only=("head",)), Silent())
+    export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), Silent())
+    ours, theirs = Bundle.open(again).identity, Bundle.open(other).identity
+    assert ours.vocabulary == theirs.vocabulary == bundle.identity.vocabulary
+    assert ours.bundle != theirs.bundle
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.clear(), "lacks or garbles"),
+        (lambda m: m.pop("vocabulary"), "lacks or garbles 'vocabulary'"),
+        (lambda m: m["packages"]["model"].update(file="../../etc"), "files inside of the bundle"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(file="/etc/passwd"), "inside of the bundle"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(size=1 << 40), "must have"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(offset=-4), "must have"),
+        (lambda m: m["packages"]["model"]["tensors"][0].pop("file"), "lacks or garbles 'file'"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(dtype="object"), "float32 or float16"),
+    ],
+)
+def test_garbled_manifest(bundle, tmp_path, change, words):
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    change(manifest)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=words):
+        Bundle.open(tmp_path)
+
+
+def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    manifest["packages"] = {"model": manifest["packages"]["model"]}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(bundle.path / MODEL_PACKAGE, copy / MODEL_PACKAGE)
+    opened = Bundle.open(copy)
+    place = opened.head_places("model")[0]
+    with (copy / MODEL_PACKAGE / place.file).open("r+b") as file:
+        file.seek(place.offset)
+        file.write(b"\x01")
+    with pytest.raises(MismatchError, match=r"head of .*differ"):
+        opened.shipped_head()
+
+
+def test_encoder_and_inline_tensors_are_no_places(bundle, tmp_path):
+    """The text encoder's may be int8, and small tensors may be in the program itself."""
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    frozen = next(t for t in manifest["packages"]["model"]["tensors"] if not t["updatable"])
+    manifest["packages"]["encoder"] = {
+        "file": "TextEncoder.mlpackage",
+        "tensors": [{**frozen, "dtype": "int8", "offset": None}],
+    }
+    frozen["offset"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    opened = Bundle.open(tmp_path)
+    assert len(opened.places("model")) == len(bundle.places("model")) - 1
+    assert opened.identity == bundle.identity
+    head = next(t for t in manifest["packages"]["model"]["tensors"] if t["name"] == "output_bias")
+    head["offset"] = None
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(MismatchError, match=r"must have projection\.weight, output_bias once"):
+        Bundle.open(tmp_path).head_places("model")
