@@ -95,11 +95,13 @@ class Golden:
 
     @property
     def texts(self) -> list[str] | None:
-        return self.record["texts"]
+        texts: list[str] | None = self.record["texts"]
+        return texts
 
     @property
     def token_ids(self) -> list[list[int]] | None:
-        return self.record["token_ids"]
+        ids: list[list[int]] | None = self.record["token_ids"]
+        return ids
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,13 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def _parts(path: Path, packages: dict[str, Any]) -> Iterator[Part]:
-    names = [f.name for f in Tensor.__dataclass_fields__.values()]
+    names = list(Tensor.__dataclass_fields__)
     for name, entry in packages.items():
-        tensors = [
-            Tensor(**{key: tuple(t[key]) if key == "shape" else t[key] for key in names})
-            for t in entry["tensors"]
+        stated: list[dict[str, Any]] = [
+            {key: tensor[key] for key in names} | {"shape": tuple(tensor["shape"])}
+            for tensor in entry["tensors"]
         ]
+        tensors = [Tensor(**tensor) for tensor in stated]
         file = entry["file"]
         yield Part(name, file, inside(path, file), entry["precision"], entry, tuple(tensors))
 

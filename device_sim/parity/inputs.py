@@ -136,6 +136,7 @@ def _calls(token_ids: Sequence[Sequence[int]], pad: int = 0) -> tuple[dict[str, 
     return tuple(calls)
 
 
-def _unit_rows(rows: int, dim: int) -> Array:
-    draw = np.random.default_rng(SEED).standard_normal((rows, dim))
-    return (draw / np.linalg.norm(draw, axis=1, keepdims=True)).astype(np.float32)
+def _unit_rows(count: int, dim: int) -> Array:
+    draw = np.random.default_rng(SEED).standard_normal((count, dim))
+    rows: Array = (draw / np.linalg.norm(draw, axis=1, keepdims=True)).astype(np.float32)
+    return rows

@@ -127,7 +127,8 @@ def _tolerances(bundle: Bundle) -> Iterator[str]:
         if theirs is None:
             yield f"{own.name} is missing"
         elif theirs.bound != own.bound or not own.holds(theirs.value):
-            yield f"{own.name} is {theirs.bound} {theirs.value:g}, must be {own.bound} {own.value:g} or tighter"
+            wanted = f"{own.bound} {own.value:g}"
+            yield f"{own.name} is {theirs.bound} {theirs.value:g}, must be {wanted} or tighter"
 
 
 def _agreement(bundle: Bundle) -> Iterator[str]:

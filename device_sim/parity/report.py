@@ -138,12 +138,9 @@ class Report:
 def to_json(report: Report) -> dict[str, Any]:
     """As plain JSON: None in place of what is not finite, and no texts, which may be users'."""
     examples = [{k: v for k, v in asdict(e).items() if k != "text"} for e in report.examples]
-    record = asdict(report) | {"examples": examples}
-    return {
-        "schema": SCHEMA,
-        "passed": report.passed,
-        "histogram_edges": list(HISTOGRAM_EDGES),
-    } | _finite(record)
+    record: dict[str, Any] = _finite(asdict(report) | {"examples": examples})
+    head = {"schema": SCHEMA, "passed": report.passed, "histogram_edges": list(HISTOGRAM_EDGES)}
+    return head | record
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 
 from device_sim.parity.bundle import Array, Bundle, Part
 from device_sim.parity.inputs import Suite
-from device_sim.parity.metrics import Measures
 from device_sim.parity.report import Check, Comparison
 from personality_common.contract import LATENT, LOGITS
 from personality_common.tolerances import Tolerance
@@ -86,7 +85,9 @@ def _worst(
         return Check(part.file, pair, what, "-", limit, False, "no row is finite on both sides")
     value, worst = (max if tolerance.bound == "<=" else min)(known, key=lambda item: item[0])
     passed = tolerance.holds(value)
-    detail = _where(bundle, worst) if value != 0 or not passed else f"{len(compared)} sets of inputs"
+    detail = _where(bundle, worst)
+    if measure == "top8":
+        detail = f"{worst.suite.name}, {worst.record.measures.rows} rows"
     return Check(part.file, pair, what, figure(value), limit, passed, detail)
 
 
@@ -110,7 +111,8 @@ def _nonfinite(part: Part, compared: list[Compared]) -> Check:
 def _where(bundle: Bundle, compared: Compared) -> str:
     measures = compared.record.measures
     row, column = measures.worst_row, measures.worst_column
-    assert row is not None and column is not None
+    assert row is not None
+    assert column is not None
     flat = (
         compared.value.reshape(len(compared.value), -1),
         compared.reference.reshape(len(compared.value), -1),
@@ -136,13 +138,3 @@ def figure(value: float | None) -> str:
     if value == 0 or 0.01 <= abs(value) < 1:
         return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
     return f"{value:.4g}" if abs(value) >= 1 else f"{value:.1e}"
-
-
-def summary(compared: list[Comparison]) -> dict[str, Measures]:
-    """By feature, the comparison with the greatest difference."""
-    found: dict[str, Measures] = {}
-    for record in compared:
-        best = found.get(record.feature)
-        if best is None or (record.measures.max_abs or 0) > (best.max_abs or 0):
-            found[record.feature] = record.measures
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,9 +58,8 @@ class CoreMLRuntime:
         self.compute_units = compute_units
 
     def unavailable(self) -> str | None:
-        if sys.platform != "darwin":
-            return f"Core ML runs on macOS only, this is {platform.system()}"
-        return None
+        system = platform.system()
+        return None if system == "Darwin" else f"Core ML runs on macOS only, this is {system}"
 
     def load(self, package: Path, states: Mapping[str, Array] | None = None) -> CoreMLModel:
         if reason := self.unavailable():

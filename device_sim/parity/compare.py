@@ -24,8 +24,9 @@ from device_sim.parity.integrity import integrity_checks
 from device_sim.parity.metrics import measure
 from device_sim.parity.report import Check, Comparison, DepthPoint, Example, Report, RuntimeStatus
 from device_sim.parity.verdict import GOLDEN, Compared, figure, verdicts
-from device_sim.runtimes import CoreMLRuntime, LoadedModel, MilRuntime, Runtime, predict_rows
-from device_sim.runtimes.base import most_rows
+from device_sim.runtimes.base import LoadedModel, Runtime, most_rows, predict_rows
+from device_sim.runtimes.coreml import CoreMLRuntime
+from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.torch_mirror import TorchRuntime
 from personality_common.contract import EMBEDDING, LATENT, LOGITS, SENTENCE_EMBEDDING
 from personality_common.errors import MismatchError, ToolkitError
