@@ -14,7 +14,7 @@ from personality_common.contract import MANIFEST_FILE
 from personality_common.coreml.limits import read_bounded
 from personality_common.errors import ConfigError, DataError
 from personality_common.files import read_json_object
-from personality_common.tolerances import Tolerance, from_json
+from personality_common.tolerances import TOLERANCES, Tolerance, from_json
 from personality_common.vocabulary import Vocabulary, load_vocabulary
 
 Array = NDArray[Any]
@@ -149,7 +149,9 @@ def open_bundle(path: Path, tolerances: tuple[tuple[str, float], ...] = ()) -> B
             raise DataError(f"{path / MANIFEST_FILE}: schema must be {SCHEMA}, is {manifest['schema']}")
         parts = tuple(_parts(path, manifest["packages"]))
         golden = _golden(path, manifest["golden"])
-        table = from_json(manifest["tolerances"])
+        stated = from_json(manifest["tolerances"])
+        named = {tolerance.name for tolerance in stated}
+        table = (*stated, *(own for own in TOLERANCES if own.name not in named))
         vocabulary = load_vocabulary(inside(path, manifest["vocabulary"]["file"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{path / MANIFEST_FILE}: not the manifest of a bundle: {error!r}") from None

@@ -72,7 +72,7 @@ def histogram(counts: Sequence[int], equal: int, limit: float | None) -> str:
 
 
 def depth_plot(points: Sequence[DepthPoint]) -> str:
-    """Relative error by op, in order: rounding (against float64), and against PyTorch where it has a layer."""
+    """Relative error by op, in order: rounding (against float64), and against PyTorch's layer if any."""
     labelled = len(points) <= MAX_LABELS
     top, bottom = 14, 214
     height = bottom + (128 if labelled else 30)
@@ -119,7 +119,7 @@ def depth_plot(points: Sequence[DepthPoint]) -> str:
 
 
 def headroom(value: float, limit: float) -> str:
-    """A bar, on a scale of powers of ten, of how much of a limit is used up; six powers below it are empty."""
+    """A bar of how much of a limit is used up, on a scale of powers of ten; empty six powers below it."""
     used = 0.0 if value <= 0 or limit <= 0 else min(1.0, max(0.0, 1 + math.log10(value / limit) / 6))
     state = "over" if value > limit else "within"
     return (

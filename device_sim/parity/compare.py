@@ -11,7 +11,7 @@ import numpy as np
 
 from device_sim.parity.bundle import Array, Bundle, Part, open_bundle
 from device_sim.parity.config import ParityConfig
-from device_sim.parity.depth import depth, first_astray
+from device_sim.parity.depth import depth, layer_check
 from device_sim.parity.examples import worst_examples
 from device_sim.parity.inputs import (
     Suite,
@@ -171,7 +171,11 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
         except ToolkitError as error:
             checks.append(Check(part.file, "mil", "float64", "", "", False, str(error)))
     pairs = dict.fromkeys((c.record.value, c.record.reference) for c in compared)
-    astray = first_astray(points, part.precision) if part.name != "encoder" else ""
+    layers = None
+    tolerance = job.bundle.tolerance(f"{part.precision}.layers")
+    if tolerance is not None and (layers := layer_check(part, points, tolerance)) is not None:
+        checks.append(layers)
+    astray = layers.detail if layers is not None and not layers.passed else ""
     for pair in pairs:
         own = [c for c in compared if (c.record.value, c.record.reference) == pair]
         checks += _explained(verdicts(job.bundle, part, own), astray if pair == ("mil", "torch") else "")

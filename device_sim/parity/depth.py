@@ -9,18 +9,18 @@ import numpy as np
 
 from device_sim.mil import Record, load_mil
 from device_sim.parity.bundle import Array, Part
-from device_sim.parity.report import DepthPoint
+from device_sim.parity.report import Check, DepthPoint
+from device_sim.parity.verdict import figure
 from device_sim.runtimes.base import LoadedModel
 from device_sim.runtimes.mil import MilModel
 from device_sim.runtimes.torch_mirror import MirrorModel
 from personality_common.contract import LOGITS
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block
+from personality_common.tolerances import Tolerance
 
 ROWS = 8
 """Of the golden vectors."""
-ASTRAY = {"float32": 1e-5, "float16": 2e-2}
-"""Relative difference from PyTorch that rounding does not explain, by the package's precision."""
 
 Key = tuple[str, int, str]
 
@@ -65,13 +65,26 @@ def depth(
     return tuple(points)
 
 
-def first_astray(points: tuple[DepthPoint, ...], precision: str) -> str:
+def layer_check(part: Part, points: tuple[DepthPoint, ...], tolerance: Tolerance) -> Check | None:
+    """Every layer must compute what PyTorch's does; None where PyTorch was not looked at."""
+    known = [p for p in points if p.torch is not None]
+    if not known:
+        return None
+    worst = max(known, key=lambda point: point.torch or 0.0)
+    astray = first_astray(points, tolerance)
+    detail = astray or f"{worst.layer} ({worst.op} %{worst.name})"
+    limit = f"{tolerance.bound} {tolerance.value:g}"
+    what = "layers: relative difference on the way"
+    return Check(part.file, "mil / torch", what, figure(worst.torch), limit, not astray, detail)
+
+
+def first_astray(points: tuple[DepthPoint, ...], tolerance: Tolerance) -> str:
     """Which layer first differs from PyTorch's, and which one before it does not; "" if none does."""
     good: DepthPoint | None = None
     for point in points:
         if point.torch is None:
             continue
-        if not point.torch <= ASTRAY[precision]:  # NaN is astray
+        if not tolerance.holds(point.torch):
             between = [p for p in points if (good.position if good else -1) < p.position <= point.position]
             ops = " -> ".join(f"{p.op} %{p.name}" for p in between)
             after = f"agrees up to {good.layer}, then differs" if good else "differs"

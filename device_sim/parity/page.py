@@ -14,6 +14,7 @@ from device_sim.parity.verdict import GOLDEN, figure
 from personality_common.contract import LOGITS
 
 STYLE: Final = Path(__file__).with_name("page.css")
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 MAX_TEXT: Final = 240
 """Characters of an example's text."""
 
@@ -37,7 +38,7 @@ def page(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>Parity {state}: {escape(_name(report))}</title>\n"
         f"<style>\n{STYLE.read_text()}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
@@ -62,7 +63,8 @@ def _header(report: Report, state: str) -> str:
         f'<header class="{state}"><h1>{word}</h1>'
         f"<p>{good} of {len(report.checks)} checks passed{texts}</p></header>"
         f'<section><table class="plain"><tr><th>bundle</th><td colspan="2">{escape(_name(report))}</td></tr>'
-        f'<tr><th>made from run</th><td colspan="2"><code>{escape(report.run_fingerprint[:16])}…</code></td></tr>'
+        '<tr><th>made from run</th><td colspan="2"><code>'
+        f"{escape(report.run_fingerprint[:16])}…</code></td></tr>"
         f'<tr><th>exported for</th><td colspan="2">{escape(settings)}</td></tr>{runtimes}</table></section>'
     )
 
@@ -84,13 +86,19 @@ def _where(check: Check) -> str:
     return f"{package}, {check.runtimes}:" if check.runtimes else f"{package}:"
 
 
+def _title(package: str) -> str:
+    return escape(package.removesuffix(".mlpackage") or "bundle")
+
+
 def _packages(report: Report) -> list[str]:
     return list(dict.fromkeys(check.package for check in report.checks if check.package))
 
 
 def _summary(report: Report) -> str:
-    rows = []
+    rows: list[str] = []
+    previous = ""
     for record in _worst(report):
+        new, previous = record.package != previous, record.package
         measures = record.measures
         pair = f"{record.value} / {record.reference}"
         own = [c for c in report.checks if c.package == record.package and c.runtimes == pair]
@@ -98,17 +106,17 @@ def _summary(report: Report) -> str:
         limit = _limit(report, record)
         meter = headroom(measures.max_abs or 0.0, limit) if limit else ""
         psnr = "equal" if measures.max_abs == 0 else figure(measures.psnr)
-        cells = (figure(measures.mean_abs), figure(measures.relative), _share(measures.cosine), psnr)
-        cells += (_share(measures.top8), _share(measures.rank))
+        cells = [figure(measures.mean_abs), figure(measures.relative), _share(measures.cosine), psnr]
+        cells += [_share(measures.top8), _share(measures.rank)]
         rows.append(
-            f'<tr class="{"" if passed else "bad"}"><td>{escape(record.package.removesuffix(".mlpackage"))}</td>'
-            f"<td>{escape(pair)}</td><td>{escape(record.feature)}</td>"
+            f'<tr class="{"" if passed else "bad"}"><td>{_title(record.package) if new else ""}</td>'
+            f'<td class="w">{escape(pair)}</td><td>{escape(record.feature)}</td>'
             f'<td class="n">{figure(measures.max_abs)}</td><td>{meter}</td>'
             + "".join(f'<td class="n">{cell}</td>' for cell in cells)
             + f'<td class="{"ok" if passed else "no"}">{"passed" if passed else "failed"}</td></tr>'
         )
-    heads = ("package", "runtimes", "feature", "max |diff|", "of limit", "mean |diff|", "relative", "cosine")
-    heads += ("PSNR dB", "top 8", "rank", "")
+    heads = ["package", "runtimes", "feature", "max |diff|", "of limit", "mean |diff|", "relative", "cosine"]
+    heads += ["PSNR dB", "top 8", "rank", ""]
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
         '<section><h2>Packages</h2><div class="scroll"><table><thead><tr>'
@@ -140,7 +148,7 @@ def _limit(report: Report, record: Comparison) -> float | None:
 
 
 def _package(report: Report, package: str) -> str:
-    parts = [f"<h2>{escape(package.removesuffix('.mlpackage'))}</h2>"]
+    parts = [f"<h2>{_title(package)}</h2>"]
     features = {r.feature for r in report.comparisons if r.package == package}
     feature = LOGITS if LOGITS in features else next(iter(sorted(features)), "")
     for value, reference in _pairs(report, package):
@@ -203,12 +211,12 @@ def _token(token: str, other: tuple[str, ...]) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
+    return "" if value is None else f"{value:.5f}"
 
 
 def _all_checks(report: Report) -> str:
     rows = "".join(
-        f'<tr class="{"" if c.passed else "bad"}"><td>{escape(c.package.removesuffix(".mlpackage") or "bundle")}</td>'
+        f'<tr class="{"" if c.passed else "bad"}"><td>{_title(c.package)}</td>'
         f"<td>{escape(c.runtimes)}</td><td>{escape(c.check)}</td>"
         f'<td class="n">{escape(c.value)}</td><td class="n">{escape(c.limit)}</td>'
         f'<td class="{"ok" if c.passed else "no"}">{"passed" if c.passed else "failed"}</td>'

@@ -33,10 +33,10 @@ def render(report: Report, console: Console) -> None:
         where = " ".join(filter(None, (check.package.removesuffix(".mlpackage"), check.runtimes)))
         value = f" {check.value}, must be {check.limit}" if check.limit else ""
         console.print()
-        console.print(
-            f"[bold red]failed[/]    [bold]{escape(where or 'bundle')}[/]: {escape(check.check)}{value}"
-        )
-        console.print(f"          {escape(check.detail)}")
+        title = f"[bold]{escape(where or 'bundle')}[/]: {escape(check.check)}{value}"
+        table = Table.grid(padding=(0, 4))
+        table.add_row("[bold red]failed[/]", f"{title}\n{escape(check.detail)}")
+        console.print(table)
     console.print()
     console.print("[bold green]parity holds[/]" if report.passed else "[bold red]parity fails[/]")
 
@@ -99,7 +99,7 @@ def _cells(measures: Measures, feature: str, wide: bool) -> list[str]:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6f}"
+    return "-" if value is None else f"{value:.5f}"
 
 
 def _verdict(report: Report, package: str, pair: str) -> str:
