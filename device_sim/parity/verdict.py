@@ -117,9 +117,9 @@ def _where(bundle: Bundle, compared: Compared) -> str:
         compared.value.reshape(len(compared.value), -1),
         compared.reference.reshape(len(compared.value), -1),
     )
-    element = f"token {column} {bundle.vocabulary.tokens[column]!r}"
-    if compared.record.feature != LOGITS:
-        element = f"{compared.record.feature}[{column}]"
+    element = f"{compared.record.feature}[{column}]"
+    if compared.record.feature == LOGITS:
+        element = f"token {column} {bundle.vocabulary.tokens[column]!r}"
     return (
         f"{compared.suite.name}, row {row}, {element}: {flat[0][row, column]:.6g} against "
         f"{flat[1][row, column]:.6g}"

@@ -56,7 +56,7 @@ def read_arrays_file(path: Path, features: dict[str, Feature]) -> dict[str, Arra
 def write_npz(path: Path, arrays: dict[str, Array]) -> None:
     """Write arrays by name, atomically."""
     with atomic_writer(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _read_npz(path: Path) -> Iterator[tuple[str, Array]]:
