@@ -81,7 +81,7 @@ def test_mil_alone_is_compared_with_golden(small: Path) -> None:
 
 def test_another_run_is_refused(make_run: Callable[..., Path], bundle: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", encoder="openai", seed=1)
-    with pytest.raises(MismatchError, match="--run must be the run that .* was made from"):
+    with pytest.raises(MismatchError, match=r"--run must be the run that .* was made from"):
         parity(ParityConfig(bundle, run=other), Silent())
 
 
@@ -95,9 +95,9 @@ def test_tolerances_are_tightened(small: Path) -> None:
     tight = ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 1e-12),))
     found = parity(tight, Silent())
     assert {c.limit for c in found.failures} == {"<= 1e-12"}
-    with pytest.raises(ConfigError, match="can only be tightened: the manifest has <= 0.0001, got 0.01"):
+    with pytest.raises(ConfigError, match=r"can only be tightened: the manifest has <= 0\.0001, got 0\.01"):
         open_bundle(small, (("float32.logits", 0.01),))
-    with pytest.raises(ConfigError, match="must name one of float32.latent"):
+    with pytest.raises(ConfigError, match=r"must name one of float32\.latent"):
         open_bundle(small, (("logits", 0.01),))
 
 
@@ -215,9 +215,10 @@ def test_the_page_is_self_contained_and_escaped(with_texts: Report) -> None:
 def test_json_has_no_texts(with_texts: Report) -> None:
     text = json.dumps(to_json(with_texts), allow_nan=False)
     assert with_texts.examples
-    for example in with_texts.examples:
-        assert example.text
-        assert json.dumps(example.text)[1:-1] not in text
+    assert {e.text for e in with_texts.examples} & {HOSTILE_TEXT, "I love the sea."}
+    assert "alert" not in text
+    assert "the sea" not in text
+    assert all("text" not in example for example in to_json(with_texts)["examples"])
     assert json.loads(text)["passed"] is True
 
 
