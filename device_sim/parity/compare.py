@@ -33,6 +33,7 @@ from personality_common.errors import MismatchError, ToolkitError
 from personality_common.progress import Reporter
 from personality_common.run import Run, load_run
 from pretrain.conversations import DataConfig, read_texts
+from pretrain.export.text_encoder import load_text_encoder
 
 Outputs = dict[str, Array]
 
@@ -77,7 +78,7 @@ def parity(config: ParityConfig, reporter: Reporter) -> Report:
     mirror = TorchRuntime(run, lambda file: bundle.part(file).parameters())
     statuses, runtimes = _choose_runtimes(config, mirror)
     job = _Job(bundle, run, runtimes, _read_texts(config, run, mirror, reporter), reporter)
-    checks = list(integrity_checks(bundle, run))
+    checks = list(integrity_checks(bundle, run, _encoder_values(bundle, run, mirror)))
     results = {part.file: _compare_part(job, part) for part in bundle.parts}
     for result in results.values():
         checks += result.checks
@@ -105,6 +106,14 @@ def _load_run(config: ParityConfig, bundle: Bundle) -> Run | None:
             f"{config.run} is {run.fingerprint[:12]}…"
         )
     return run
+
+
+def _encoder_values(bundle: Bundle, run: Run | None, mirror: TorchRuntime) -> dict[str, Array] | None:
+    """Parameters of the run's encoder and projector, if the bundle has that package."""
+    if run is None or run.projector is None or all(part.name != "encoder" for part in bundle.parts):
+        return None
+    model = load_text_encoder(mirror.encoder.folder, run.projector)
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 def _choose_runtimes(
@@ -231,7 +240,8 @@ def _explained(checks: Iterator[Check], astray: str) -> Iterator[Check]:
 def _padding(bundle: Bundle, part: Part, found: list[tuple[Suite, dict[str, Outputs]]]) -> Iterator[Check]:
     """Masked positions must not change a text's embedding, on any runtime."""
     outputs = {suite.name: own for suite, own in found}
-    tolerance = bundle.tolerance("encoder.padding")
+    weights = bundle.manifest["settings"]["encoder_weights"]
+    tolerance = bundle.tolerance(f"encoder-{weights}.padding") or bundle.tolerance("encoder.padding")
     if tolerance is None or "padded" not in outputs:
         return
     for name, padded in outputs["padded"].items():

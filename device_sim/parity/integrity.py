@@ -24,6 +24,7 @@ from personality_common.model import PersonalityModel
 from personality_common.run import Run
 from personality_common.tolerances import TOLERANCES
 from pretrain.export.checks import check_head_blobs, check_weight_file
+from pretrain.export.encoder_package import check_encoder_tensors
 from pretrain.export.interface import INTERFACES
 from pretrain.export.manifest import file_table
 from pretrain.export.rules import require_rules
@@ -32,8 +33,10 @@ from pretrain.export.templates import stored_values
 _SHOWN = 3
 
 
-def integrity_checks(bundle: Bundle, run: Run | None) -> Iterator[Check]:
-    """All of them; `run` is the bundle's, if it is at hand."""
+def integrity_checks(
+    bundle: Bundle, run: Run | None, encoder_values: Mapping[str, Array] | None = None
+) -> Iterator[Check]:
+    """All of them; `run` is the bundle's, and with the parameters of its encoder, if at hand."""
     yield _check("", "files have the sizes and SHA-256 of the manifest", _files(bundle))
     yield _check("", "vocabulary: one order everywhere", _vocabulary(bundle, run))
     yield _check("", "golden vectors have their fingerprints and tokens", _golden(bundle))
@@ -43,9 +46,10 @@ def integrity_checks(bundle: Bundle, run: Run | None) -> Iterator[Check]:
         yield _check(part.file, "tensors have the fingerprints of the manifest", _tensors(bundle, part))
         if run is not None and part.name != "encoder":
             yield _check(part.file, "tensors are the run's", _tensors_of_run(part, run))
+        if part.name == "encoder" and encoder_values is not None:
+            yield _check(part.file, "tensors are the run's", _tensors_of_encoder(part, encoder_values))
         yield _check(part.file, "interface, metadata, and only the head updatable", _rules(bundle, part))
-        if part.name != "encoder":
-            yield _check(part.file, "the program reads the parameters where they are", _program(part))
+        yield _check(part.file, "the program reads the parameters where they are", _program(part))
         if part.entry["kind"] != "neuralNetwork":
             yield _check(part.file, "GELU is exact (erf)", _gelu(part))
 
@@ -188,6 +192,11 @@ def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
         array = part.read(tensor)
         if (print_ := fingerprint(wanted)) != fingerprint(array):
             yield f"{tensor.name} is not the run's: {_difference(array, print_, wanted)}"
+
+
+def _tensors_of_encoder(part: Part, values: Mapping[str, Array]) -> Iterator[str]:
+    check_encoder_tensors(Package.open(part.path), part.entry["tensors"], values)
+    yield from ()
 
 
 def _difference(array: Array, wanted: str, reference: Array | None) -> str:

@@ -35,7 +35,7 @@ def render(report: Report, console: Console) -> None:
         console.print()
         title = f"[bold]{escape(where or 'bundle')}[/]: {escape(check.check)}{value}"
         table = Table.grid(padding=(0, 4))
-        table.add_row("[bold red]failed[/]", f"{title}\n{escape(check.detail)}")
+        table.add_row("[bold red]failed[/]", "\n".join(filter(None, (title, escape(check.detail)))))
         console.print(table)
     console.print()
     console.print("[bold green]parity holds[/]" if report.passed else "[bold red]parity fails[/]")

@@ -39,7 +39,7 @@ def verdicts(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[C
 def _personality(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[Check]:
     for feature in (LATENT, LOGITS):
         own = [c for c in compared if c.record.feature == feature]
-        tolerance = bundle.tolerance(f"{_precision(part, own, feature)}.{feature}")
+        tolerance = bundle.tolerance(_tolerance(part, own, feature))
         if not own or tolerance is None:
             continue
         plain = [c for c in own if not c.suite.hostile]
@@ -49,15 +49,20 @@ def _personality(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterat
             what = f"{feature}, hostile inputs: max |difference| / max(1, |{feature}|)"
             yield _worst(bundle, part, hostile, tolerance, "scaled_abs", what)
     ranked = [c for c in compared if c.record.feature == LOGITS and c.suite.ranked]
-    tolerance = bundle.tolerance(f"{_precision(part, ranked, LOGITS)}.top8")
+    tolerance = bundle.tolerance(f"{'float16' if _rounded_head(part, ranked) else part.precision}.top8")
     if ranked and tolerance is not None:
         yield _worst(bundle, part, ranked, tolerance, "top8", "top 8: mean share in common")
 
 
-def _precision(part: Part, compared: list[Compared], feature: str) -> str:
-    """State buffers hold the head in float16, whatever the program computes in."""
-    golden = any(c.record.reference == GOLDEN for c in compared)
-    return "float16" if part.name == "stateful" and golden and feature == LOGITS else part.precision
+def _tolerance(part: Part, compared: list[Compared], feature: str) -> str:
+    if feature == LOGITS and part.precision == "float32" and _rounded_head(part, compared):
+        return "state.logits"
+    return f"{part.precision}.{feature}"
+
+
+def _rounded_head(part: Part, compared: list[Compared]) -> bool:
+    """State buffers hold the head in float16, whatever the program computes in; golden logits do not."""
+    return part.name == "stateful" and any(c.record.reference == GOLDEN for c in compared)
 
 
 def _encoder(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[Check]:

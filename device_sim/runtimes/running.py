@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from device_sim.runtimes.arrays import read_arrays_file, write_npz
+from device_sim.arrays import read_arrays, write_arrays
 from device_sim.runtimes.base import Array, Runtime
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.coreml import CoreMLRuntime
@@ -38,16 +38,16 @@ def run_package(config: RunConfig, reporter: Reporter) -> RunResult:
     if reason := runtime.unavailable():
         raise ToolkitError(f"--runtime {config.runtime} is not available here: {reason}")
     description = Package.open(config.package).spec.description
-    inputs = {feature.name: feature for feature in features(description.input)}
+    inputs = {feature.name for feature in features(description.input)}
     states = {feature.name: feature for feature in features(description.state)}
-    if both := sorted(inputs.keys() & states.keys()):
+    if both := sorted(inputs & states.keys()):
         raise DataError(f"{config.package}: {both[0]!r} is both an input and a state")
-    arrays = read_arrays_file(config.input, inputs | states)
+    arrays = read_arrays(config.input, features(description.input), states.values())
     filled = {name: array for name, array in arrays.items() if name in states}
     model = runtime.load(config.package, filled)
     zero = tuple(sorted(states.keys() - filled.keys()))
     if zero:
         reporter.warn(f"states {', '.join(zero)} are zero: the inputs have no array of that name")
     outputs = model.predict({name: array for name, array in arrays.items() if name in inputs})
-    write_npz(config.output, outputs)
+    write_arrays(config.output, outputs)
     return RunResult(outputs, zero)
