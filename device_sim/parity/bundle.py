@@ -10,17 +10,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from personality_common.contract import MANIFEST_FILE
+from personality_common.contract import EMBEDDING_DIM, LATENT_DIM, MANIFEST_FILE, VOCAB_SIZE
 from personality_common.coreml.limits import read_bounded
 from personality_common.errors import ConfigError, DataError
 from personality_common.files import read_json_object
 from personality_common.tolerances import TOLERANCES, Tolerance, from_json
 from personality_common.vocabulary import Vocabulary, load_vocabulary
+from pretrain.export.config import PARTS
 
 Array = NDArray[Any]
 
 SCHEMA: Final = 1
 MAX_FILE_BYTES: Final = 4 << 30
+_GOLDEN_WIDTHS: Final = {"embeddings": EMBEDDING_DIM, "latents": LATENT_DIM, "logits": VOCAB_SIZE}
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def open_bundle(path: Path, tolerances: tuple[tuple[str, float], ...] = ()) -> B
     try:
         if manifest["schema"] != SCHEMA:
             raise DataError(f"{path / MANIFEST_FILE}: schema must be {SCHEMA}, is {manifest['schema']}")
+        _require_keys(manifest)
         parts = tuple(_parts(path, manifest["packages"]))
         golden = _golden(path, manifest["golden"])
         stated = from_json(manifest["tolerances"])
@@ -173,13 +176,48 @@ def inside(folder: Path, relative: str) -> Path:
 def _parts(path: Path, packages: dict[str, Any]) -> Iterator[Part]:
     names = list(Tensor.__dataclass_fields__)
     for name, entry in packages.items():
+        if name not in PARTS or entry["file"] != PARTS[name]:
+            raise ValueError(f"no part of a bundle is called {name!r} and is in {entry['file']!r}")
+        if not isinstance(entry["kind"], str) or not isinstance(entry["precision"], str):
+            raise TypeError(f"kind and precision of {name}")
+        for state in entry["states"]:
+            _ = (
+                str(state["initial"]["fingerprint"]),
+                np.dtype(state["dtype"]),
+                tuple(map(int, state["shape"])),
+            )
         stated: list[dict[str, Any]] = [
             {key: tensor[key] for key in names} | {"shape": tuple(tensor["shape"])}
             for tensor in entry["tensors"]
         ]
-        tensors = [Tensor(**tensor) for tensor in stated]
+        tensors = [_checked(Tensor(**tensor)) for tensor in stated]
         file = entry["file"]
         yield Part(name, file, inside(path, file), entry["precision"], entry, tuple(tensors))
+
+
+def _require_keys(manifest: dict[str, Any]) -> None:
+    """What is used later on must be there, and of the type that it is used as."""
+    texts = [
+        manifest["run"]["fingerprint"],
+        manifest["vocabulary"]["fingerprint"],
+        manifest["encoder"]["version"],
+        manifest["encoder"]["fingerprint"],
+        manifest["settings"]["encoder_weights"],
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("fingerprints, versions and settings must be strings")
+    if not all(isinstance(entry, dict) for entry in manifest["files"].values()):
+        raise TypeError("files must be described by objects")
+
+
+def _checked(tensor: Tensor) -> Tensor:
+    numbers = (tensor.offset, tensor.size, *tensor.shape)
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+        raise TypeError(f"offset, size and shape of {tensor.name!r} must be whole numbers")
+    words = (tensor.name, tensor.constant, tensor.file, tensor.fingerprint)
+    if not all(isinstance(word, str) for word in words) or np.dtype(tensor.dtype).kind not in "fiu":
+        raise TypeError(f"name, place and type of {tensor.name!r}")
+    return tensor
 
 
 def _golden(path: Path, file: str) -> Golden:
@@ -189,6 +227,13 @@ def _golden(path: Path, file: str) -> Golden:
         name: _array(inside(folder, entry["file"]), entry["dtype"], entry["shape"])
         for name, entry in record["arrays"].items()
     }
+    for name, width in _GOLDEN_WIDTHS.items():
+        rows = len(arrays["embeddings"])
+        if arrays[name].shape != (rows, width) or not rows:
+            raise ValueError(f"golden {name} must have shape {(rows, width)}, has {arrays[name].shape}")
+    texts, token_ids = record["texts"], record["token_ids"]
+    if any(given is not None and len(given) != rows for given in (texts, token_ids)):
+        raise ValueError(f"golden texts and token_ids must be {rows}")
     return Golden(record, arrays, {name: entry["fingerprint"] for name, entry in record["arrays"].items()})
 
 

@@ -59,6 +59,9 @@ def _check(package: str, what: str, problems: Iterator[str]) -> Check:
         found = list(problems)
     except ToolkitError as error:
         found = [str(error)]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        # What a manifest holds that is used for one check alone is not looked at before.
+        found = [f"malformed: {error!r}"]
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return Check(package, "", what, "", "", not found, "; ".join(found[:_SHOWN]) + more)
 

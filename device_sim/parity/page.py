@@ -168,7 +168,7 @@ def _package(report: Report, package: str) -> str:
             f"<figure>{chart}<figcaption>|difference| of {escape(feature)}, {escape(value)} against "
             f"{escape(reference)}, all inputs that are not hostile</figcaption></figure>"
         )
-    if points := report.depth.get(package):
+    if len(points := report.depth.get(package, ())) > 1:
         parts.append(
             f"<figure>{depth_plot(points)}<figcaption>Relative error by depth on golden inputs: "
             '<span class="key rounding">●</span> interpreted in the declared precision against float64 '

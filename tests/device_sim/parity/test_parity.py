@@ -124,6 +124,11 @@ def test_a_manifest_cannot_lead_out(small: Path) -> None:
     assert any("must stay inside of the bundle" in c.detail for c in found.failures)
     manifest["packages"]["head"]["file"] = "/etc"
     (small / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="no part of a bundle is called 'head' and is in '/etc'"):
+        open_bundle(small)
+    manifest["packages"].pop("head")
+    manifest["golden"] = "../golden.json"
+    (small / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="must stay inside of the bundle"):
         open_bundle(small)
 
@@ -266,3 +271,36 @@ def test_command_errors_are_one_line(tmp_path: Path, arguments: list[str], code:
     assert done.returncode == code
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def leaves(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    if isinstance(value, dict):
+        return [path, *(leaf for k, v in value.items() for leaf in leaves(v, (*path, k)))]
+    if isinstance(value, list):  # entries of a list are alike
+        return [path, *(leaf for i, v in enumerate(value[:1]) for leaf in leaves(v, (*path, i)))]
+    return [path]
+
+
+def test_a_manifest_may_hold_anything(small: Path) -> None:
+    """Every place of it, filled with something else in turn: an answer or a clean error."""
+    from device_sim.parity.integrity import integrity_checks
+
+    good = (small / "manifest.json").read_text()
+    manifest = json.loads(good)
+    manifest["files"] = dict(list(manifest["files"].items())[:1])
+    manifest["versions"] = manifest["not_computed"] = None
+    places = [path for path in leaves(manifest) if path]
+    assert len(places) > 100
+    for number, path in enumerate(places):
+        broken = json.loads(json.dumps(manifest))
+        *parents, last = path
+        holder = broken
+        for key in parents:
+            holder = holder[key]
+        holder[last] = [None, -1, "x", [], {"a": 1}][number % 5]
+        (small / "manifest.json").write_text(json.dumps(broken))
+        try:
+            checks = list(integrity_checks(open_bundle(small), None))
+        except (ToolkitError, OSError):
+            continue
+        assert not all(check.passed for check in checks), "a file is not in the manifest any more"
