@@ -21,7 +21,8 @@ def pt(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["pretrain", "--help"], ["predict", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], *([name, "--help"] for name in ("pretrain", "predict", "parity", "run"))],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
