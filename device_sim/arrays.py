@@ -28,13 +28,19 @@ MAX_JSON_BYTES: Final = 64 << 20
 _ZIP_ERRORS: Final = (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, struct.error)
 
 
-def read_arrays(path: Path, features: Iterable[Feature], max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+def read_arrays(
+    path: Path,
+    features: Iterable[Feature],
+    optional: Iterable[Feature] = (),
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, Array]:
     """Read the array of each feature from a file of the user's.
 
     Args:
         path: `.npz`, or `.json` with an object of nested lists of numbers by name.
         features: what to read; arrays of other names are left alone, so that one file can serve
             several packages.
+        optional: read as well, if they are there.
 
     Returns:
         By feature name: from `.npz` in the types of the file, from `.json` in the features'
@@ -44,14 +50,14 @@ def read_arrays(path: Path, features: Iterable[Feature], max_bytes: int = MAX_BY
         DataError: missing, malformed, too large, without one of the features, or not numbers.
     """
     if path.suffix == ".json":
-        read, wanted = read_json_object(path, MAX_JSON_BYTES), tuple(features)
-        _check_names(path, read, wanted)
+        read = read_json_object(path, MAX_JSON_BYTES)
+        wanted = _choose(path, read, features, optional)
         return {feature.name: _from_lists(path, feature, read[feature.name]) for feature in wanted}
     if path.suffix != ".npz":
         raise DataError(f"{path}: arrays are read from .npz or .json, got {path.suffix or 'no suffix'!r}")
     try:
         with path.open("rb") as file:
-            return _read_npz(path, file, tuple(features), max_bytes)
+            return _read_npz(path, file, features, optional, max_bytes)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (*_ZIP_ERRORS, zlib.error, lzma.LZMAError) as error:
@@ -74,11 +80,13 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def _read_npz(path: Path, file: IO[bytes], features: tuple[Feature, ...], max_bytes: int) -> dict[str, Array]:
+def _read_npz(
+    path: Path, file: IO[bytes], features: Iterable[Feature], optional: Iterable[Feature], max_bytes: int
+) -> dict[str, Array]:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        _check_names(path, members, features)
-        wanted = {feature.name: members[feature.name] for feature in features}
+        chosen = _choose(path, members, features, optional)
+        wanted = {feature.name: members[feature.name] for feature in chosen}
         # A member is never read beyond the size that the archive states.
         if (total := sum(info.file_size for info in wanted.values())) > max_bytes:
             raise DataError(f"{path}: its arrays must have at most {max_bytes:,} bytes, have {total:,}")
@@ -131,10 +139,14 @@ def _preview(value: Any) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-def _check_names(path: Path, names: Iterable[str], features: tuple[Feature, ...]) -> None:
+def _choose(
+    path: Path, names: Mapping[str, Any], features: Iterable[Feature], optional: Iterable[Feature]
+) -> tuple[Feature, ...]:
+    features = tuple(features)
     if missing := [feature.name for feature in features if feature.name not in names]:
         held = ", ".join(name[:80] for name in list(names)[:8]) or "nothing"
         raise DataError(f"{path}: must hold {', '.join(map(repr, missing))}; it holds {held}")
+    return (*features, *(feature for feature in optional if feature.name in names))
 
 
 def _line(error: Exception) -> str:

@@ -16,6 +16,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "pretrain": ("pretrain.cli:pretrain", "Train a personality model from conversations."),
     "predict": ("pretrain.cli:predict", "Top tokens of texts, from a run."),
     "export": ("pretrain.export.cli:export", "Export a run to a Core ML bundle that an app can ship."),
+    "parity": ("device_sim.parity.cli:parity", "Prove that a bundle computes what PyTorch computes."),
+    "run": ("device_sim.runtimes.cli:run", "Run a Core ML package on arrays, on any machine."),
     "inspect": (
         "personality_common.inspect_cli:inspect",
         "What is in a bundle, a Core ML package, or a run.",

@@ -119,6 +119,17 @@ class SentenceEncoder:
         )
         return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
 
+    def encode_tokens(self, input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> NDArray[np.float32]:
+        """Base embeddings of token ids: (N, T) integers, mask of 0 and 1 -> (N, dim), L2-normalized."""
+        import torch
+
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        tensors = {name: torch.from_numpy(np.array(value, np.int64)) for name, value in features.items()}
+        with torch.inference_mode():
+            embeddings = self._model({n: t.to(self._model.device) for n, t in tensors.items()})
+        found = embeddings["sentence_embedding"].float()
+        return torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text with the special ones, cut off at `identity.max_length`, unpadded."""
         limit = self.identity.max_length

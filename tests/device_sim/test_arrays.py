@@ -160,3 +160,21 @@ def test_flipped_bits_give_an_array_or_an_error(tmp_path: Path) -> None:
         except DataError:
             refused += 1
     assert refused > 250
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.json"])
+def test_optional_arrays(tmp_path: Path, name: str) -> None:
+    x, ids = np.zeros((2, 3), np.float32), np.array([1, 2], np.int32)
+    path = tmp_path / name
+
+    def write(**arrays: np.ndarray) -> None:
+        if path.suffix == ".npz":
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+        else:
+            path.write_text(json.dumps({key: array.tolist() for key, array in arrays.items()}))
+
+    write(x=x, ids=ids)
+    assert set(read_arrays(path, [X])) == {"x"}
+    assert read_arrays(path, [X], [IDS])["ids"].tolist() == [1, 2]
+    write(x=x)
+    assert set(read_arrays(path, [X], [IDS])) == {"x"}

@@ -1,0 +1,1 @@
+"""Prove that the packages of a bundle compute what the PyTorch model computes."""

@@ -1,0 +1,52 @@
+"""What `pt parity` is asked to do, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from personality_common.errors import ConfigError
+
+RUNTIMES: Final = ("torch", "mil", "coreml")
+COMPUTE_UNITS: Final = ("cpu", "gpu", "ane", "all")
+
+
+@dataclass(frozen=True)
+class ParityConfig:
+    """One run of `pt parity`.
+
+    Attributes:
+        bundle: the folder that `pt export` wrote; only read.
+        runtimes: to compare, each of which must be available; None for all that are.
+        run: the folder that `pt pretrain` wrote; its weights are then the reference. None: the
+            reference is PyTorch with the weights that the packages hold, whose fingerprints and
+            golden vectors are checked.
+        data: conversations, as `pt pretrain --data` reads them; needs `run`, whose encoder reads them.
+        samples: texts of `data` at most.
+        compute_units: of Core ML.
+        tolerances: name and value; each at least as tight as the manifest's.
+    """
+
+    bundle: Path
+    runtimes: tuple[str, ...] | None = None
+    run: Path | None = None
+    data: str | None = None
+    samples: int = 512
+    compute_units: str = "cpu"
+    tolerances: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.runtimes or ():
+            if name not in RUNTIMES:
+                raise ConfigError(f"--runtimes must be of {', '.join(RUNTIMES)}, got {name!r}")
+        if self.runtimes is not None and not self.runtimes:
+            raise ConfigError("--runtimes must name a runtime; leave it out for all that are available")
+        if self.compute_units not in COMPUTE_UNITS:
+            raise ConfigError(
+                f"--compute-units must be one of {', '.join(COMPUTE_UNITS)}, got {self.compute_units!r}"
+            )
+        if self.samples < 1:
+            raise ConfigError(f"--samples must be 1 or more, got {self.samples}")
+        if self.data is not None and self.run is None:
+            raise ConfigError("--data needs --run: the run's encoder turns the texts into embeddings")

@@ -1,0 +1,267 @@
+"""Checks of a bundle that need no runtime: whose bytes these are, in which order, and what may change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from device_sim.parity.bundle import Array, Bundle, Part, Tensor
+from device_sim.parity.report import Check
+from personality_common.contract import (
+    EMBEDDING_DIM,
+    HEAD_PARAMETERS,
+    TOKENS_FILE,
+    VOCAB_SIZE,
+)
+from personality_common.coreml.package import Package
+from personality_common.coreml.program import blocks, find_producer
+from personality_common.coreml.values import read_value
+from personality_common.errors import ToolkitError
+from personality_common.fingerprint import fingerprint
+from personality_common.model import PersonalityModel
+from personality_common.run import Run
+from personality_common.tolerances import TOLERANCES
+from pretrain.export.checks import check_head_blobs, check_weight_file
+from pretrain.export.encoder_package import check_encoder_tensors
+from pretrain.export.interface import INTERFACES
+from pretrain.export.manifest import file_table
+from pretrain.export.rules import require_rules
+from pretrain.export.templates import stored_values
+
+_SHOWN = 3
+
+
+def integrity_checks(
+    bundle: Bundle, run: Run | None, encoder_values: Mapping[str, Array] | None = None
+) -> Iterator[Check]:
+    """All of them; `run` is the bundle's, and with the parameters of its encoder, if at hand."""
+    yield _check("", "files have the sizes and SHA-256 of the manifest", _files(bundle))
+    yield _check("", "vocabulary: one order everywhere", _vocabulary(bundle, run))
+    yield _check("", "golden vectors have their fingerprints and tokens", _golden(bundle))
+    yield _check("", "tolerances are not wider than this toolkit's", _tolerances(bundle))
+    yield _check("", "packages agree on the parameters that they share", _agreement(bundle))
+    for part in bundle.parts:
+        yield _check(part.file, "tensors have the fingerprints of the manifest", _tensors(bundle, part))
+        if run is not None and part.name != "encoder":
+            yield _check(part.file, "tensors are the run's", _tensors_of_run(part, run))
+        if part.name == "encoder" and encoder_values is not None:
+            yield _check(part.file, "tensors are the run's", _tensors_of_encoder(part, encoder_values))
+        yield _check(part.file, "interface, metadata, and only the head updatable", _rules(bundle, part))
+        yield _check(part.file, "the program reads the parameters where they are", _program(part))
+        if part.entry["kind"] != "neuralNetwork":
+            yield _check(part.file, "GELU is exact (erf)", _gelu(part))
+
+
+def _check(package: str, what: str, problems: Iterator[str]) -> Check:
+    try:
+        found = list(problems)
+    except ToolkitError as error:
+        found = [str(error)]
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return Check(package, "", what, "", "", not found, "; ".join(found[:_SHOWN]) + more)
+
+
+def _files(bundle: Bundle) -> Iterator[str]:
+    stated, actual = bundle.manifest["files"], file_table(bundle.path)
+    for name in sorted(stated.keys() | actual.keys()):
+        if name not in actual:
+            yield f"{name} is missing"
+        elif name not in stated:
+            yield f"{name} is not in the manifest"
+        elif stated[name] != actual[name]:
+            what = "size" if stated[name].get("bytes") != actual[name]["bytes"] else "SHA-256"
+            yield f"{name} has another {what}"
+
+
+def _vocabulary(bundle: Bundle, run: Run | None) -> Iterator[str]:
+    ours = bundle.vocabulary
+    if run is not None:
+        yield from _order("the run", run.vocabulary.tokens, ours.tokens)
+    for part in bundle.parts:
+        own = Package.open(part.path).spec.description.metadata.userDefined
+        yield from _order(part.file, tuple(own.get("vocabulary", "").split(",")), ours.tokens)
+    if bundle.manifest["vocabulary"]["fingerprint"] != ours.fingerprint:
+        yield f"{TOKENS_FILE} has another fingerprint than the manifest states"
+
+
+def _order(where: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Iterator[str]:
+    if theirs == ours:
+        return
+    if len(theirs) != len(ours):
+        yield f"{where} has {len(theirs)} tokens, {TOKENS_FILE} {len(ours)}"
+        return
+    differing = [i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b]
+    first = differing[0]
+    if len(differing) == 2 and theirs[differing[1]] == ours[first] and ours[differing[1]] == theirs[first]:
+        yield (
+            f"{where} has tokens {first} and {differing[1]} swapped: {theirs[first]!r} where {TOKENS_FILE} "
+            f"has {ours[first]!r}"
+        )
+    else:
+        yield (
+            f"{where} differs from {TOKENS_FILE} in {len(differing)} tokens, first in token {first}: "
+            f"{theirs[first]!r}, not {ours[first]!r}"
+        )
+
+
+def _golden(bundle: Bundle) -> Iterator[str]:
+    golden = bundle.golden
+    for name, array in golden.arrays.items():
+        if fingerprint(array) != golden.fingerprints[name]:
+            yield f"golden {name} has another fingerprint"
+    top = np.argsort(-golden.arrays["logits"], axis=1, kind="stable")[
+        :, : len(golden.record["top_indices"][0])
+    ]
+    if top.tolist() != golden.record["top_indices"]:
+        yield "golden top_indices are not those of the golden logits"
+    for row, (indices, tokens) in enumerate(zip(top.tolist(), golden.record["top_tokens"], strict=True)):
+        for index, token in zip(indices, tokens, strict=True):
+            if bundle.vocabulary.tokens[index] != token:
+                yield (
+                    f"golden text {row} was given {token!r} by output {index}, which {TOKENS_FILE} calls "
+                    f"{bundle.vocabulary.tokens[index]!r}"
+                )
+
+
+def _tolerances(bundle: Bundle) -> Iterator[str]:
+    for own in TOLERANCES:
+        theirs = bundle.tolerance(own.name)
+        if theirs is not None and (theirs.bound != own.bound or not own.holds(theirs.value)):
+            wanted = f"{own.bound} {own.value:g}"
+            yield f"{own.name} is {theirs.bound} {theirs.value:g}, must be {wanted} or tighter"
+
+
+def _agreement(bundle: Bundle) -> Iterator[str]:
+    by_name: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for part in bundle.parts:
+        for tensor in part.tensors:
+            by_name[tensor.name, tensor.dtype][tensor.fingerprint].append(part.title)
+    for (name, dtype), prints in by_name.items():
+        if len(prints) > 1:
+            groups = " and ".join(", ".join(parts) for parts in prints.values())
+            yield f"{name} ({dtype}) differs between {groups}"
+
+
+def _tensors(bundle: Bundle, part: Part) -> Iterator[str]:
+    if part.name != "encoder":
+        names = sorted(tensor.name for tensor in part.tensors)
+        if names != (expected := sorted(_expected(part))):
+            differing = sorted(set(names) ^ set(expected))[:_SHOWN]
+            yield f"the manifest names {len(names)} of {len(expected)} parameters, differing in {differing}"
+    for tensor in part.tensors:
+        array = part.read(tensor)
+        if fingerprint(array) != tensor.fingerprint:
+            other = _elsewhere(bundle, tensor)
+            yield f"{tensor.name} has another fingerprint: {_difference(array, tensor.fingerprint, other)}"
+        if tensor.updatable != (tensor.name in HEAD_PARAMETERS):
+            yield f"{tensor.name} is marked {'' if tensor.updatable else 'not '}updatable"
+    for state in part.entry["states"]:
+        array = bundle.initial_states(part)[state["name"]]
+        if fingerprint(array) != state["initial"]["fingerprint"]:
+            yield f"initial state {state['name']} has another fingerprint"
+
+
+def _expected(part: Part) -> set[str]:
+    head = set(HEAD_PARAMETERS)
+    if part.name == "head":
+        return head
+    used = {name for name, p in PersonalityModel().named_parameters() if p.requires_grad}
+    return used - head if part.name == "stateful" else used
+
+
+def _elsewhere(bundle: Bundle, tensor: Tensor) -> Array | None:
+    """A tensor that has this fingerprint, from any package."""
+    for part in bundle.parts:
+        for other in part.tensors:
+            if other.fingerprint == tensor.fingerprint:
+                array = part.read(other)
+                if fingerprint(array) == tensor.fingerprint:
+                    return array
+    return None
+
+
+def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
+    values = {name: p.detach().numpy() for name, p in run.model.named_parameters()}
+    for tensor in part.tensors:
+        if tensor.name not in values:
+            yield f"the run has no {tensor.name}"
+            continue
+        wanted = stored_values(tensor.name, values[tensor.name], tensor.dtype)
+        array = part.read(tensor)
+        if (print_ := fingerprint(wanted)) != fingerprint(array):
+            yield f"{tensor.name} is not the run's: {_difference(array, print_, wanted)}"
+
+
+def _tensors_of_encoder(part: Part, values: Mapping[str, Array]) -> Iterator[str]:
+    check_encoder_tensors(Package.open(part.path), part.entry["tensors"], values)
+    yield from ()
+
+
+def _difference(array: Array, wanted: str, reference: Array | None) -> str:
+    """How an array differs from the one with that fingerprint, in words."""
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and fingerprint(array.T) == wanted:
+        return "it is transposed"
+    if reference is None or reference.shape != array.shape:
+        return f"{array.nbytes} bytes at its place are others"
+    differing = np.argwhere(np.atleast_1d(array != reference))
+    if array.ndim == 2 and len(rows := np.unique(differing[:, 0])) == 2:
+        i, j = rows.tolist()
+        if np.array_equal(array[i], reference[j]) and np.array_equal(array[j], reference[i]):
+            return f"rows {i} and {j} are swapped"
+    first = tuple(differing[0].tolist()) if len(differing) else ()
+    at = f", first at {list(first)}: {np.atleast_1d(array)[first]!s}, not {np.atleast_1d(reference)[first]!s}"
+    return f"{len(differing)} of {array.size} values differ{at if len(differing) else ''}"
+
+
+def _rules(bundle: Bundle, part: Part) -> Iterator[str]:
+    package = Package.open(part.path)
+    require_rules(package, INTERFACES[part.name], _metadata(bundle))
+    stated = {t.name for t in part.tensors if t.updatable}
+    if not stated <= set(HEAD_PARAMETERS):
+        yield f"{sorted(stated - set(HEAD_PARAMETERS))} must not be updatable"
+    if part.entry["updatable"] != package.spec.isUpdatable:
+        yield f"isUpdatable is {package.spec.isUpdatable}, the manifest states {part.entry['updatable']}"
+
+
+def _metadata(bundle: Bundle) -> Mapping[str, str]:
+    manifest = bundle.manifest
+    return {
+        "updatable_parameters": ",".join(HEAD_PARAMETERS),
+        "vocab_size": str(VOCAB_SIZE),
+        "embedding_dim": str(EMBEDDING_DIM),
+        "encoder_version": manifest["encoder"]["version"],
+        "run_fingerprint": manifest["run"]["fingerprint"],
+        "vocabulary_fingerprint": manifest["vocabulary"]["fingerprint"],
+        "encoder_fingerprint": manifest["encoder"]["fingerprint"],
+    }
+
+
+def _program(part: Part) -> Iterator[str]:
+    package = Package.open(part.path)
+    if part.name != "head":
+        check_weight_file(package, part.entry["tensors"])
+    if part.name == "model":
+        check_head_blobs(package, part.entry["tensors"])
+    yield from ()
+
+
+def _gelu(part: Part) -> Iterator[str]:
+    """The one op whose meaning hangs on a constant that has no fingerprint."""
+    package = Package.open(part.path)
+    for program in (package, *package.submodels):
+        if program.kind != "mlProgram":
+            continue
+        for _, block in blocks(program):
+            for operation in block.operations:
+                if operation.type == "gelu" and (mode := _mode(program, block, operation)) != "EXACT":
+                    yield f"gelu %{operation.outputs[0].name} is computed as {mode}, the model's is EXACT"
+
+
+def _mode(package: Package, block: object, operation: object) -> str:
+    argument = operation.inputs["mode"].arguments[0]  # type: ignore[attr-defined]
+    if argument.WhichOneof("binding") == "value":
+        return str(read_value(package, argument.value).item())
+    constant = find_producer(block, argument.name)
+    return str(read_value(package, constant.attributes["val"]).item())

@@ -1,0 +1,34 @@
+"""What `pt run` is asked to do, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from personality_common.errors import ConfigError
+
+RUNTIMES: Final = ("mil", "coreml")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of a package.
+
+    Attributes:
+        package: `.mlpackage` or `.mlmodel`.
+        input: `.npz` or `.json`, arrays by the names of inputs (and of state buffers).
+        output: `.npz`, which is replaced.
+        runtime: `mil`, the interpreter, or `coreml`.
+    """
+
+    package: Path
+    input: Path
+    output: Path
+    runtime: str = "mil"
+
+    def __post_init__(self) -> None:
+        if self.runtime not in RUNTIMES:
+            raise ConfigError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {self.runtime!r}")
+        if self.output.suffix != ".npz":
+            raise ConfigError(f"--output must be a .npz file, got {self.output}")

@@ -1,0 +1,55 @@
+"""The interpreter of packages as a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from device_sim.mil import Limits, Model, Observe, State, load_mil
+from device_sim.runtimes.base import Array
+from personality_common.coreml.features import Feature
+
+
+class MilModel:
+    """See `LoadedModel`; `predict` can be observed op by op."""
+
+    def __init__(self, model: Model, states: Mapping[str, Array]) -> None:
+        self.model = model
+        self._state: State | None = None
+        if model.states or states:
+            self._state = model.new_state()
+            for name, value in states.items():
+                self._state[name] = value
+
+    @property
+    def inputs(self) -> tuple[Feature, ...]:
+        return self.model.inputs
+
+    @property
+    def outputs(self) -> tuple[Feature, ...]:
+        return self.model.outputs
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Names of the state buffers."""
+        return tuple(self.model.states)
+
+    def predict(self, inputs: Mapping[str, Array], observe: Observe | None = None) -> dict[str, Array]:
+        return self.model.predict(inputs, self._state, observe)
+
+
+class MilRuntime:
+    """Interprets the package's own program and weights, on any machine."""
+
+    name = "mil"
+
+    def __init__(self, policy: str = "exact", limits: Limits | None = None) -> None:
+        """See `device_sim.mil.load_mil`."""
+        self.policy = policy
+        self.limits = limits
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def load(self, package: Path, states: Mapping[str, Array] | None = None) -> MilModel:
+        return MilModel(load_mil(package, self.policy, self.limits), states or {})

@@ -1,0 +1,64 @@
+"""One run and one bundle for the tests of runtimes and parity."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Spoil = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def run_folder(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a local encoder, so that nothing loads sentence-transformers."""
+    return make_run(tmp_path_factory.mktemp("parity-run") / "run", encoder="openai")
+
+
+@pytest.fixture(scope="session")
+def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four packages of the personality model, float32. Read only."""
+    from personality_common.progress import Silent
+    from pretrain.export.bundle import export
+    from pretrain.export.config import ExportConfig
+
+    out = tmp_path_factory.mktemp("parity-bundle") / "bundle"
+    export(ExportConfig(run_folder, out, target="iOS18"), Silent())
+    return out
+
+
+@pytest.fixture
+def small(bundle: Path, tmp_path: Path) -> Path:
+    """A copy with two of the packages, which a test may spoil."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "small"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for part in ("updatable", "stateful"):
+        shutil.rmtree(copy / manifest["packages"].pop(part)["file"])
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    amend(copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def amend_manifest() -> Spoil:
+    """Make a bundle's manifest agree with the files, so that no fingerprint tells."""
+    return amend
+
+
+def amend(bundle: Path) -> None:
+    import numpy as np
+
+    from personality_common.fingerprint import fingerprint
+    from pretrain.export.manifest import file_table
+
+    manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
+    for entry in manifest["packages"].values():
+        for tensor in entry["tensors"]:
+            data = (bundle / entry["file"] / tensor["file"]).read_bytes()
+            count = int(np.prod(tensor["shape"]))
+            array = np.frombuffer(data, tensor["dtype"], count, tensor["offset"]).reshape(tensor["shape"])
+            tensor["fingerprint"] = fingerprint(array)
+    manifest["files"] = file_table(bundle)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))

@@ -1,0 +1,268 @@
+"""A good bundle passes; what is asked for is what is compared; reports are complete and safe."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from device_sim.parity.bundle import open_bundle
+from device_sim.parity.compare import parity
+from device_sim.parity.config import ParityConfig
+from device_sim.parity.page import page
+from device_sim.parity.report import Report, to_json
+from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.progress import Silent
+
+PACKAGES = {
+    "PersonalityModel.mlpackage",
+    "PersonalityModelUpdatable.mlpackage",
+    "PersonalityHead.mlpackage",
+    "PersonalityModelStateful.mlpackage",
+}
+HOSTILE_TEXT = '<script>alert("x")</script> & <img src="http://example.com/a.png">'
+
+
+@pytest.fixture(scope="module")
+def report(bundle: Path, run_folder: Path) -> Report:
+    return parity(ParityConfig(bundle, run=run_folder), Silent())
+
+
+def test_passes(report: Report) -> None:
+    assert report.passed, report.failures
+    assert {c.package for c in report.comparisons} == PACKAGES
+    used = [r.name for r in report.runtimes if r.unavailable is None]
+    assert used[:2] == ["torch", "mil"]
+    assert {"mil / torch", "mil / golden", "torch / golden"} <= {c.runtimes for c in report.checks}
+    for package in PACKAGES:
+        inputs = {c.inputs for c in report.comparisons if c.package == package}
+        assert {"golden", "batch 1", "hostile: NaN", "hostile: infinity", "hostile: denormals"} <= inputs
+    sizes = {
+        c.inputs: c.measures.rows for c in report.comparisons if c.package == "PersonalityModel.mlpackage"
+    }
+    assert [sizes[f"batch {n}"] for n in (1, 2, 63, 64)] == [1, 2, 63, 64]
+
+
+def test_nan_stays_in_its_row(report: Report) -> None:
+    """Two of four rows are spoilt; the others are compared as ever."""
+    spoilt = [c for c in report.comparisons if c.inputs in ("hostile: NaN", "hostile: infinity")]
+    assert spoilt
+    for record in spoilt:
+        assert record.measures.nonfinite == 0
+        assert record.measures.max_abs is not None
+        assert record.measures.worst_row in (1, 3)
+
+
+def test_depth(report: Report) -> None:
+    points = report.depth["PersonalityModel.mlpackage"]
+    assert [p.op for p in points].count("gelu") == 2
+    layers = [p.layer for p in points if p.torch is not None]
+    assert layers[0] == "input_projection"
+    assert layers[-1] == "projection"
+    assert all(0 <= p.rounding < 1e-5 for p in points)
+    assert any(p.rounding > 0 for p in points), "float32 and float64 differ"
+
+
+def test_without_a_run(bundle: Path) -> None:
+    found = parity(ParityConfig(bundle, runtimes=("mil", "torch")), Silent())
+    assert found.passed, found.failures
+    assert found.reference == "packages"
+
+
+def test_mil_alone_is_compared_with_golden(small: Path) -> None:
+    found = parity(ParityConfig(small, runtimes=("mil",)), Silent())
+    assert {c.runtimes for c in found.checks} == {"", "mil / golden"}
+    assert found.passed
+
+
+def test_another_run_is_refused(make_run: Callable[..., Path], bundle: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", encoder="openai", seed=1)
+    with pytest.raises(MismatchError, match=r"--run must be the run that .* was made from"):
+        parity(ParityConfig(bundle, run=other), Silent())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is available here")
+def test_a_runtime_that_is_asked_for_must_be_there(bundle: Path) -> None:
+    with pytest.raises(ToolkitError, match="--runtimes coreml is not available here: Core ML runs on macOS"):
+        parity(ParityConfig(bundle, runtimes=("mil", "coreml")), Silent())
+
+
+def test_tolerances_are_tightened(small: Path) -> None:
+    tight = ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 1e-12),))
+    found = parity(tight, Silent())
+    assert {c.limit for c in found.failures} == {"<= 1e-12"}
+    with pytest.raises(ConfigError, match=r"can only be tightened: the manifest has <= 0\.0001, got 0\.01"):
+        open_bundle(small, (("float32.logits", 0.01),))
+    with pytest.raises(ConfigError, match=r"must name one of float32\.latent"):
+        open_bundle(small, (("logits", 0.01),))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"runtimes": ("onnx",)}, "--runtimes must be of"),
+        ({"runtimes": ()}, "--runtimes must name"),
+        ({"samples": 0}, "--samples must be 1 or more"),
+        ({"compute_units": "tpu"}, "--compute-units"),
+        ({"data": "x.jsonl"}, "--data needs --run"),
+    ],
+)
+def test_config(change: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ParityConfig(Path("b"), **change)  # type: ignore[arg-type]
+
+
+def test_a_manifest_cannot_lead_out(small: Path) -> None:
+    manifest = json.loads((small / "manifest.json").read_text())
+    manifest["packages"]["head"]["tensors"][0]["file"] = "../../../../etc/passwd"
+    (small / "manifest.json").write_text(json.dumps(manifest))
+    found = parity(ParityConfig(small, ("mil",)), Silent())
+    assert any("must stay inside of the bundle" in c.detail for c in found.failures)
+    manifest["packages"]["head"]["file"] = "/etc"
+    (small / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="must stay inside of the bundle"):
+        open_bundle(small)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"schema": 1}', '{"schema": 9}', "[]", "{"])
+def test_malformed_manifests(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        open_bundle(tmp_path)
+
+
+def test_a_package_that_does_not_load_is_a_failure(small: Path) -> None:
+    program = small / "PersonalityModel.mlpackage" / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    program.write_bytes(program.read_bytes()[:-100])
+    found = parity(ParityConfig(small, ("mil", "torch")), Silent())
+    assert ("PersonalityModel.mlpackage", "mil", "loads") in {
+        (c.package, c.runtimes, c.check) for c in found.failures
+    }
+    assert not [c for c in found.failures if c.package == "PersonalityHead.mlpackage"]
+
+
+class Outline(HTMLParser):
+    """Collects tags, attributes and text; what is not closed stays open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "rect", "line", "circle", "path", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("meta", "rect", "line", "circle", "path", "polyline"):
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """MiniLM, and a hostile text in the data."""
+    from pretrain.export.bundle import export
+    from pretrain.export.config import ExportConfig
+
+    folder = tmp_path_factory.mktemp("minilm")
+    run = make_run(folder / "run", encoder="minilm")
+    export(ExportConfig(run, folder / "bundle", only=("model", "head")), Silent())
+    texts = [HOSTILE_TEXT, "I love the sea.", "no"]
+    record = {"conversations": [{"from": "human", "value": text} for text in texts]}
+    (folder / "data.jsonl").write_text(json.dumps(record) + "\n")
+    config = ParityConfig(folder / "bundle", ("torch", "mil"), run, str(folder / "data.jsonl"))
+    return parity(config, Silent())
+
+
+def test_texts_are_compared(with_texts: Report) -> None:
+    assert with_texts.passed, with_texts.failures
+    assert with_texts.texts == 3
+    rows = {c.measures.rows for c in with_texts.comparisons if c.inputs == "texts"}
+    assert rows == {3}
+
+
+def test_the_page_is_self_contained_and_escaped(with_texts: Report) -> None:
+    import dataclasses
+
+    quoting = dataclasses.replace(
+        with_texts, examples=tuple(dataclasses.replace(e, text=HOSTILE_TEXT) for e in with_texts.examples)
+    )
+    outline = Outline()
+    outline.feed(page(quoting))
+    assert outline.open == []
+    assert not outline.tags & {"script", "img", "link", "iframe", "object"}
+    assert outline.links == []
+    assert HOSTILE_TEXT in outline.text
+    assert {"svg", "table", "figure"} <= outline.tags
+    style = re.search(r"<style>(.*?)</style>", page(quoting), re.DOTALL)
+    assert style
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_json_has_no_texts(with_texts: Report) -> None:
+    text = json.dumps(to_json(with_texts), allow_nan=False)
+    assert with_texts.examples
+    assert {e.text for e in with_texts.examples} & {HOSTILE_TEXT, "I love the sea."}
+    assert "alert" not in text
+    assert "the sea" not in text
+    assert all("text" not in example for example in to_json(with_texts)["examples"])
+    assert json.loads(text)["passed"] is True
+
+
+def pt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "personality_common.cli", "parity", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": str(columns)},
+    )
+
+
+def test_command(small: Path, tmp_path: Path) -> None:
+    files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    done = pt(str(small), "--runtimes", "mil,torch", *files)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("parity holds")
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert json.loads((tmp_path / "r.json").read_text())["passed"] is True
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_command_fails(small: Path, tmp_path: Path) -> None:
+    (small / "personality-tokens.json").write_text((small / "personality-tokens.json").read_text() + " ")
+    done = pt(str(small), "--runtimes", "mil", "--json", str(tmp_path / "r.json"), columns=200)
+    assert done.returncode == 1, done.stderr
+    assert "personality-tokens.json has another size" in done.stdout
+    assert done.stdout.rstrip().endswith("parity fails")
+    assert json.loads((tmp_path / "r.json").read_text())["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{tmp}"], 1, "must be a bundle"),
+        (["{tmp}", "--tolerance", "a"], 2, "NAME=VALUE"),
+        (["{tmp}", "--runtimes", "x"], 2, "--runtimes"),
+        (["{tmp}", "--data", "x"], 2, "--data needs --run"),
+    ],
+)
+def test_command_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    done = pt(*[argument.format(tmp=tmp_path) for argument in arguments])
+    assert done.returncode == code
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
