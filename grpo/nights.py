@@ -81,6 +81,8 @@ class Night:
         overlap: mean share of the top 8 on held-out texts in common with the shipped head.
         head: after the night.
         result: of the update; None for another learner.
+        texts: (interactions,) rows of the training texts that the day had.
+        groups: what the user said that day, with the log-probability of each set when it was drawn.
     """
 
     night: int
@@ -93,6 +95,8 @@ class Night:
     overlap: float
     head: Head = field(repr=False)
     result: TuneResult | None = field(repr=False)
+    texts: Tensor = field(repr=False)
+    groups: Groups = field(repr=False)
 
 
 def live(
@@ -142,7 +146,9 @@ def live(
             head = result.head
         else:
             head = learner(latents, groups, head, shipped)
-        records.append(_measure(user, texts, held_out, shipped, head, night, result))
+        records.append(
+            _measure(user, texts, held_out, shipped, head, night, result, order[night], days[-1][1])
+        )
     return records
 
 
@@ -160,6 +166,8 @@ def _measure(
     head: Head,
     night: int,
     result: TuneResult | None,
+    rows: Tensor,
+    groups: Groups,
 ) -> Night:
     before = top_reward(user, held_out, shipped, night)
     after = top_reward(user, held_out, head, night)
@@ -179,4 +187,6 @@ def _measure(
         overlap=float(overlap.mean()),
         head=head,
         result=result,
+        texts=rows,
+        groups=groups,
     )

@@ -23,6 +23,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "What is in a bundle, a Core ML package, or a run.",
     ),
     "trace": ("device_sim.trace_cli:trace", "Which op of a package loses the precision."),
+    "simulate": (
+        "device_sim.simulate.cli:simulate",
+        "Nights of feedback on a bundle, as on a phone, with a verdict.",
+    ),
+    "grpo": ("device_sim.simulate.cli:grpo", "One update of the head from a feedback file."),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 

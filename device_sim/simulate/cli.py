@@ -1,0 +1,114 @@
+"""`pt simulate` and `pt grpo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from device_sim.simulate.config import ROUTE_CHOICES, RUNTIME_CHOICES, SimulateConfig, TuneConfig
+from device_sim.simulate.options import dataclass_options, take
+from grpo.config import GRPOConfig
+from grpo.nights import NightsConfig
+
+_DEFAULTS = {name: field.default for name, field in SimulateConfig.__dataclass_fields__.items()}
+_ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
+"""Settings of several reward functions: on the command line there is one."""
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_RUN = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The bundle's run: embed texts with its encoder, not with the bundle's.",
+)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--feedback", type=_FILE, help="Replay a feedback file, in nights of --interactions each.")
+@click.option(
+    "--user",
+    metavar="SIMULATOR[:k=v,…]",
+    help="Simulate a user: profile, thumbs, drifting, contrary, random, or module:function.",
+)
+@click.option("--data", metavar="TEXTS", help="Conversations whose texts the user reacts to.")
+@_RUN
+@click.option(
+    "--route",
+    type=click.Choice(ROUTE_CHOICES),
+    default=_DEFAULTS["route"],
+    show_default=True,
+    help="How the update reaches the package.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIME_CHOICES),
+    default=_DEFAULTS["runtime"],
+    show_default=True,
+    help="What computes latents.",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep heads, packages, feedback.")
+@click.option("--html", type=_FILE, help="Write a report.")
+@click.option("--json", type=_FILE, help="Write the figures.")
+@click.option("--keep-texts", is_flag=True, help="Texts in the feedback log, in place of their SHA-256.")
+@dataclass_options(NightsConfig)
+@dataclass_options(GRPOConfig, skip=_ONE_REWARD)
+def simulate(bundle: Path, **options: Any) -> None:
+    """Live through nights of feedback with a bundle, as a phone would, and prove what must hold."""
+    nights, grpo = take(NightsConfig, options), take(GRPOConfig, options)
+    config = SimulateConfig(bundle, nights=nights, grpo=grpo, **options)
+
+    from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
+    from device_sim.simulate.html import report
+    from device_sim.simulate.rendering import nights_table, reasons, routes_table, verdict_table
+    from device_sim.simulate.simulation import FIGURES_FILE
+    from device_sim.simulate.simulation import simulate as run_simulation
+    from personality_common.console import ConsoleReporter, output
+    from personality_common.files import atomic_writer, write_json
+
+    with run_simulation(config, ConsoleReporter()) as (result, folder):
+        document, page = figures(result), report(result).encode()
+        if config.out is not None:
+            write_feedback_log(folder / FEEDBACK_FILE, result)
+            (folder / "report.html").write_bytes(page)
+            write_json(folder / FIGURES_FILE, document)
+    if config.json is not None:
+        write_json(config.json, document)
+    if config.html is not None:
+        with atomic_writer(config.html) as file:
+            file.write(page)
+    output.print(nights_table(result))
+    for reason in reasons(result):
+        output.print(reason, style="dim", markup=False)
+    if config.route == "all":
+        output.print()
+        output.print(routes_table(result))
+    output.print()
+    output.print(verdict_table(result.verdict))
+    for name, path in (("report", config.html), ("figures", config.json), ("kept", config.out)):
+        if path is not None:
+            output.print(f"{name:8}{path}", soft_wrap=True, markup=False)
+    if not result.passed:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
+@click.option("--feedback", required=True, type=_FILE, help="A feedback file.")
+@click.option("--out", required=True, type=_FILE, metavar="HEAD", help="The new head, safetensors.")
+@_RUN
+@dataclass_options(GRPOConfig, skip=_ONE_REWARD)
+def grpo(model: Path, **options: Any) -> None:
+    """One update of the head from a feedback file."""
+    settings = take(GRPOConfig, options)
+    config = TuneConfig(model, grpo=settings, **options)
+
+    from device_sim.simulate.one_update import tune_from_file
+    from device_sim.simulate.rendering import update_table
+    from personality_common.console import ConsoleReporter, output
+
+    result = tune_from_file(config, ConsoleReporter())
+    output.print(update_table(result))
+    for reason in result.reasons:
+        output.print(reason, style="dim", markup=False)
+    output.print(f"head  {config.out}", soft_wrap=True, markup=False)

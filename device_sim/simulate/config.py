@@ -1,0 +1,93 @@
+"""What `pt simulate` and `pt grpo` are asked to do, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+from grpo.config import GRPOConfig
+from grpo.nights import NightsConfig
+from grpo.users import parse_user
+from personality_common.errors import ConfigError, ToolkitError
+
+RouteChoice: TypeAlias = Literal["patch", "update-task", "state", "all"]
+RuntimeChoice: TypeAlias = Literal["mil", "coreml", "torch"]
+ROUTE_CHOICES: Final = get_args(RouteChoice)
+RUNTIME_CHOICES: Final = get_args(RuntimeChoice)
+HELD_OUT_FRACTION: Final = 0.3
+"""Share of the texts that is never trained on; a text's own hash decides (`pretrain.split`)."""
+HELD_OUT_TEXTS: Final = 300
+"""At most so many of them are measured on: enough for a confidence interval, few enough to embed at once."""
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """One run of `pt simulate`.
+
+    Attributes:
+        bundle: what `pt export` wrote.
+        feedback: a feedback file to replay, in nights of `interactions` each; or
+        user: a simulated user, who needs `data`.
+        data: conversations to take texts from, as for `pt pretrain`.
+        run: the run that the bundle is from; texts then go through its encoder and projector in PyTorch, and
+            not through the bundle's text encoder.
+        route: how the update reaches the package.
+        runtime: what computes latents.
+        out: a folder for head versions, updated packages, the feedback log and the figures.
+        html: a file for the report.
+        json: a file for the figures.
+        keep_texts: texts in the feedback log, in place of their hashes.
+        nights: how the days are spent.
+        grpo: the update.
+    """
+
+    bundle: Path
+    feedback: Path | None = None
+    user: str | None = None
+    data: str | None = None
+    run: Path | None = None
+    route: RouteChoice = "patch"
+    runtime: RuntimeChoice = "mil"
+    out: Path | None = None
+    html: Path | None = None
+    json: Path | None = None
+    keep_texts: bool = False
+    nights: NightsConfig = field(default_factory=NightsConfig)
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)
+
+    def __post_init__(self) -> None:
+        if (self.feedback is None) == (self.user is None):
+            raise ConfigError("give one of --feedback FILE and --user SIMULATOR")
+        if self.user is not None:
+            try:
+                parse_user(self.user)
+            except ToolkitError as error:
+                raise ConfigError(f"--user {error}") from None
+            if self.data is None:
+                raise ConfigError("--user needs --data TEXTS: conversations whose texts the user reacts to")
+        if self.feedback is not None and self.data is not None:
+            raise ConfigError("--data is for --user; a feedback file has its own texts")
+        if self.route not in ROUTE_CHOICES:
+            raise ConfigError(f"--route must be one of {', '.join(ROUTE_CHOICES)}, got {self.route!r}")
+        if self.runtime not in RUNTIME_CHOICES:
+            raise ConfigError(f"--runtime must be one of {', '.join(RUNTIME_CHOICES)}, got {self.runtime!r}")
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """One run of `pt grpo`: a single update.
+
+    Attributes:
+        model: a run, or a bundle.
+        feedback: a feedback file.
+        out: the new head, safetensors.
+        run: as in `SimulateConfig`.
+        grpo: the update.
+    """
+
+    model: Path
+    feedback: Path
+    out: Path
+    run: Path | None = None
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)

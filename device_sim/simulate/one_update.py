@@ -1,0 +1,76 @@
+"""`pt grpo`: one update from a feedback file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from device_sim.simulate.bundle import PART, open_bundle
+from device_sim.simulate.config import TuneConfig
+from device_sim.simulate.runtime import open_runtime
+from device_sim.simulate.texts import Embedder, feedback_latents
+from grpo.feedback import Interaction, read_feedback
+from grpo.head import Head
+from grpo.tune import TuneResult, tune_head
+from personality_common.checkpoint import save_tensors
+from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
+from personality_common.progress import Reporter
+from personality_common.run import Run, load_run, load_run_encoder
+
+
+def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
+    """Read feedback, update the head once, and write it.
+
+    Raises:
+        DataError: model or feedback are malformed; nothing is written.
+        MismatchError: the feedback is of another vocabulary.
+        ToolkitError: the encoder is not usable here, or the update did nothing.
+    """
+    if (config.model / MANIFEST_FILE).is_file():
+        bundle = open_bundle(config.model)
+        tokens, head, base_dim = bundle.vocabulary.tokens, bundle.head, bundle.encoder.dim
+        feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
+        runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
+        latents = feedback_latents(feedback.interactions, Embedder(bundle, config.run, reporter), runtime)
+        run_fingerprint, vocabulary = bundle.run_fingerprint, bundle.vocabulary.fingerprint
+    else:
+        run = load_run(config.model)
+        feedback = read_feedback(config.feedback, run.vocabulary.tokens, base_dim=run.encoder.dim)
+        model = run.model
+        head = Head(model.projection.weight.detach().clone(), model.output_bias.detach().clone())
+        latents = _latents(run, feedback.interactions)
+        run_fingerprint, vocabulary = run.fingerprint, run.vocabulary.fingerprint
+    result = tune_head(latents, feedback.groups(), head, head, config.grpo)
+    metadata = {
+        "run_fingerprint": run_fingerprint,
+        "vocabulary_fingerprint": vocabulary,
+        "feedback_fingerprint": feedback.fingerprint,
+        "settings": json.dumps(asdict(config.grpo)),
+    }
+    save_tensors(Path(config.out), {HEAD_WEIGHT: result.head.weight, HEAD_BIAS: result.head.bias}, metadata)
+    return result
+
+
+@torch.inference_mode()
+def _latents(run: Run, interactions: Sequence[Interaction]) -> Tensor:
+    """(N, 512), through the run's own encoder, projector and backbone in PyTorch."""
+    texts = [x.text for x in interactions if x.text is not None]
+    base = np.empty((0, run.encoder.dim), np.float32)
+    if texts:
+        base = load_run_encoder(run, "cpu", torch.float32).encode(texts)
+    embedded = iter(torch.from_numpy(base))
+    rows = []
+    for interaction in interactions:
+        if interaction.latent is not None:
+            rows.append(interaction.latent)
+            continue
+        given = next(embedded) if interaction.base_embedding is None else interaction.base_embedding
+        embedding = given[None] if run.projector is None else run.projector(given[None])
+        rows.append(run.model.backbone(embedding)[0])
+    return torch.stack(rows).clone()

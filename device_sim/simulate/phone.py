@@ -1,0 +1,153 @@
+"""The device: it holds one head, and brings each night's update into copies of the packages that shipped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from device_sim.heads.record import Gate, HeadRecord
+from device_sim.heads.store import HeadStore
+from device_sim.routes.route import Delivered, HeadUpdate, Route, make_route
+from device_sim.routes.verify import RouteCheck, verify_routes
+from device_sim.simulate.bundle import PART, VerifiedBundle, read_head
+from device_sim.simulate.integrity import Integrity, compare_packages
+from device_sim.simulate.runtime import evaluate, open_mirror
+from grpo.head import Head
+
+PARTS: Final = {"patch": ("model",), "update-task": ("head", "updatable"), "state": ("stateful",)}
+"""Route -> the package that it changes: the first that the bundle has."""
+PROBES: Final = 8
+"""Texts whose logits are compared every night."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One night's update on the device.
+
+    Attributes:
+        head: that the device holds now, read back from the first route's copy.
+        checks: of each route against PyTorch's head.
+        integrity: route -> its copy beside the package that shipped.
+        version: of the head in the store.
+        activated: whether the gates let it become the active one.
+    """
+
+    head: Head = field(repr=False)
+    checks: tuple[RouteCheck, ...]
+    integrity: dict[str, Integrity]
+    version: str
+    activated: bool
+
+
+class Phone:
+    """Routes with their copies, and the store of head versions, all under one folder."""
+
+    def __init__(
+        self, bundle: VerifiedBundle, routes: Sequence[Route], folder: Path, probes: NDArray[np.float32]
+    ) -> None:
+        """
+        Args:
+            probes: (N, 1536) embeddings whose logits the routes are compared on.
+        """
+        self.bundle = bundle
+        self.routes = tuple(routes)
+        self.folder = folder
+        self.probes = probes[:PROBES]
+        # Frozen, so PyTorch's latents of the probes are the same every night.
+        mirror = open_mirror(bundle.package(PART), bundle.places(PART))
+        self.probe_latents, _ = evaluate(mirror, self.probes)
+        self.store = HeadStore.create(folder / "heads", bundle.identity, bundle.head)
+        self.shipped_version = self.store.active
+        self.delivered: tuple[Delivered, ...] = ()
+        self.held_before = [(self.shipped_version, bundle.head)]
+
+    def deliver(self, update: HeadUpdate, record: HeadRecord) -> Delivery:
+        """Bring an update into a copy by every route, read it back, verify it, and keep the version.
+
+        Raises:
+            MismatchError: a route found that something else than the head would change.
+        """
+        self.delivered = tuple(route.apply(update, self._target(route.name)) for route in self.routes)
+        checks = verify_routes(update, self.delivered, self.probes, self.probe_latents)
+        integrity = {delivered.route: self._compare(delivered) for delivered in self.delivered}
+        gates = (
+            *(Gate(f"route {check.route}", check.passed, check.reason) for check in checks),
+            *(
+                Gate(f"frozen by {route}", found.tensors_identical and found.bytes_identical)
+                for route, found in integrity.items()
+            ),
+        )
+        head = self.held(self.delivered[0])
+        version = self.store.add(head, replace(record, parent=self.store.active, gates=gates))
+        activated = all(gate.passed for gate in gates)
+        if activated:
+            self.store.activate(version)
+            self.held_before.append((version, head))
+        return Delivery(head, checks, integrity, version, activated)
+
+    def held(self, delivered: Delivered) -> Head:
+        """The head in a copy, read from its bytes; for `state`, what its buffers hold."""
+        if delivered.buffers:
+            return delivered.head
+        return read_head(delivered.package, self.bundle.places(self.part(delivered.route)))
+
+    def patched(self) -> Path:
+        """`PersonalityModel.mlpackage` with the head that the device holds."""
+        for delivered in self.delivered:
+            if delivered.route == "patch":
+                return delivered.package
+        return self._patch(self.held(self.delivered[0]), "packages")
+
+    def rolled_back(self) -> tuple[bool, str]:
+        """Whether a copy of the store gives back every head, bit for bit, down to the shipped one.
+
+        That one is patched into the package, and every byte compared, the head's too.
+        """
+        aside = self.folder / "restored"
+        shutil.copytree(self.store.path, aside / "heads")
+        store = HeadStore(aside / "heads")
+        wrong = []
+        for version, head in reversed(self.held_before[:-1]):
+            back = store.rollback()
+            if back != version or not _identical(store.load(back), head):
+                wrong.append(back)
+        shipped = store.load(store.active)
+        found = compare_packages(self.bundle.package(PART), self._patch(shipped, "restored"), ())
+        shutil.rmtree(aside)
+        steps = len(self.held_before) - 1
+        if not steps:
+            return False, "no update was activated, so there is nothing to go back from"
+        detail = (
+            f"{steps} back to the shipped head: {found.changed_bytes:,} of {found.other_bytes:,} bytes differ"
+        )
+        if wrong:
+            detail = f"{wrong[0]} is not the head that was active; {detail}"
+        return not wrong and found.bytes_identical, detail
+
+    def _patch(self, head: Head, folder: str) -> Path:
+        patch = make_route(self.bundle, "patch")
+        update = HeadUpdate(self.bundle.head, head, torch.zeros(1, head.weight.shape[1]))
+        return patch.apply(update, self._target("patch", folder)).package
+
+    def part(self, route: str) -> str:
+        """The package that a route changes."""
+        return next(part for part in PARTS[route] if self.bundle.has(part))
+
+    def _target(self, route: str, folder: str = "packages") -> Path:
+        return self.folder / folder / route / self.bundle.package(self.part(route)).name
+
+    def _compare(self, delivered: Delivered) -> Integrity:
+        part = self.part(delivered.route)
+        return compare_packages(self.bundle.package(part), delivered.package, self.bundle.places(part))
+
+
+def _identical(ours: Head, theirs: Head) -> bool:
+    """Bit for bit: -0.0 is not 0.0."""
+    return all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,104 @@
+"""A simulation in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.markup import escape
+from rich.table import Table
+
+from device_sim.simulate.simulation import Simulation
+from device_sim.simulate.verdict import Line
+from grpo.tune import TuneResult
+
+_MARKS = {
+    "passed": "[green]✓ passed[/]",
+    "failed": "[bold red]✗ failed[/]",
+    "not judged": "[dim]– not judged[/]",
+}
+
+
+def nights_table(simulation: Simulation) -> Table:
+    """A row per night; without a simulated user, without held-out rewards.
+
+    "heard" is the mean reward in the feedback, "of the update" the share that the budgets left.
+    """
+    with_user = simulation.nights[0].lived is not None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("night", justify="right")
+    table.add_column("heard", justify="right")
+    if with_user:
+        table.add_column("held-out reward", justify="right")
+        table.add_column("rise", justify="right")
+    for name in ("top 8 kept", "KL", "steps", "of the update"):
+        table.add_column(name, justify="right")
+    if with_user:
+        first = simulation.nights[0].lived
+        assert first is not None
+        table.add_row("–", "", f"{first.reward - first.rise:+.3f}", "", "1.000", "0.000", "", "")
+    for number, night in enumerate(simulation.nights, start=1):
+        metrics, lived = night.update.night, night.lived
+        heard = "–" if metrics.reward_mean is None else f"{metrics.reward_mean:+.3f}"
+        rewards = [] if lived is None else [f"{lived.reward:+.3f}", f"{lived.rise:+.3f}"]
+        table.add_row(
+            str(number), heard, *rewards, f"{night.drift.overlap:.3f}", f"{night.drift.kl:.3f}",
+            str(metrics.steps), f"{metrics.scale:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def verdict_table(lines: Iterable[Line]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(max_width=44)
+    table.add_column(style="dim")
+    for line in lines:
+        table.add_row(_MARKS[line.status], escape(line.claim), escape(line.detail))
+    return table
+
+
+def routes_table(simulation: Simulation) -> Table:
+    """The routes of the last night, side by side."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("route")
+    for name in ("numbers that differ", "relative error", "error of logits"):
+        table.add_column(name, justify="right")
+    table.add_column("the head must be")
+    musts = {
+        "patch": "PyTorch's, bit for bit",
+        "update-task": "PyTorch's within 1e-6",
+        "state": "PyTorch's, rounded to float16",
+    }
+    for check in simulation.nights[-1].delivery.checks:
+        table.add_row(
+            check.route, f"{check.differing:,}", f"{check.error:.1e}", f"{check.logits_error:.1e}",
+            musts[check.route],
+        )  # fmt: skip
+    return table
+
+
+def reasons(simulation: Simulation) -> list[str]:
+    """Why nights taught nothing; the table has those that were cut short, the report says why."""
+    return [
+        f"night {number}: {reason}"
+        for number, night in enumerate(simulation.nights, start=1)
+        if not night.update.steps
+        for reason in night.update.reasons
+    ]
+
+
+def update_table(update: TuneResult) -> Table:
+    """What one update did."""
+    night = update.night
+    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = {
+        "interactions": f"{night.groups}, {night.dropped_groups} of them without spread",
+        "candidates": f"{night.candidates} with feedback",
+        "reward": "–" if night.reward_mean is None else f"{night.reward_mean:+.4f} in the mean",
+        "steps": f"{night.steps}, gradient norm {night.gradient_norm:.3g} at the first",
+        "head": f"{night.changed_weights:,} numbers moved, by {night.head_change:.3g} in Euclidean norm",
+        "drift": f"KL {night.kl_shipped:.4f}, top 8 in common {night.overlap_shipped:.3f}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,184 @@
+"""What must hold at the end of a simulation, a line each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from device_sim.routes.verify import RouteCheck
+from device_sim.simulate.drift import Drift, TokenShift
+from device_sim.simulate.phone import Delivery
+from grpo.config import GRPOConfig
+from grpo.head import Head, top_overlap
+from grpo.metrics import NightMetrics
+from grpo.nights import Night
+from grpo.users import UserConfig
+from personality_common.contract import TOP_K
+from personality_common.tolerances import TOLERANCES
+
+Status = Literal["passed", "failed", "not judged"]
+HELD_OUT_SLACK: Final = 0.1
+"""How much further than its budget the drift may be on texts that no update was measured on: off the
+overlap, and as a share of the KL. 0.035 was measured on real texts, 50 a night."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the verdict.
+
+    Attributes:
+        claim: what must hold.
+        status: "not judged" where the simulation cannot know; it does not fail a verdict.
+        detail: the figures.
+    """
+
+    claim: str
+    status: Status
+    detail: str
+
+
+def passed(lines: Iterable[Line]) -> bool:
+    return all(line.status != "failed" for line in lines)
+
+
+def line(claim: str, holds: bool, detail: str) -> Line:
+    return Line(claim, "passed" if holds else "failed", detail)
+
+
+def head_changed(shipped: Head, head: Head) -> Line:
+    count, total = head.changed(shipped), sum(tensor.numel() for tensor in shipped)
+    return line(
+        "head changed", count > 0,
+        f"{count:,} of {total:,} numbers, by {head.distance(shipped):.3g} in Euclidean norm",
+    )  # fmt: skip
+
+
+def frozen_identical(deliveries: Sequence[Delivery]) -> Line:
+    """Of every copy, after every night."""
+    found = [i for delivery in deliveries for i in delivery.integrity.values()]
+    found = [i for i in found if i.frozen]
+    if not found:
+        return Line("frozen tensors bit-identical", "not judged", "the package has the head and nothing else")
+    changed = sorted({name for i in found for name in i.changed_tensors})
+    detail = (
+        f"{_or_range(i.frozen for i in found)} tensors, {_or_range(i.frozen_bytes for i in found)} bytes,"
+        f" in {len(found)} {_plural('copy', len(found))}"
+    )
+    if changed:
+        detail = f"changed: {', '.join(changed[:5])}"
+    return line("frozen tensors bit-identical", all(i.tensors_identical for i in found), detail)
+
+
+def bytes_identical(deliveries: Sequence[Delivery]) -> Line:
+    found = [i for delivery in deliveries for i in delivery.integrity.values()]
+    differing = sum(i.changed_bytes for i in found)
+    detail = f"{_or_range(i.other_bytes for i in found)} bytes, in {len(found)} {_plural('copy', len(found))}"
+    if differing:
+        where = [place for i in found for place in i.where]
+        detail = f"{differing:,} bytes differ: {'; '.join(where[:3])}"
+    return line("every other byte of the package identical", all(i.bytes_identical for i in found), detail)
+
+
+def routes_agree(deliveries: Sequence[Delivery]) -> Line:
+    checks = [check for delivery in deliveries for check in delivery.checks]
+    wrong = [check for check in checks if not check.passed]
+    shown = wrong[:2] or deliveries[-1].checks
+    return line(
+        "routes agree with PyTorch's head" if len(deliveries[-1].checks) == 1 else "routes agree",
+        bool(checks) and not wrong,
+        "; ".join(f"{check.route}: {check.reason or _agreement(check)}" for check in shown),
+    )
+
+
+def runtimes_agree(
+    ours: NDArray[np.float32], theirs: NDArray[np.float32], names: str, precision: str
+) -> Line:
+    """Logits (N, 325) of the updated package in two runtimes, within the tolerances of its precision."""
+    limits = {t.name: t for t in TOLERANCES}
+    worst = float(np.abs(ours.astype(np.float64) - theirs).max())
+    overlap = float(top_overlap(torch.from_numpy(ours), torch.from_numpy(theirs)).mean())
+    holds = limits[f"{precision}.logits"].holds(worst) and limits[f"{precision}.top8"].holds(overlap)
+    return line(
+        f"runtimes agree ({names})", holds,
+        f"logits of {len(ours)} texts differ by {worst:.2g} at most"
+        f" (limit {limits[f'{precision}.logits'].value:g}), top 8 overlap {overlap:.4f}",
+    )  # fmt: skip
+
+
+def reward_rose(night: Night | None, user: UserConfig | None, shifts: Sequence[TokenShift]) -> Line:
+    """On texts that were never trained on, against the head that shipped, with a 95% interval over texts.
+
+    For the user `random`, the negative control, it is the other way round: rewards without signal must teach
+    nothing. The interval over texts is too narrow for that, since a head that moved by chance moved for all
+    texts alike. A taste that the update knows nothing of values it at N(change of relevance, s^2), with
+    s = strength * norm of the tokens' changes of share / 8: the line fails if the rise is beyond 1.96 of both
+    deviations together.
+
+    Args:
+        user: simulated; None for one's own function.
+        shifts: of tokens, on the same texts.
+    """
+    if night is None:
+        return Line("reward on held-out texts rose", "not judged", "a feedback file has nobody to ask")
+    if user is not None and user.kind == "random":
+        by_chance = user.strength * math.sqrt(sum((s.after - s.before) ** 2 for s in shifts)) / TOP_K
+        noise = math.hypot(1.96 * by_chance, (night.high - night.low) / 2)
+        return line(
+            "reward on held-out texts did not rise beyond noise", night.rise <= noise,
+            f"{night.rise:+.3f}; chance gives up to {noise:+.3f}, as rewards say nothing",
+        )  # fmt: skip
+    share = "" if night.oracle_share is None else f", {night.oracle_share:.0%} of what the best head gains"
+    return line(
+        "reward on held-out texts rose", night.low > 0,
+        f"{night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}",
+    )  # fmt: skip
+
+
+def drift_within(nights: Sequence[NightMetrics], drift: Drift, config: GRPOConfig) -> Line:
+    """Every update that moved the head kept the budgets, and the last head is near them elsewhere.
+
+    An update is measured on its night's own texts and takes the longest step that fits them, so on other
+    texts it goes a little further: HELD_OUT_SLACK is for that, and the 95% interval for chance.
+    """
+    moved = [night for night in nights if night.changed_weights]
+    least = min((night.overlap_shipped for night in moved), default=1.0)
+    most = max((night.kl_shipped for night in moved), default=0.0)
+    holds = True
+    if config.kl_budget is not None:
+        holds &= most <= config.kl_budget
+        holds &= drift.kl - drift.kl_half <= config.kl_budget * (1 + HELD_OUT_SLACK)
+    if config.overlap_budget is not None:
+        holds &= least >= config.overlap_budget
+        holds &= drift.overlap + drift.overlap_half >= config.overlap_budget - HELD_OUT_SLACK
+    kl, overlap = (
+        "no budget" if budget is None else f"budget {budget:g}"
+        for budget in (config.kl_budget, config.overlap_budget)
+    )
+    return line(
+        "drift within budget", holds,
+        f"top 8 in common with the shipped head {least:.3f} after the worst update ({overlap}), now"
+        f" {drift.overlap:.3f} ± {drift.overlap_half:.3f}; KL {most:.3f} ({kl}), now {drift.kl:.3f}",
+    )  # fmt: skip
+
+
+def _agreement(check: RouteCheck) -> str:
+    if check.route == "patch":
+        return "bit-identical"
+    if check.route == "state":
+        return "float16, correctly rounded"
+    return f"within {check.error:.1e} relative"
+
+
+def _or_range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else "copies"

@@ -1,0 +1,268 @@
+"""What a simulation leaves behind, what it says, and what it does when it is stopped."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import personality_common.cli as cli
+from device_sim.heads.store import HeadStore
+from device_sim.simulate.drift import Example, TokenShift
+from device_sim.simulate.figures import figures, write_feedback_log
+from device_sim.simulate.html import report
+from device_sim.simulate.simulation import Simulation, simulate
+from device_sim.simulate.texts import HELD_OUT_FRACTION, choose_texts
+from grpo.config import GRPOConfig
+from grpo.feedback import read_feedback
+from grpo.nights import NightsConfig
+from personality_common.checkpoint import load_tensors
+from personality_common.errors import ConfigError, DataError
+from personality_common.progress import Silent
+from pretrain.split import is_validation
+
+TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
+Run = Callable[..., Simulation]
+
+
+def pt(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """`pt …` in this process; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["pt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+SMALL = ("--nights", 2, "--interactions", 8, "--group", 4, "--inner-iterations", 3)
+
+
+def test_all_routes_through_the_command_line(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page, numbers = tmp_path / "out", tmp_path / "r.html", tmp_path / "r.json"
+    arguments = ("simulate", bundle, "--user", "profile", "--data", TEXTS, "--route", "all", *SMALL)
+    code = pt(monkeypatch, *arguments, "--out", out, "--html", page, "--json", numbers)
+    assert code == 0, capsys.readouterr()
+    printed = capsys.readouterr().out
+    assert "✗" not in printed
+    assert printed.count("✓ passed") == 8
+    document = json.loads(numbers.read_text())
+    assert document["passed"] is True
+    assert [line["status"] for line in document["verdict"]] == ["passed"] * 8
+    assert [check["route"] for check in document["nights"][1]["routes"]] == ["patch", "update-task", "state"]
+    assert json.loads((out / "simulation.json").read_text()) == document
+    assert page.read_text() == (out / "report.html").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "r.html", "r.json"]
+
+    # Read with NumPy alone: the kept package holds the store's active head, and is the shipped one elsewhere.
+    shipped = bundle / "PersonalityModel.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    kept = out / "packages/patch/PersonalityModel.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    before, after = (np.frombuffer(file.read_bytes(), np.uint8).copy() for file in (shipped, kept))
+    store = HeadStore(out / "heads")
+    head = store.load(store.active)
+    assert len(store.versions()) == 3
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for entry in manifest["packages"]["model"]["tensors"]:
+        place = slice(entry["offset"], entry["offset"] + entry["size"])
+        if entry["updatable"]:
+            tensor = head.weight if entry["name"] == "projection.weight" else head.bias
+            assert after[place].tobytes() == tensor.numpy().tobytes()
+            before[place] = after[place] = 0
+    assert (before == after).all()
+
+
+def test_the_log_has_no_text_unless_asked(run_small: Run, tmp_path: Path) -> None:
+    result = run_small()
+    texts = [text for day in result.days for text in day.texts]
+    assert len(set(texts)) == 16
+    write_feedback_log(tmp_path / "plain.jsonl", result)
+    logged = (tmp_path / "plain.jsonl").read_text() + json.dumps(figures(result))
+    assert not [text for text in texts if json.dumps(text)[1:-1] in logged]
+    asked = replace(result, config=replace(result.config, keep_texts=True))
+    write_feedback_log(tmp_path / "texts.jsonl", asked)
+    feedback = read_feedback(tmp_path / "texts.jsonl", result.bundle.vocabulary.tokens)
+    assert [i.text for i in feedback.interactions] == texts
+    actions = torch.cat([day.groups.actions for day in result.days])
+    assert torch.equal(feedback.groups().actions, actions)
+
+
+def test_held_out_texts_are_never_trained_on() -> None:
+    first, second = choose_texts(TEXTS, 100, 0), choose_texts(TEXTS, 100, 1)
+    assert first.training != second.training
+    for chosen in (first, second):
+        assert len(chosen.training) == 100
+        assert not any(is_validation(text, HELD_OUT_FRACTION) for text in chosen.training)
+        assert all(is_validation(text, HELD_OUT_FRACTION) for text in chosen.held_out)
+    with pytest.raises(DataError, match=r"must have 5000 distinct texts to train on"):
+        choose_texts(TEXTS, 5000, 0)
+
+
+def test_same_seed_same_head(run_small: Run) -> None:
+    first, second = (run_small().nights[-1].delivery.head for _ in range(2))
+    assert all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(first, second, strict=True))
+
+
+def test_random_user_is_the_negative_control(run_small: Run) -> None:
+    result = run_small(user="random")
+    claims = {line.claim: line.status for line in result.verdict}
+    assert claims["reward on held-out texts did not rise beyond noise"] == "passed"
+    assert claims["drift within budget"] == "passed"
+
+
+def test_feedback_is_replayed_and_grpo_does_the_same_first_night(
+    run_small: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived = run_small(keep_texts=True)
+    log = tmp_path / "feedback.jsonl"
+    write_feedback_log(log, lived)
+    replayed = run_small(feedback=log)
+    assert len(replayed.nights) == 2
+    reward = next(line for line in replayed.verdict if line.claim == "reward on held-out texts rose")
+    assert reward.status == "not judged"
+    assert replayed.passed
+    first = "".join(log.read_text().splitlines(keepends=True)[:8])
+    (tmp_path / "first.jsonl").write_text(first)
+    command = ("grpo", bundle, "--feedback", tmp_path / "first.jsonl", "--inner-iterations", 3)
+    assert pt(monkeypatch, *command, "--out", tmp_path / "head.safetensors") == 0
+    tensors, metadata = load_tensors(tmp_path / "head.safetensors")
+    expected = replayed.nights[0].update.head
+    # Not bit-identical: eight texts go through the backbone here, sixteen there.
+    torch.testing.assert_close(tensors["projection.weight"], expected.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(tensors["output_bias"], expected.bias, atol=1e-6, rtol=0)
+    assert metadata["vocabulary_fingerprint"] == lived.bundle.vocabulary.fingerprint
+    assert json.loads(metadata["settings"])["inner_iterations"] == 3
+
+
+def test_grpo_from_a_run_agrees_with_the_bundle(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's latents come from PyTorch, the bundle's from its package: heads differ by rounding."""
+    rows = np.random.default_rng(0).standard_normal((4, 1536)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    file = tmp_path / "feedback.jsonl"
+    with file.open("w") as out:
+        for i, row in enumerate(rows):
+            candidates = [
+                {"tokens": ["curious", "calm"], "reward": 1.0},
+                {"tokens": ["shy", "bold"], "reward": 0.0},
+            ]
+            line = {"id": str(i), "base_embedding": row.tolist(), "candidates": candidates}
+            out.write(json.dumps(line) + "\n")
+    heads = []
+    for model in (bundle, bundle.parent / "run"):
+        assert pt(monkeypatch, "grpo", model, "--feedback", file, "--out", tmp_path / "head") == 0
+        heads.append(load_tensors(tmp_path / "head")[0])
+    for name in ("projection.weight", "output_bias"):
+        # Latents agree to 1e-6; twelve steps of rate 30 scale that at most a hundredfold.
+        torch.testing.assert_close(heads[0][name], heads[1][name], atol=1e-4, rtol=0)
+
+
+def test_ctrl_c_leaves_what_was_there(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import device_sim.simulate.simulation as module
+
+    out, page = tmp_path / "out", tmp_path / "r.html"
+    out.mkdir()
+    (out / "simulation.json").write_text("earlier")
+    page.write_text("earlier")
+    calls = []
+    tune = module.tune_head
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return tune(*arguments)
+
+    monkeypatch.setattr(module, "tune_head", interrupted)
+    arguments = ("simulate", bundle, "--user", "profile", "--data", TEXTS, *SMALL)
+    assert pt(monkeypatch, *arguments, "--out", out, "--html", page) == 130
+    assert [p.name for p in out.iterdir()] == ["simulation.json"]
+    assert (out / "simulation.json").read_text() == page.read_text() == "earlier"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "r.html"]
+
+
+def test_out_is_not_taken_from_others(small: Any, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text("")
+    with pytest.raises(ConfigError, match="must be a new folder or an earlier simulation"):
+        simulate(small(out=tmp_path), Silent()).__enter__()
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give one of --feedback FILE and --user SIMULATOR"),
+        (("--user", "profile"), "--user needs --data"),
+        (("--user", "nobody", "--data", "x"), "nobody"),
+        (("--user", "random", "--data", "x", "--clip-low", "2"), "clip_low must be at most 1"),
+        (("--user", "random", "--data", "x", "--loss", "ppo"), "--loss"),
+        (("--user", "random", "--data", "x", "--nights", "0"), "nights must be 1 or more"),
+    ],
+)
+def test_wrong_usage(
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert pt(monkeypatch, "simulate", "nowhere", *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_are_the_dataclasses_own(
+    monkeypatch: pytest.MonkeyPatch, small: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from device_sim.simulate.cli import simulate as command
+
+    options = {parameter.name: parameter for parameter in command.params}
+    for config in (GRPOConfig(), NightsConfig()):
+        for name, value in vars(config).items():
+            if name in ("reward_weights", "reward_aggregation"):
+                assert name not in options
+                continue
+            found = options[name]
+            assert getattr(found, "help", ""), name
+            parsed = found.type.convert(str(found.default), found, None)
+            assert parsed == value or (parsed is None and value is None), name
+
+
+def test_random_texts_cannot_break_the_page(run_small: Run) -> None:
+    """Texts, tokens and file names are data: nothing in the page is loaded or run."""
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
+    result = replace(
+        run_small(),
+        examples=(Example(evil, (evil,), (evil, "calm")),),
+        shifts=(TokenShift(evil, 0.25, 0.5),),
+    )
+    page = report(result)
+
+    class Tags(HTMLParser):
+        found: list[tuple[str, dict[str, str | None]]] = []  # noqa: RUF012
+        text = ""
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.found.append((tag, dict(attrs)))
+
+        def handle_data(self, data: str) -> None:
+            self.text += data
+
+    tags = Tags()
+    tags.feed(page)
+    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "img", "link", "iframe", "object"})
+    for _, attributes in tags.found:
+        assert not {"src", "href", "onerror", "onload"} & set(attributes)
+    assert tags.text.count(evil) == 4
+    assert "http" not in page.replace("http-equiv", "")
+    assert "url(" not in page
+    assert "@import" not in page
