@@ -41,7 +41,7 @@ _WHAT: Final = {
     "mil": "interprets the package, float32",
     "coreml": "Core ML on {units}",
     ("torch", True): "PyTorch with the run's weights",
-    ("torch", False): "PyTorch with the weights that the packages hold; --run gives an independent copy",
+    ("torch", False): "PyTorch with the packages' own weights, no text encoder; --run gives the run's",
 }
 
 

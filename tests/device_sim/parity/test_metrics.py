@@ -50,6 +50,7 @@ def test_top_tokens() -> None:
     value = reference.copy()
     value[0, 0] = 100  # pushes index 12, the eighth, out
     assert top_overlap(value, reference).tolist() == [7 / 8]
+    assert top_indices(reference).tolist() == [[19, 18, 17, 16, 15, 14, 13, 12]]
     assert top_indices(np.zeros((1, 20))).tolist() == [list(range(8))], "ties go to the lower index"
 
 
