@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.routes.bundle import Bundle, head_of, read_place
+from device_sim.routes.bundle import Bundle, Place, head_of, read_place
 from grpo.head import Head
 from personality_common.contract import GOLDEN_DIR, HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE, TOKENS_FILE
 from personality_common.coreml.package import Package
@@ -18,7 +18,6 @@ from personality_common.errors import DataError, MismatchError
 from personality_common.files import file_sha256, read_json_object
 from personality_common.fingerprint import fingerprint
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
-from pretrain.export.templates import StoredTensor
 
 PART: Final = "model"
 """The part whose backbone computes the latents, and which the patch route changes."""
@@ -86,7 +85,7 @@ def open_bundle(path: Path) -> VerifiedBundle:
     return VerifiedBundle(path, manifest, vocabulary, encoder, bundle.shipped_head())
 
 
-def read_head(package: Path, places: tuple[StoredTensor, ...]) -> Head:
+def read_head(package: Path, places: tuple[Place, ...]) -> Head:
     """The head from its places in a package, as float32."""
     named = {place.name: place for place in places}
     return head_of(*(read_place(package, named[name]) for name in (HEAD_WEIGHT, HEAD_BIAS)))

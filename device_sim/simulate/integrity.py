@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from device_sim.routes.bundle import Place
 from personality_common.contract import HEAD_PARAMETERS
-from personality_common.errors import DataError
 from personality_common.fingerprint import fingerprint_bytes
-from pretrain.export.templates import StoredTensor
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Integrity:
         return self.other_bytes > 0 and not self.changed_bytes
 
 
-def compare_packages(shipped: Path, updated: Path, places: tuple[StoredTensor, ...]) -> Integrity:
+def compare_packages(shipped: Path, updated: Path, places: tuple[Place, ...]) -> Integrity:
     """Compare a package with the one that shipped; not with the code by which the routes check themselves.
 
     Args:
@@ -66,7 +65,7 @@ def compare_packages(shipped: Path, updated: Path, places: tuple[StoredTensor, .
             differing += max(1, len(before), len(after))
             where.append(f"{name}: {len(before)} bytes shipped, {len(after)} now")
             continue
-        blobs = sorted((_offset(p), _offset(p) + p.size) for p in head if p.file == name)
+        blobs = sorted((p.offset, p.offset + p.size) for p in head if p.file == name)
         for start, stop in _between(blobs, len(before)):
             other += stop - start
             pair = (np.frombuffer(data, np.uint8, stop - start, start) for data in (before, after))
@@ -77,16 +76,10 @@ def compare_packages(shipped: Path, updated: Path, places: tuple[StoredTensor, .
     return Integrity(len(frozen), sum(p.size for p in frozen), changed, other, differing, tuple(where[:3]))
 
 
-def _offset(place: StoredTensor) -> int:
-    if place.offset is None:
-        raise DataError(f"{place.name}: must be in one piece in {place.file} for packages to be compared")
-    return place.offset
-
-
-def _fingerprint(package: Path, place: StoredTensor) -> str:
+def _fingerprint(package: Path, place: Place) -> str:
     try:
         with (package / place.file).open("rb") as file:
-            file.seek(_offset(place))
+            file.seek(place.offset)
             data = file.read(place.size)
     except FileNotFoundError:
         return "missing"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.routes.bundle import read_place
+from device_sim.routes.bundle import Place, read_place
 from device_sim.runtimes.base import LoadedModel, predict_rows
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
@@ -16,12 +16,11 @@ from device_sim.runtimes.torch_mirror import MirrorModel
 from device_sim.simulate.config import RuntimeChoice
 from grpo.head import Head
 from personality_common.contract import EMBEDDING, HEAD_PARAMETERS, LATENT, LOGITS
-from pretrain.export.templates import StoredTensor
 
 Array = NDArray[np.float32]
 
 
-def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[StoredTensor]) -> LoadedModel:
+def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[Place]) -> LoadedModel:
     """Open `PersonalityModel.mlpackage`, or a copy of it with another head.
 
     Args:
@@ -38,7 +37,7 @@ def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[StoredTens
     return (MilRuntime() if name == "mil" else CoreMLRuntime()).load(package)
 
 
-def open_mirror(package: Path, places: Sequence[StoredTensor], head: Head | None = None) -> MirrorModel:
+def open_mirror(package: Path, places: Sequence[Place], head: Head | None = None) -> MirrorModel:
     """PyTorch with the parameters that a package holds, or with another head."""
     values = {place.name: read_place(package, place) for place in places}
     if head is not None:

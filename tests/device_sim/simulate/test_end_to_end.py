@@ -1,11 +1,18 @@
-"""From a run to a report through the command line, with the real encoder."""
+"""From a run to a report through the command line, with the bundle's own encoder and with MiniLM itself."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from device_sim.simulate.bundle import open_bundle
+from device_sim.simulate.texts import Embedder
+from personality_common.errors import MismatchError, ToolkitError
 from personality_common.progress import Silent
 from pretrain.export.bundle import export
 from pretrain.export.config import ExportConfig
@@ -13,12 +20,19 @@ from pretrain.export.config import ExportConfig
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 
 
-def test_two_nights_with_minilm(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    run, bundle = make_run(tmp_path / "run"), tmp_path / "bundle"
-    export(ExportConfig(run, bundle, only=("model",)), Silent())
+@pytest.fixture(scope="module")
+def exported(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run, and its bundle with the text encoder."""
+    folder = tmp_path_factory.mktemp("end")
+    run = make_run(folder / "run")
+    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), Silent())
+    return run, folder / "bundle"
+
+
+def test_two_nights_with_the_bundle_alone(exported: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = [
-        "simulate", bundle, "--run", run, "--user", "profile", "--data", TEXTS, "--nights", 2,
-        "--interactions", 20, "--html", tmp_path / "report.html", "--json", tmp_path / "figures.json",
+        "simulate", exported[1], "--user", "profile", "--data", TEXTS, "--nights", 2, "--interactions", 20,
+        "--html", tmp_path / "report.html", "--json", tmp_path / "figures.json",
     ]  # fmt: skip
     command = [sys.executable, "-m", "personality_common.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -32,3 +46,22 @@ def test_two_nights_with_minilm(make_run: Callable[..., Path], tmp_path: Path) -
     page = (tmp_path / "report.html").read_text()
     assert "Verdict: <span" in page
     assert page.count("<figure>") == 4
+
+
+def test_the_bundles_encoder_does_what_the_runs_does(
+    exported: tuple[Path, Path], make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    run, folder = exported
+    bundle = open_bundle(folder)
+    texts = ["no", "I baked all day, and nobody came.", "今天天气很好", "Why does this ALWAYS happen to me?!"]
+    ours, theirs = (Embedder(bundle, given, Silent()).embed(texts) for given in (None, run))
+    for mine, other, width in zip(ours, theirs, (384, 1536), strict=True):
+        assert (mine.shape, mine.dtype) == (other.shape, other.dtype) == ((4, width), np.float32)
+        # Weights of the package are int8; issue and tolerances ask for 0.995 in the mean.
+        assert (mine * other).sum(1).min() > 0.99
+    with pytest.raises(MismatchError, match=r"must be the run that .* was exported from"):
+        Embedder(bundle, make_run(tmp_path / "other", seed=1), Silent())
+    packages = {part: entry for part, entry in bundle.manifest["packages"].items() if part != "encoder"}
+    without = replace(bundle, manifest={**bundle.manifest, "packages": packages})
+    with pytest.raises(ToolkitError, match=r"has no text encoder; .* --run"):
+        Embedder(without, None, Silent()).embed(texts)
