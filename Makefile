@@ -23,9 +23,13 @@ demo: $(READY) runs/demo/run.json bundles/demo/manifest.json
 		"Bet you can't beat my high score, loser :P" \
 		"sorry to bother you again, I know you must be busy"
 	@$(BIN)/pt inspect bundles/demo
+	@$(BIN)/pt parity bundles/demo --run runs/demo --html runs/demo/parity.html
+	@$(BIN)/pt simulate bundles/demo --run runs/demo --user profile --data fixtures/conversations.jsonl \
+		--nights 3 --html runs/demo/simulation.html
 	@echo "run             runs/demo"
 	@echo "bundle          bundles/demo"
 	@echo "learning curve  runs/demo/learning_curve.png"
+	@echo "reports         runs/demo/parity.html  runs/demo/simulation.html"
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress

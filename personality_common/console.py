@@ -36,7 +36,8 @@ class _Counted:
             self.figures = "  ".join(f"{name} {value}" for name, value in figures.items())
 
     def rate(self) -> str:
-        return f"{self.done / max(time.monotonic() - self.started, 1e-9):,.0f} {self.unit}/s"
+        rate = self.done / max(time.monotonic() - self.started, 1e-9)
+        return f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2g} {self.unit}/s"
 
     def line(self) -> str:
         elapsed = time.monotonic() - self.started
