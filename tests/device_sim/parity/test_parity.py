@@ -1,5 +1,6 @@
 """A good bundle passes; what is asked for is what is compared; reports are complete and safe."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -183,7 +184,7 @@ def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
     folder = tmp_path_factory.mktemp("minilm")
     run = make_run(folder / "run", encoder="minilm")
-    export(ExportConfig(run, folder / "bundle", only=("model", "head")), Silent())
+    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), Silent())
     texts = [HOSTILE_TEXT, "I love the sea.", "no"]
     record = {"conversations": [{"from": "human", "value": text} for text in texts]}
     (folder / "data.jsonl").write_text(json.dumps(record) + "\n")
@@ -194,35 +195,52 @@ def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 def test_texts_are_compared(with_texts: Report) -> None:
     assert with_texts.passed, with_texts.failures
     assert with_texts.texts == 3
-    rows = {c.measures.rows for c in with_texts.comparisons if c.inputs == "texts"}
-    assert rows == {3}
+    rows = {(c.package, c.measures.rows) for c in with_texts.comparisons if c.inputs == "texts"}
+    assert rows == {("PersonalityModel.mlpackage", 3), ("TextEncoder.mlpackage", 3)}
+
+
+def test_the_text_encoder(with_texts: Report) -> None:
+    """The mirror is sentence-transformers itself, on token ids: what encoded the golden texts."""
+    own = [c for c in with_texts.comparisons if c.package == "TextEncoder.mlpackage"]
+    (mirror,) = [
+        c.measures
+        for c in own
+        if (c.value, c.reference, c.feature, c.inputs) == ("torch", "golden", "sentence_embedding", "golden")
+    ]
+    assert mirror.max_abs is not None
+    assert mirror.max_abs < 1e-5  # one text at a time, or many: float32 sums in another order
+    checks = {(c.runtimes, c.check) for c in with_texts.checks if c.package == "TextEncoder.mlpackage"}
+    assert ("mil / torch", "sentence_embedding: mean cosine") in checks
+    assert ("mil / mil", "padding does not change sentence_embedding") in checks
+    assert ("", "tensors are the run's") in checks
+
+
+def quoting(report: Report) -> Report:
+    """Which texts are the worst is a matter of rounding; here all of them are the hostile one."""
+    examples = tuple(dataclasses.replace(example, text=HOSTILE_TEXT) for example in report.examples)
+    return dataclasses.replace(report, examples=examples)
 
 
 def test_the_page_is_self_contained_and_escaped(with_texts: Report) -> None:
-    import dataclasses
-
-    quoting = dataclasses.replace(
-        with_texts, examples=tuple(dataclasses.replace(e, text=HOSTILE_TEXT) for e in with_texts.examples)
-    )
+    text = page(quoting(with_texts))
     outline = Outline()
-    outline.feed(page(quoting))
+    outline.feed(text)
     assert outline.open == []
     assert not outline.tags & {"script", "img", "link", "iframe", "object"}
     assert outline.links == []
     assert HOSTILE_TEXT in outline.text
     assert {"svg", "table", "figure"} <= outline.tags
-    style = re.search(r"<style>(.*?)</style>", page(quoting), re.DOTALL)
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
     assert style
     assert "url(" not in style[1]
     assert "@import" not in style[1]
 
 
 def test_json_has_no_texts(with_texts: Report) -> None:
-    text = json.dumps(to_json(with_texts), allow_nan=False)
     assert with_texts.examples
-    assert {e.text for e in with_texts.examples} & {HOSTILE_TEXT, "I love the sea."}
+    assert all(example.text for example in with_texts.examples)
+    text = json.dumps(to_json(quoting(with_texts)), allow_nan=False)
     assert "alert" not in text
-    assert "the sea" not in text
     assert all("text" not in example for example in to_json(with_texts)["examples"])
     assert json.loads(text)["passed"] is True
 
