@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_sim.simulate.simulation import Simulation
-from device_sim.simulate.verdict import Line
+from device_sim.simulate.verdict import Line, worst_checks
 from grpo.tune import TuneResult
 
 _MARKS = {
@@ -58,7 +58,7 @@ def verdict_table(lines: Iterable[Line]) -> Table:
 
 
 def routes_table(simulation: Simulation) -> Table:
-    """The routes of the last night, side by side."""
+    """The routes side by side, each on its worst night."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("route")
     for name in ("numbers that differ", "relative error", "error of logits"):
@@ -69,7 +69,7 @@ def routes_table(simulation: Simulation) -> Table:
         "update-task": "PyTorch's within 1e-6",
         "state": "PyTorch's, rounded to float16",
     }
-    for check in simulation.nights[-1].delivery.checks:
+    for check in worst_checks([night.delivery for night in simulation.nights]):
         table.add_row(
             check.route, f"{check.differing:,}", f"{check.error:.1e}", f"{check.logits_error:.1e}",
             musts[check.route],

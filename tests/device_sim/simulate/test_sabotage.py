@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from device_sim.heads.store import HeadStore
 from device_sim.routes.route import Delivered, HeadUpdate, make_route
 from device_sim.simulate.bundle import open_bundle
 from device_sim.simulate.simulation import Simulation
@@ -121,6 +122,33 @@ def test_update_that_does_nothing(run_small: Run, statuses: Statuses, sabotage: 
     sabotage(before=lambda update: replace(update, after=update.before))
     found = statuses(run_small())
     assert (found["head changed"], found[ROUTES]) == ("failed", "failed")
+    assert found["head restored bit for bit by rollback"] == "failed"
+
+
+def test_rollback_that_gives_another_head(
+    run_small: Run, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One number of the shipped head, off by its last bit."""
+    load = HeadStore.load
+
+    def nearly(store: HeadStore, version: str) -> Head:
+        head = load(store, version)
+        if version.startswith("h0001"):
+            head.bias[7] = torch.nextafter(head.bias[7], torch.tensor(1.0))
+        return head
+
+    monkeypatch.setattr(HeadStore, "load", nearly)
+    found = statuses(run_small(nights=_one_night()))
+    assert found.pop("head restored bit for bit by rollback") == "failed"
+    assert set(found.values()) == {"passed"}
+
+
+def test_rollback_to_the_wrong_version(
+    run_small: Run, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it went back, and the head stays."""
+    monkeypatch.setattr(HeadStore, "rollback", lambda store: store.active)
+    found = statuses(run_small(nights=_one_night()))
     assert found["head restored bit for bit by rollback"] == "failed"
 
 
