@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,9 @@ from torch import Tensor
 from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.head import Head
-from grpo.scoring import combined_reward
+from grpo.metrics import night_metrics
+from grpo.scoring import combined_reward, score
+from grpo.tune import TuneResult
 from personality_common.errors import ToolkitError
 
 
@@ -76,6 +78,29 @@ def one_hot(latents: Tensor, groups: Groups, head: Head, policy: GRPOConfig, con
         gradient = 2 * (head.logits(latents[rows]) - targets[rows]) / targets[rows].numel()
         head = _step(head, gradient, latents[rows], config.learning_rate)
     return head
+
+
+def tune_one_hot(
+    latents: Tensor, groups: Groups, head: Head, shipped: Head, config: GRPOConfig
+) -> TuneResult:
+    """A night of `one_hot` with ONE_HOT, in place of `tune_head`; budgets hold nothing of it back.
+
+    Advantages and dropped groups among the metrics are what GRPO would have made of the same feedback.
+
+    Args:
+        config: the policy that KL and entropy are of; nothing in it changes the head but reward weights.
+    """
+    tuned = one_hot(latents, groups, head, config, ONE_HOT)
+    reward = combined_reward(groups.rewards, dict(config.reward_weights))
+    night = night_metrics(
+        latents, groups, reward, score(latents, groups, config)[0], head, shipped, tuned,
+        config.make_policy(), (), 1.0,
+    )  # fmt: skip
+    if tuned is head:
+        return TuneResult(head, night, (), ("nothing to learn: no candidate is above the mean reward",))
+    first = one_hot(latents, groups, head, config, replace(ONE_HOT, steps=1))
+    norm = first.distance(head) / ONE_HOT.learning_rate
+    return TuneResult(tuned, replace(night, steps=ONE_HOT.steps, gradient_norm=norm), (), ())
 
 
 def _step(head: Head, gradient: Tensor, latents: Tensor, learning_rate: float) -> Head:

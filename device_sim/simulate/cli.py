@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from device_sim.simulate.config import ROUTE_CHOICES, RUNTIME_CHOICES, SimulateConfig, TuneConfig
+from device_sim.simulate.config import OBJECTIVES, ROUTE_CHOICES, RUNTIME_CHOICES, SimulateConfig, TuneConfig
 from device_sim.simulate.options import dataclass_options, take
 from grpo.config import GRPOConfig
 from grpo.nights import NightsConfig
@@ -46,6 +46,13 @@ _RUN = click.option(
     default=_DEFAULTS["runtime"],
     show_default=True,
     help="What computes latents.",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    default=_DEFAULTS["objective"],
+    show_default=True,
+    help="What moves the head: GRPO, or one-hot targets under MSE, as apps train it today.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep heads, packages, feedback.")
 @click.option("--html", type=_FILE, help="Write a report.")

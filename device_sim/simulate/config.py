@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -13,8 +13,12 @@ from personality_common.errors import ConfigError, ToolkitError
 
 RouteChoice: TypeAlias = Literal["patch", "update-task", "state", "all"]
 RuntimeChoice: TypeAlias = Literal["mil", "coreml", "torch"]
+Objective: TypeAlias = Literal["grpo", "one-hot"]
 ROUTE_CHOICES: Final = get_args(RouteChoice)
 RUNTIME_CHOICES: Final = get_args(RuntimeChoice)
+OBJECTIVES: Final = get_args(Objective)
+_WITHOUT_GRPO: Final = ("policy", "k", "temperature", "reward_weights", "kl_budget", "overlap_budget")
+"""Settings that mean something with one-hot targets."""
 HELD_OUT_FRACTION: Final = 0.3
 """Share of the texts that is never trained on; a text's own hash decides (`pretrain.split`)."""
 HELD_OUT_TEXTS: Final = 300
@@ -34,12 +38,13 @@ class SimulateConfig:
             not through the bundle's text encoder.
         route: how the update reaches the package.
         runtime: what computes latents.
+        objective: what moves the head by night: GRPO, or one-hot targets under MSE, as apps train it today.
         out: a folder for head versions, updated packages, the feedback log and the figures.
         html: a file for the report.
         json: a file for the figures.
         keep_texts: texts in the feedback log, in place of their hashes.
         nights: how the days are spent.
-        grpo: the update.
+        grpo: the update; for one-hot targets, the policy that draws, and the budgets it is judged by.
     """
 
     bundle: Path
@@ -49,6 +54,7 @@ class SimulateConfig:
     run: Path | None = None
     route: RouteChoice = "patch"
     runtime: RuntimeChoice = "mil"
+    objective: Objective = "grpo"
     out: Path | None = None
     html: Path | None = None
     json: Path | None = None
@@ -72,6 +78,14 @@ class SimulateConfig:
             raise ConfigError(f"--route must be one of {', '.join(ROUTE_CHOICES)}, got {self.route!r}")
         if self.runtime not in RUNTIME_CHOICES:
             raise ConfigError(f"--runtime must be one of {', '.join(RUNTIME_CHOICES)}, got {self.runtime!r}")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        if self.objective == "one-hot":
+            kept = {name: getattr(self.grpo, name) for name in _WITHOUT_GRPO}
+            unused = [n for n, v in vars(replace(GRPOConfig(), **kept)).items() if getattr(self.grpo, n) != v]
+            if unused:
+                options = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+                raise ConfigError(f"{options}: of GRPO's update, which --objective one-hot does not make")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def figures(simulation: Simulation) -> dict[str, Any]:
             "feedback": config.feedback and str(config.feedback),
             "route": config.route,
             "runtime": config.runtime,
+            "objective": config.objective,
             **asdict(config.nights),
             "grpo": asdict(config.grpo),
         },

@@ -62,10 +62,11 @@ def _subtitle(simulation: Simulation) -> str:
     who = (
         f"user {config.user}" if config.user else f"feedback from {config.feedback and config.feedback.name}"
     )
+    how = config.grpo.loss if config.objective == "grpo" else "one-hot targets under MSE"
     routes = "all three routes" if config.route == "all" else f"route {config.route}"
     return escape(
         f"{who}, {config.nights.interactions} interactions a night, {routes},"
-        f" seed {config.nights.seed}, {config.grpo.policy} and {config.grpo.loss}"
+        f" seed {config.nights.seed}, {config.grpo.policy} and {how}"
     )
 
 

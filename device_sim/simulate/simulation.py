@@ -26,6 +26,7 @@ from device_sim.simulate.drift import Drift, Example, TokenShift, examples, meas
 from device_sim.simulate.phone import Delivery, Phone
 from device_sim.simulate.runtime import evaluate, open_mirror, open_runtime
 from device_sim.simulate.texts import Embedder, choose_texts, feedback_latents
+from grpo.baselines import ONE_HOT, tune_one_hot
 from grpo.feedback import Interaction, read_feedback
 from grpo.groups import Groups
 from grpo.head import Head
@@ -44,7 +45,7 @@ class NightRecord:
     """One night.
 
     Attributes:
-        update: what `tune_head` did: metrics of the night and of its steps.
+        update: what the objective did: metrics of the night and of its steps.
         delivery: how it reached the package.
         drift: from the shipped head, on the measured texts.
         lived: with a simulated user, how the night's head does on held-out texts; None for a feedback file.
@@ -137,7 +138,9 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
             verdict.routes_agree(deliveries),
             verdict.runtimes_agree(ours, theirs, f"{_other(config.runtime)}, torch", bundle.precision(PART)),
             verdict.reward_rose(nights[-1].lived, _simulated(config), shifts),
-            verdict.drift_within([n.update.night for n in nights], nights[-1].drift, config.grpo),
+            verdict.drift_within(
+                [n.update.night for n in nights], nights[-1].drift, config.grpo, config.objective == "grpo"
+            ),
             verdict.line("head restored bit for bit by rollback", *phone.rolled_back()),
         )
         yield (
@@ -190,7 +193,7 @@ def _live_with_user(
     with reporter.stage("night", spend.nights, "nights") as stage:
 
         def night(latents: Tensor, groups: Groups, head: Head, shipped: Head) -> Head:
-            update = tune_head(latents, groups, head, shipped, config.grpo)
+            update = _update(config, latents, groups, head, shipped)
             delivery = phone.deliver(HeadUpdate(head, update.head, latents), _record(config, bundle, update))
             nights.append((update, delivery))
             stage.advance(1, {"reward": f"{update.night.reward_mean or math.nan:+.2f}"})
@@ -242,7 +245,7 @@ def _replay(
                 {name: rewards[rows] for name, rewards in groups.rewards.items()},
                 None if groups.behaviour is None else groups.behaviour[rows],
             )
-            update = tune_head(latents[rows], day, head, bundle.head, config.grpo)
+            update = _update(config, latents[rows], day, head, bundle.head)
             record = _record(config, bundle, update, feedback.fingerprint)
             delivery = phone.deliver(HeadUpdate(head, update.head, latents[rows]), record)
             head = delivery.head
@@ -272,6 +275,11 @@ def _workspace(out: Path | None) -> Iterator[Path]:
             yield folder_
 
 
+def _update(config: SimulateConfig, latents: Tensor, groups: Groups, head: Head, shipped: Head) -> TuneResult:
+    tune = tune_head if config.objective == "grpo" else tune_one_hot
+    return tune(latents, groups, head, shipped, config.grpo)
+
+
 def _record(
     config: SimulateConfig, bundle: VerifiedBundle, update: TuneResult, feedback: str | None = None
 ) -> HeadRecord:
@@ -280,7 +288,9 @@ def _record(
     return HeadRecord(
         identity=bundle.identity,
         created=now(),
-        settings=asdict(config.grpo),
+        settings=asdict(config.grpo)
+        if config.objective == "grpo"
+        else {"objective": config.objective, **asdict(ONE_HOT)},
         feedback=feedback,
         before={} if night.reward_mean is None else {"reward_mean": night.reward_mean},
         after={
