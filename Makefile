@@ -53,7 +53,9 @@ unit: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_pretrain.py
+	$(BIN)/python tests/benchmarks/bench_quality.py
 	$(BIN)/python tests/benchmarks/bench_mil.py
+	$(BIN)/python tests/benchmarks/bench_grpo.py
 
 clean:
 	rm -rf $(VENV) runs bundles
