@@ -14,7 +14,7 @@ from pretrain.targets import TEMPERATURE
 PARTITION_SCALE: Final = 16.0
 """Logit by which every token moves per unit of the latent's partition direction (see `start_at_teacher`).
 It multiplies that direction's gradient too, which lifts it above the noise in all others; 8 to 16
-gave the best validation loss and recall of 1 to 32 (BENCHMARKS.md)."""
+gave the best validation loss and recall of 1 to 32, in trials with one seed."""
 
 
 class Student(nn.Module):
