@@ -48,8 +48,7 @@ class SelfAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """Pre-norm transformer block: x + Attn(LN(x)), then x + FFN(LN(x)); x is (N, 512).
 
-    Dropout is on the two branches, not on the 2048 hidden units: drawing their masks took 15% of a
-    training step on a CPU.
+    Dropout is on the two branches, not on the 2048 hidden units, whose masks are slow to draw on a CPU.
     """
 
     def __init__(self, dropout: float) -> None:

@@ -107,8 +107,9 @@ def pretrain(config: PretrainConfig, reporter: Reporter) -> PretrainResult:
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter)
         _write_results(work, student, vocabulary, history)
         record = _record(plan, student, vocabulary, encoder, config, summary, data, history)
-        (work / PLAN_FILE).unlink()
         write_json(work / RUN_FILE, record)
+        # Only now: without its plan an unfinished run cannot be resumed, and would start again.
+        (work / PLAN_FILE).unlink()
         finish_publishing(run)
     return PretrainResult(run, history, summary, embedded)
 
@@ -135,8 +136,10 @@ def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: R
 
 
 def _split(texts: list[str], config: PretrainConfig) -> tuple[list[str], list[str]]:
-    train_texts = [text for text in texts if not is_validation(text, config.val_fraction)]
-    val_texts = [text for text in texts if is_validation(text, config.val_fraction)]
+    train_texts: list[str] = []
+    val_texts: list[str] = []
+    for text in texts:
+        (val_texts if is_validation(text, config.val_fraction) else train_texts).append(text)
     if not train_texts or not val_texts:
         raise DataError(
             f"{config.data.source}: needs texts on both sides of --val-fraction {config.val_fraction}, "
@@ -258,10 +261,7 @@ def _record(
         "plan": dict(plan),
         "versions": {
             "python": platform.python_version(),
-            **{
-                name: version(name)
-                for name in ("personality-toolkit", "torch", "numpy", "sentence-transformers")
-            },
+            **{name: version(name) for name in RECORDED_PACKAGES},
         },
         "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         "data": {

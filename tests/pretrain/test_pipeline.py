@@ -215,6 +215,26 @@ def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: p
     assert load_run(config.output_dir).info["config"]["seed"] == 0
 
 
+def test_failure_in_the_last_write_loses_no_epoch(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = pipeline.write_json
+
+    def full(path: Path, value: Any) -> None:
+        if path.name == "run.json":
+            raise OSError(28, "No space left on device")
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            pipeline.pretrain(config, Silent())
+    listener = Listener()
+    pipeline.pretrain(dataclasses.replace(config, resume=True), listener)
+    assert "resuming after epoch 3 of 3" in listener.said
+    load_run(config.output_dir)
+
+
 def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
     path = Path(config.data.source)
     path.write_text(path.read_text() + '{"text": 3}\n')
