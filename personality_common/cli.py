@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import click
@@ -60,21 +61,34 @@ def cli(debug: bool) -> None:
     """Small models that keep learning on people's phones, with proof that they stay what was shipped."""
 
 
-def main() -> NoReturn:
-    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C.
+
+    Of the processes that torchrun starts, the first alone says what all of them fail with.
+
+    Args:
+        arguments: None for those of the command line.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     # --debug is taken out by hand so that it works before and after the command's name.
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    arguments = [a for a in given if a != "--debug"]
+    debug = len(arguments) < len(given)
+    leads = os.environ.get("RANK", "0") == "0"
+
+    def say(message: str) -> None:
+        if leads:
+            click.echo(message, err=True)
+
     try:
         sys.exit(cli.main(arguments, prog_name="pt", standalone_mode=False) or 0)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "pt"
-        click.echo(f"{command}: {error.format_message()} (see {command} --help)", err=True)
+        say(f"{command}: {error.format_message()} (see {command} --help)")
         sys.exit(2)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        say("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong, and nothing may be printed at exit.
@@ -83,9 +97,14 @@ def main() -> NoReturn:
     except ConfigError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         sys.exit(2)
-    except (ToolkitError, OSError, click.ClickException) as error:
+    except (ToolkitError, click.ClickException) as error:
+        if debug:
+            raise
+        say(f"error: {error}")
+        sys.exit(1)
+    except OSError as error:
         if debug:
             raise
         click.echo(f"error: {error}", err=True)

@@ -28,7 +28,6 @@ class Checkpoint:
         step: optimizer steps done; the schedule's position.
         weights: the student's tensors, by name.
         optimizer: AdamW's tensors, `<parameter index>/<exp_avg|exp_avg_sq|step>`.
-        rng: states of torch's global generators (`cpu`, and `cuda` where used) and of the shuffler.
         history: one entry per epoch, the start included.
     """
 
@@ -36,7 +35,6 @@ class Checkpoint:
     step: int
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
-    rng: Mapping[str, Tensor]
     history: list[dict[str, Any]]
 
 
@@ -44,7 +42,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, val_loss: float) -> Pa
     """Write a checkpoint; the weights come last, so that where they are, the rest is too."""
     path = folder / f"epoch_{checkpoint.epoch}_valloss_{val_loss:.6f}.safetensors"
     state = {f"optimizer/{name}": tensor for name, tensor in checkpoint.optimizer.items()}
-    state |= {f"rng/{name}": tensor for name, tensor in checkpoint.rng.items()}
     progress = {
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
@@ -102,7 +99,6 @@ def _load(path: Path) -> Checkpoint:
             step=progress["step"],
             weights=weights,
             optimizer=_under("optimizer/", state),
-            rng=_under("rng/", state),
             history=progress["history"],
         )
     except (KeyError, ValueError) as error:

@@ -47,11 +47,12 @@ def _option(name: str, **settings: Any) -> Callable[[F], F]:
 )
 @_option("--encoder", metavar="minilm|openai|auto|DIR", help="What turns text into base embeddings.")
 @_option("--epochs", type=int, help="Passes over the training texts.")
-@_option("--batch-size", type=int, help="Texts per step.")
+@_option("--batch-size", type=int, help="Texts per step, over all processes.")
 @_option("--lr", type=float, help="First learning rate of the cosine schedule; by default the start's own.")
 @_option("--max-samples", type=int, help="Stop reading after so many distinct texts.")
 @_option("--unit", type=click.Choice(["turn", "conversation"]), help="What counts as one text.")
 @_option("--val-fraction", type=float, help="Share of the texts held out for validation.")
+@_option("--dropout", type=float, help="Share of the residual branches' outputs dropped in training.")
 @_option("--seed", type=int, help="Of weights, order and dropout.")
 @_option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
 @_option("--device", type=click.Choice(DEVICES), help="Where to compute.")
@@ -61,22 +62,32 @@ def _option(name: str, **settings: Any) -> Callable[[F], F]:
 @_option("--skip-bad-records", is_flag=True, help="Count malformed records and go on, instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def pretrain(as_json: bool, **options: Any) -> None:
-    """Train a personality model from the human turns of conversations."""
+    """Train a personality model from the human turns of conversations.
+
+    In many processes: torchrun --nproc-per-node N -m pretrain, with the same options.
+    """
     data_fields = {field.name for field in dataclasses.fields(DataConfig)}
     data = DataConfig(**{key: value for key, value in options.items() if key in data_fields})
     rest = {key: value for key, value in options.items() if key not in data_fields}
     config = PretrainConfig(data=data, **rest)
 
     from personality_common.console import ConsoleReporter, output
+    from personality_common.processes import join_processes, restarted
+    from personality_common.progress import Silent
     from pretrain.pipeline import CURVE_FILE
     from pretrain.pipeline import pretrain as run_pretrain
 
-    reporter = ConsoleReporter()
-    try:
-        result = run_pretrain(config, reporter)
-    except KeyboardInterrupt:
-        reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
-        raise
+    with join_processes() as processes:
+        reporter = ConsoleReporter() if processes.leads else Silent()
+        if restarted():
+            config = dataclasses.replace(config, resume=True)
+        try:
+            result = run_pretrain(config, reporter, processes)
+        except KeyboardInterrupt:
+            reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
+            raise
+    if not processes.leads:
+        return
     final = result.history[-1]
     if as_json:
         summary = {"run": str(result.run), "embedded": result.embedded, "quality": final}

@@ -23,7 +23,6 @@ direction are larger and keep their pace."""
 FINAL_LR: Final = 1e-6
 WEIGHT_DECAY: Final = 1e-2
 GRADIENT_CLIP: Final = 1.0
-DROPOUT: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ class PretrainConfig:
         tokens: the app's vocabulary; None for the one that ships.
         encoder: minilm, openai, auto, or a folder.
         epochs: passes over the training texts.
-        batch_size: texts per step.
+        batch_size: texts per step, over all processes.
         lr: first learning rate of the cosine schedule; None for the start's own.
         val_fraction: share of the distinct texts that is held out.
         seed: of weights, order and dropout.
         resume: go on where a killed run stopped.
         device: auto, cpu, cuda or mps.
+        dropout: share of the residual branches' outputs that training drops.
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
     """
 
@@ -56,6 +56,7 @@ class PretrainConfig:
     seed: int = 0
     resume: bool = False
     device: str = "auto"
+    dropout: float = 0.1
     start: Start = "teacher"
 
     def __post_init__(self) -> None:
@@ -65,6 +66,7 @@ class PretrainConfig:
             f"--lr must be above 0 and at most 1, got {self.lr}": self.lr is None or 0 < self.lr <= 1,
             f"--val-fraction must be above 0 and below 1, got {self.val_fraction}": 0 < self.val_fraction < 1,
             f"--seed must be between 0 and 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
+            f"--dropout must be 0 or more and below 1, got {self.dropout}": 0 <= self.dropout < 1,
             f"--device must be one of {', '.join(DEVICES)}, got {self.device}": self.device in DEVICES,
             f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
         }

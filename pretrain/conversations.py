@@ -7,16 +7,32 @@ normalization.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 from personality_common.errors import ConfigError, DataError
+from pretrain.keys import KeySet, text_key
 from pretrain.schemas import BadRecord, Unit, human_texts
 from pretrain.sources import Part, open_source
 
 POSITIONS_KEPT: Final = 5
+_RECORD_BITS: Final = 40
+
+
+class Found(NamedTuple):
+    """A text as the reader comes upon it.
+
+    Attributes:
+        text: stripped.
+        key: see `pretrain.keys`.
+        place: of its record among all records of the source, whichever process read it: an int64 that grows
+            with part and record.
+    """
+
+    text: str
+    key: bytes
+    place: int
 
 
 @dataclass(frozen=True)
@@ -101,19 +117,23 @@ def read_texts(config: DataConfig) -> tuple[list[str], ReadSummary]:
     summary = ReadSummary()
     texts = list(iter_distinct_texts(config, summary))
     if not texts:
-        skipped = f", {summary.bad_records} of them malformed" if summary.bad_records else ""
-        raise DataError(
-            f"no human text in {config.source}: {summary.records} records{skipped}, "
-            f"{summary.blank_texts} blank turns; human turns are those from human or user"
-        )
+        raise no_text(config, summary)
     return texts, summary
+
+
+def no_text(config: DataConfig, summary: ReadSummary) -> DataError:
+    """What to say of a source without any text."""
+    skipped = f", {summary.bad_records} of them malformed" if summary.bad_records else ""
+    return DataError(
+        f"no human text in {config.source}: {summary.records} records{skipped}, "
+        f"{summary.blank_texts} blank turns; human turns are those from human or user"
+    )
 
 
 def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[str]:
     """Yield the distinct texts while reading, for data that do not fit in memory.
 
-    Holds one record and a 16-byte digest per text (about 100 bytes with Python's set): two texts
-    are taken for one with probability below 1e-18 among a billion.
+    Holds one record, and a key per text (`pretrain.keys`).
 
     Args:
         config: what to read.
@@ -124,13 +144,13 @@ def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[st
             the message has file and line, or row.
         ToolkitError: the hub cannot be reached, or breaks off.
     """
-    return distinct_texts(open_source(config.source), config, summary)
+    return (found.text for found in distinct_texts(open_source(config.source), config, summary))
 
 
-def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSummary) -> Iterator[str]:
+def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSummary) -> Iterator[Found]:
     """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at."""
-    seen: set[bytes] = set()
-    for part in parts:
+    seen = KeySet()
+    for index, part in enumerate(parts):
         count = PartCount(part.name)
         summary.parts.append(count)
         for number, record in part.read():
@@ -143,14 +163,14 @@ def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSumma
                 _count_bad(f"{part.position(number)}: {bad}", count, summary, config)
                 continue
             count.blank_texts += blank
+            place = (index << _RECORD_BITS) + (number - 1) * part.stride + part.offset
             for text in texts:
-                digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-                if digest in seen:
+                key = text_key(text)
+                if not seen.add(key):
                     count.repeats += 1
                     continue
-                seen.add(digest)
                 count.texts += 1
-                yield text
+                yield Found(text, key, place)
                 if len(seen) == config.max_samples:
                     return
 
@@ -161,17 +181,3 @@ def _count_bad(where_and_why: str, count: PartCount, summary: ReadSummary, confi
     count.bad_records += 1
     if len(summary.bad_positions) < POSITIONS_KEPT:
         summary.bad_positions.append(where_and_why)
-
-
-def data_fingerprint(texts: Iterable[str]) -> str:
-    """SHA-256 over the texts in their order: for each, its length in UTF-8 bytes (8 bytes, little-endian)
-    and the bytes.
-
-    The order counts, since training goes through the texts in an order that depends on it.
-    """
-    total = hashlib.sha256()
-    for text in texts:
-        data = text.encode()
-        total.update(len(data).to_bytes(8, "little"))
-        total.update(data)
-    return total.hexdigest()

@@ -2,17 +2,22 @@
 
     cache/<first 16 hex digits of the encoder's key>/shard-<SHA-256 of the file>.npy
 
-A shard is a NumPy structured array: `key` (16 bytes, BLAKE2b of the UTF-8 text) and `embedding`
-(dim little-endian float32). It is written aside and renamed; its name is its checksum, so damage
-shows when the cache is opened: the shard is named, removed, and its texts are embedded again.
-Shards are memory-mapped; what is held in memory is one dictionary entry per text.
+A shard is one NumPy record: `key` (n strings of 16 bytes, see `pretrain.keys`) and `embedding` (n, dim
+little-endian float32). It is written aside and renamed; its name is its checksum, so damage shows when
+the cache is opened: the shard is named, removed, and its texts are embedded again. Embeddings are
+memory-mapped; what is held in memory are keys and rows, 24 bytes for each text.
+
+The processes of a job share a cache: each writes shards of its own, and sees those of the others after
+`refresh`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -22,27 +27,33 @@ from numpy.typing import NDArray
 from personality_common.encoder import Encoder
 from personality_common.errors import DataError
 from personality_common.files import atomic_writer, file_sha256
+from personality_common.processes import ALONE, Processes
 from personality_common.progress import Reporter
+from pretrain.keys import KEY_BYTES, KEY_DTYPE, text_keys
 
 SHARD_TEXTS: Final = 2048
-"""Texts per shard: what a kill can lose, about 6 s of MiniLM on 2 cores."""
+"""Texts per shard: what a kill can lose, about 2 s of MiniLM on 2 cores."""
+
+MOST_SHARDS: Final = 1 << 14
+"""Beyond, shards grow: Linux lets a process map 65,530 files."""
 
 REQUEST_TEXTS: Final = 256
 """Texts that the encoder is given at once: progress is told between two such requests."""
 
-KEY_BYTES: Final = 16
-
-
-def text_key(text: str) -> bytes:
-    """BLAKE2b-128 of the text's UTF-8 bytes."""
-    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
+RESIDENT_ROWS: Final = 2048
+"""Rows read between two releases of mapped pages. A row brings in up to 64 KiB around it, which would
+count as this process's memory until all of the cache did; the system's page cache keeps them anyway."""
 
 
 class EmbeddingCache:
     """The shards of one encoder under a folder."""
 
-    def __init__(self, folder: Path, encoder: Encoder, reporter: Reporter) -> None:
+    def __init__(
+        self, folder: Path, encoder: Encoder, reporter: Reporter, processes: Processes = ALONE
+    ) -> None:
         """Open the cache and verify every shard; a damaged one is reported and removed.
+
+        Of several processes, the leader does so, and the others wait.
 
         Raises:
             OSError: the folder cannot be read or written.
@@ -52,85 +63,154 @@ class EmbeddingCache:
         self.encoder = encoder
         self.dim = encoder.identity.dim
         self._reporter = reporter
-        self._dtype = np.dtype([("key", "u1", (KEY_BYTES,)), ("embedding", "<f4", (self.dim,))])
-        self._shards: list[NDArray[np.void]] = []
-        self._rows: dict[bytes, int] = {}
-        """Text key -> row in the sequence of all shards."""
-        self._starts: list[int] = [0]
-        for stale in self.folder.glob(".shard-*.tmp"):
-            stale.unlink()  # a kill left it in the middle of a write
-        for path in sorted(self.folder.glob("shard-*.npy")):
-            try:
-                self._open_shard(path)
-            except DataError as error:
-                reporter.warn(f"{error}; removed, its texts will be embedded again")
-                path.unlink()
+        self._processes = processes
+        self._shards: dict[str, _Shard] = {}
+        self._starts: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._keys: NDArray[np.bytes_] = np.empty(0, KEY_DTYPE)
+        """Sorted."""
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
+        """Of each of `_keys`, in the sequence of all shards."""
+        self._read_since_release = 0
+        processes.share(self._sweep if processes.leads else lambda: None)
+        self.refresh()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._keys)
+
+    def missing(self, keys: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+        """(N,) whether a key is not here."""
+        if not len(self._keys):
+            return np.ones(len(keys), np.bool_)
+        at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        found: NDArray[np.bool_] = self._keys[at] != keys
+        return found
 
     def add(self, texts: Sequence[str]) -> int:
-        """Embed the texts that are not here yet, a shard at a time; returns how many.
+        """Embed the texts that are not here yet; returns how many. Raises as `embed`."""
+        distinct = list(dict.fromkeys(texts))
+        missing = [distinct[i] for i in self.missing(text_keys(distinct)).nonzero()[0]]
+        self.embed(missing, len(missing))
+        self.refresh()
+        return len(missing)
 
-        Texts go to the encoder in chunks of SHARD_TEXTS missing ones, in the order given. So a job
-        that is killed and started again makes the same chunks as one that was not, and the same bits.
+    def embed(self, texts: Iterable[str], count: int) -> None:
+        """Embed `count` distinct texts that are not here; `refresh` makes them visible.
+
+        Texts go to the encoder a shard at a time, in the order given. So a job that is killed and started
+        again makes the same shards as one that was not, and the same bits.
 
         Raises:
             ToolkitError: the encoder failed; what was finished is kept.
             OSError: a shard cannot be written; what was finished is kept.
         """
-        missing = [text for text in dict.fromkeys(texts) if text_key(text) not in self._rows]
-        if not missing:
-            return 0
-        with self._reporter.stage("embedding", len(missing), "texts") as stage:
-            for start in range(0, len(missing), SHARD_TEXTS):
-                chunk = missing[start : start + SHARD_TEXTS]
-                shard = np.empty(len(chunk), self._dtype)
-                shard["key"] = [np.frombuffer(text_key(text), np.uint8) for text in chunk]
+        if not count:
+            return
+        waiting = iter(texts)
+        size = max(SHARD_TEXTS, -(-(len(self) + count * self._processes.size) // MOST_SHARDS))
+        with self._reporter.stage("embedding", count, "texts") as stage:
+            while chunk := list(islice(waiting, size)):
+                embedding = np.empty((len(chunk), self.dim), np.float32)
                 # Texts of one length together: a batch is as slow as its longest.
                 by_length = sorted(range(len(chunk)), key=lambda i: len(chunk[i]))
                 for first in range(0, len(chunk), REQUEST_TEXTS):
                     picked = by_length[first : first + REQUEST_TEXTS]
-                    shard["embedding"][picked] = self.encoder.encode([chunk[i] for i in picked])
+                    embedding[picked] = self.encoder.encode([chunk[i] for i in picked])
                     stage.advance(len(picked))
-                self._open_shard(self._write_shard(shard), verified=True)
-        return len(missing)
+                self._write_shard(text_keys(chunk), embedding)
 
-    def rows(self, texts: Iterable[str]) -> NDArray[np.int64]:
-        """(N,) rows of texts that are here, for `embeddings`.
+    def refresh(self) -> None:
+        """Take in the shards that were written since, by whichever process."""
+        new = sorted(path.name for path in self.folder.glob("shard-*.npy") if path.name not in self._shards)
+        for name in new:
+            self._shards[name] = _Shard(self.folder / name, self.dim)
+        if not new:
+            return
+        keys = np.concatenate([shard.keys() for shard in self._shards.values()])
+        self._starts = np.cumsum([0, *(shard.texts for shard in self._shards.values())])
+        self._keys, self._rows = np.unique(keys, return_index=True)
+
+    def rows(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """(N,) rows of keys that are here, for `embeddings`.
 
         Raises:
             KeyError: a text was never added.
         """
-        return np.fromiter((self._rows[text_key(text)] for text in texts), np.int64)
+        if self.missing(keys).any():
+            raise KeyError("a text that was never added")
+        rows: NDArray[np.int64] = self._rows[np.searchsorted(self._keys, keys)]
+        return rows
 
     def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(N, dim) float32: base embeddings of those rows, copied from the map."""
+        shards = list(self._shards.values())
         result = np.empty((len(rows), self.dim), np.float32)
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        for i, (shard, row) in enumerate(zip(shards, rows, strict=True)):
-            result[i] = self._shards[shard]["embedding"][row - self._starts[shard]]
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        places = rows - self._starts[numbers]
+        for i, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
+            result[i] = shards[number].embedding[place]
+        self._read_since_release += len(rows)
+        if self._read_since_release >= RESIDENT_ROWS:
+            self._read_since_release = 0
+            for shard in shards:
+                shard.release()
         return result
 
-    def _write_shard(self, shard: NDArray[np.void]) -> Path:
+    def _sweep(self) -> None:
+        """Remove what is half written or damaged."""
+        for stale in self.folder.glob(".shard-*.tmp"):
+            stale.unlink()  # a kill left it in the middle of a write
+        for path in sorted(self.folder.glob("shard-*.npy")):
+            try:
+                if f"shard-{file_sha256(path)}.npy" != path.name:
+                    raise DataError(f"{path}: damaged: its content does not match the checksum in its name")
+                _Shard(path, self.dim)
+            except DataError as error:
+                self._reporter.warn(f"{error}; removed, its texts will be embedded again")
+                path.unlink()
+
+    def _write_shard(self, keys: NDArray[np.bytes_], embedding: NDArray[np.float32]) -> None:
+        record = np.empty((), _record(len(keys), self.dim))
+        record["key"], record["embedding"] = keys, embedding
         content = io.BytesIO()
-        np.save(content, shard, allow_pickle=False)
+        np.save(content, record, allow_pickle=False)
         path = self.folder / f"shard-{hashlib.sha256(content.getbuffer()).hexdigest()}.npy"
         with atomic_writer(path) as file:
             file.write(content.getbuffer())
-        return path
 
-    def _open_shard(self, path: Path, verified: bool = False) -> None:
-        if not verified and f"shard-{file_sha256(path)}.npy" != path.name:
-            raise DataError(f"{path}: damaged: its content does not match the checksum in its name")
-        try:
-            shard = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a cache shard: {error}") from None
-        if shard.dtype != self._dtype or shard.ndim != 1:
-            raise DataError(f"{path}: not a cache shard of this encoder: {shard.dtype}")
-        start = self._starts[-1]
-        for i, key in enumerate(shard["key"]):
-            self._rows.setdefault(key.tobytes(), start + i)
-        self._shards.append(shard)
-        self._starts.append(start + len(shard))
+
+class _Shard:
+    """A shard file: keys on demand, embeddings mapped."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        """Raises DataError: not a shard of embeddings of this dimension."""
+        with path.open("rb") as file:
+            try:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("an unknown version of the NumPy format")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            except ValueError as error:
+                raise DataError(f"{path}: not a cache shard: {error}") from None
+            self.texts = dtype["key"].shape[0] if shape == () and dtype.names == ("key", "embedding") else -1
+            self._start = file.tell()
+            size = path.stat().st_size - self._start
+            if self.texts < 0 or dtype != _record(self.texts, dim) or size != dtype.itemsize:
+                raise DataError(f"{path}: not a cache shard of this encoder: {shape} {dtype}"[:300])
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        offset = self._start + self.texts * KEY_BYTES
+        embedding = np.frombuffer(self._map, "<f4", self.texts * dim, offset)
+        self.embedding: NDArray[np.float32] = embedding.reshape(self.texts, dim)
+
+    def keys(self) -> NDArray[np.bytes_]:
+        """(n,), copied."""
+        keys: NDArray[np.bytes_] = np.frombuffer(self._map, KEY_DTYPE, self.texts, self._start).copy()
+        self.release()
+        return keys
+
+    def release(self) -> None:
+        """Give the pages that were read back to the system, which has them in the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _record(texts: int, dim: int) -> np.dtype[np.void]:
+    return np.dtype([("key", KEY_DTYPE, (texts,)), ("embedding", "<f4", (texts, dim))])

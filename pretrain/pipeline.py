@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import shutil
@@ -12,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from personality_common.checkpoint import save_tensors, tensor_fingerprints
@@ -28,15 +31,17 @@ from personality_common.device import choose_device, fast_dtype, seed_everything
 from personality_common.encoder import Encoder, load_encoder, resolve_auto
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.files import folder_lock, read_json_object, write_json
+from personality_common.processes import ALONE, Processes
 from personality_common.progress import Reporter
 from personality_common.run import RUN_SCHEMA
 from personality_common.run_folder import WORK_DIR, finish_publishing
 from personality_common.vocabulary import Vocabulary, load_vocabulary
-from pretrain.config import DROPOUT, PretrainConfig
-from pretrain.conversations import ReadSummary, data_fingerprint, read_texts
+from pretrain.config import PretrainConfig
+from pretrain.conversations import ReadSummary
+from pretrain.corpus import Corpus, read_corpus
 from pretrain.curve import draw_learning_curve
 from pretrain.embedding_cache import EmbeddingCache
-from pretrain.split import is_validation
+from pretrain.keys import text_keys
 from pretrain.student import Student, start_at_teacher
 from pretrain.training import TrainingData, train
 
@@ -55,7 +60,7 @@ class PretrainResult:
         run: its folder.
         history: as in `training_history.json`.
         summary: what was read.
-        embedded: texts that the cache did not hold before.
+        embedded: texts that the cache did not hold before, the vocabulary's tokens included.
     """
 
     run: Path
@@ -64,54 +69,89 @@ class PretrainResult:
     embedded: int
 
 
-def pretrain(config: PretrainConfig, reporter: Reporter) -> PretrainResult:
+def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = ALONE) -> PretrainResult:
     """Read, embed, train, and publish a run; see `personality_common.run_folder` for what a kill leaves.
+
+    Several processes share the folder: each reads and embeds its share of the texts, all train together, and
+    the leader alone writes what is not embeddings. What they end with is the same for each.
 
     Raises:
         DataError: the data or the vocabulary is malformed (nothing was done yet).
         MismatchError: `resume` with other settings than the unfinished run's.
-        ToolkitError: another process works in the folder, or an unfinished run is in the way.
+        ToolkitError: another job works in the folder, an unfinished run is in the way, or another process
+            failed.
         OSError: a file cannot be written; what was finished is kept.
     """
     run = config.output_dir
     vocabulary = load_vocabulary(config.tokens)
     device = choose_device(config.device)
-    with folder_lock(run):
-        finish_publishing(run)
-        _require_clear(run, config)
-        texts, summary = read_texts(config.data)
-        _say_what_was_read(summary, config, reporter)
-        train_texts, val_texts = _split(texts, config)
+    with contextlib.ExitStack() as stack:
+        processes.share(lambda: _take_folder(run, config, stack) if processes.leads else None)
+        corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes))
+        _say_what_was_read(corpus.summary, config, reporter)
+        _require_both_sides(corpus, config)
         encoder = _open_encoder(config, device, reporter)
-        plan = _plan(config, device, vocabulary, encoder, data_fingerprint(texts))
-        finished = _take_up(run, config, plan)
-        if finished is not None:
+        plan = _plan(config, device, vocabulary, encoder, corpus.fingerprint)
+        processes.require_same(json.dumps(plan), "settings, data, encoder and versions")
+        finished = processes.share(lambda: _take_up(run, config, plan) if processes.leads else None)
+        if any(processes.gather_text("finished" if finished is not None else "")):
             reporter.say(f"{run}: this run is finished already; nothing to do")
-            return PretrainResult(run, finished, summary, embedded=0)
+            return PretrainResult(run, finished or [], corpus.summary, embedded=0)
 
-        cache = EmbeddingCache(run / CACHE_DIR, encoder, reporter)
-        embedded = cache.add(vocabulary.tokens) + cache.add(texts)
-        reporter.say(f"embedded {embedded} texts; {len(cache)} in the cache")
-        data = TrainingData(
-            fetch=cache.embeddings,
-            train_rows=cache.rows(train_texts),
-            val_rows=cache.rows(val_texts),
-            token_embedding=torch.from_numpy(cache.embeddings(cache.rows(vocabulary.tokens))),
-        )
+        data, embedded = _embed(corpus, vocabulary, run, encoder, reporter, processes)
         seed_everything(config.seed)
-        student = Student(encoder.identity.dim, DROPOUT)
+        student = Student(encoder.identity.dim, config.dropout)
         if config.start == "teacher":
             sample = data.batch(data.train_rows[:TEACHER_SAMPLE], "cpu")
             start_at_teacher(student, data.token_embedding, sample)
         work = run / WORK_DIR
-        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter)
-        _write_results(work, student, vocabulary, history)
-        record = _record(plan, student, vocabulary, encoder, config, summary, data, history)
-        write_json(work / RUN_FILE, record)
-        # Only now: without its plan an unfinished run cannot be resumed, and would start again.
-        (work / PLAN_FILE).unlink()
-        finish_publishing(run)
-    return PretrainResult(run, history, summary, embedded)
+        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
+        if processes.leads:
+            _write_results(work, student, vocabulary, history)
+            record = _record(plan, student, vocabulary, encoder, config, corpus.summary, data, history)
+            write_json(work / RUN_FILE, record | {"processes": processes.size})
+            # Only now: without its plan an unfinished run cannot be resumed, and would start again.
+            (work / PLAN_FILE).unlink()
+            finish_publishing(run)
+    return PretrainResult(run, history, corpus.summary, embedded)
+
+
+def _take_folder(run: Path, config: PretrainConfig, stack: contextlib.ExitStack) -> None:
+    stack.enter_context(folder_lock(run))
+    finish_publishing(run)
+    _require_clear(run, config)
+
+
+def _embed(
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    run: Path,
+    encoder: Encoder,
+    reporter: Reporter,
+    processes: Processes,
+) -> tuple[TrainingData, int]:
+    """Embed what the cache does not have, each process its own texts; returns how many, of all processes."""
+    cache = EmbeddingCache(run / CACHE_DIR, encoder, reporter, processes)
+    # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
+    missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(vocabulary.tokens))
+
+    def embed() -> int:
+        tokens = cache.add(vocabulary.tokens) if processes.leads else 0
+        cache.embed(corpus.own_texts(missing), int(missing.sum()))
+        return tokens + int(missing.sum())
+
+    embedded = processes.share(embed)
+    # The others have written theirs, since all have come this far.
+    cache.refresh()
+    embedded = int(processes.sum(torch.tensor(embedded)))
+    reporter.say(f"embedded {embedded} texts; {len(cache)} in the cache")
+    data = TrainingData(
+        fetch=cache.embeddings,
+        train_rows=cache.rows(corpus.keys[~corpus.held_out]),
+        val_rows=cache.rows(corpus.keys[corpus.held_out]),
+        token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(vocabulary.tokens)))),
+    )
+    return data, embedded
 
 
 def _require_clear(run: Path, config: PretrainConfig) -> None:
@@ -135,18 +175,14 @@ def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: R
         reporter.say(f"stopped reading at --max-samples {config.data.max_samples}")
 
 
-def _split(texts: list[str], config: PretrainConfig) -> tuple[list[str], list[str]]:
-    train_texts: list[str] = []
-    val_texts: list[str] = []
-    for text in texts:
-        (val_texts if is_validation(text, config.val_fraction) else train_texts).append(text)
-    if not train_texts or not val_texts:
+def _require_both_sides(corpus: Corpus, config: PretrainConfig) -> None:
+    held_out = int(corpus.held_out.sum())
+    if held_out in (0, len(corpus.keys)):
         raise DataError(
             f"{config.data.source}: needs texts on both sides of --val-fraction {config.val_fraction}, "
-            f"gives {len(train_texts)} for training and {len(val_texts)} for validation; "
+            f"gives {len(corpus.keys) - held_out} for training and {held_out} for validation; "
             "use more data or another fraction"
         )
-    return train_texts, val_texts
 
 
 def _open_encoder(config: PretrainConfig, device: str, reporter: Reporter) -> Encoder:
@@ -175,6 +211,7 @@ def _plan(
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "lr": config.first_lr,
+        "dropout": config.dropout,
         "val_fraction": config.val_fraction,
         "seed": config.seed,
         "start": config.start,

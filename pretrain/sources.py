@@ -19,6 +19,9 @@ from pretrain.schemas import BadRecord
 
 HUB_PREFIX: Final = "hf:"
 HUB_TIMEOUT_S: Final = 10.0
+FILES_PER_PROCESS: Final = 8
+"""From so many on, processes share files, not records: differences in size even out, and no process
+parses what is not its own."""
 
 NumberedRecords = Iterator[tuple[int, object | BadRecord]]
 
@@ -37,19 +40,32 @@ class Part:
 
     ``read()`` starts over at each call and yields (number, record): numbers are lines of a text
     file, rows of a Parquet file, records of a stream, from 1.
+
+    Attributes:
+        name: as errors give it.
+        counts: what is numbered: line, row or record.
+        read: as above.
+        stride, offset: record n of this stream is record (n - 1) * stride + offset of the whole one, from 0,
+            where several processes share a stream.
     """
 
     name: str
     counts: str
     read: Callable[[], NumberedRecords]
+    stride: int = 1
+    offset: int = 0
 
     def position(self, number: int) -> str:
         """Where a record is, as an editor or a person finds it."""
         return f"{self.name}:{number}" if self.counts == "line" else f"{self.name}: {self.counts} {number}"
 
 
-def open_source(source: str) -> list[Part]:
-    """Find what there is to read; nothing is read yet.
+def open_source(source: str, rank: int = 0, size: int = 1) -> list[Part]:
+    """Find what there is to read for one of `size` processes; nothing is read yet.
+
+    Of many files each process reads some; of few, it takes every size-th record of each. Hub datasets are
+    split by `datasets.distributed.split_dataset_by_node`. Parts that another process reads are there, and
+    empty, so that a part has the same place in the list of every process.
 
     Args:
         source: a file, a folder, or ``hf:OWNER/NAME``. Of a folder, all files below it with a
@@ -63,7 +79,7 @@ def open_source(source: str) -> list[Part]:
         name = source.removeprefix(HUB_PREFIX)
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII):
             raise DataError(f"a hub dataset is written hf:OWNER/NAME, got {source!r}")
-        return [stream_part(source, lambda: open_hub_stream(name))]
+        return [stream_part(source, lambda: open_hub_stream(name, rank, size), rank, size)]
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if _is_readable(file, path))
@@ -75,11 +91,14 @@ def open_source(source: str) -> list[Part]:
         files = [path]
     else:
         raise DataError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
-    return [_file_part(file) for file in files]
+    by_file = len(files) >= FILES_PER_PROCESS * size
+    return [_file_part(file, rank, size, i if by_file else None) for i, file in enumerate(files)]
 
 
-def stream_part(name: str, open_stream: Callable[[], Iterable[object]]) -> Part:
+def stream_part(name: str, open_stream: Callable[[], Iterable[object]], rank: int = 0, size: int = 1) -> Part:
     """A part that reads a `datasets` stream: the hub's, or any other of its streaming loaders.
+
+    With `size` above 1 the stream is already one process's share of it.
 
     The stream is pulled one record at a time, and no further than its reader asks.
 
@@ -104,11 +123,13 @@ def stream_part(name: str, open_stream: Callable[[], Iterable[object]]) -> Part:
             number += 1
             yield number, record
 
-    return Part(name, "record", read)
+    share = name if size == 1 else f"{name} (share {rank + 1} of {size})"
+    return Part(share, "record", read, stride=size, offset=rank)
 
 
-def open_hub_stream(name: str) -> Iterable[object]:
-    """The train split of a hub dataset, streamed: nothing is downloaded ahead of the reader.
+def open_hub_stream(name: str, rank: int = 0, size: int = 1) -> Iterable[object]:
+    """The train split of a hub dataset, or one process's share of it, streamed: nothing is downloaded ahead
+    of the reader.
 
     Raises:
         ToolkitError: the hub cannot be reached, or has no such dataset that can be read.
@@ -118,18 +139,20 @@ def open_hub_stream(name: str) -> Iterable[object]:
         # `datasets` would read it and say nothing.
         raise DataError(f"a local {name} hides {HUB_PREFIX}{name}: to read it, pass ./{name}")
     import datasets  # here, since it takes a second and only the hub needs it
+    from datasets.distributed import split_dataset_by_node
     from huggingface_hub import HfApi
 
     try:
         # `datasets` retries for half a minute before it says that there is no network.
         HfApi().dataset_info(name, timeout=HUB_TIMEOUT_S)
-        stream: Iterable[object] = datasets.load_dataset(name, split="train", streaming=True)
+        stream = datasets.load_dataset(name, split="train", streaming=True)
+        share: Iterable[object] = stream if size == 1 else split_dataset_by_node(stream, rank, size)
     except Exception as error:
         raise ToolkitError(
             f"cannot stream the train split of {HUB_PREFIX}{name}: {_reason(error)}; check the name and "
             "the network, or pass --data a local copy (JSONL or Parquet)"
         ) from error
-    return stream
+    return share
 
 
 def _reason(error: Exception) -> str:
@@ -140,11 +163,18 @@ def _reason(error: Exception) -> str:
     return f"{kind}: {lines[0][:200].rstrip('.')}" if of_network and lines else kind
 
 
-def _file_part(file: Path) -> Part:
+def _file_part(file: Path, rank: int, size: int, whole: int | None) -> Part:
+    """`whole` is the number of a file that goes to one process as it is; None: all share its records."""
     extension = _extension(file)
     assert extension is not None
     counts, reader = _READERS[extension]
-    return Part(str(file), counts, lambda: reader(file))
+
+    def read() -> NumberedRecords:
+        if whole is not None:
+            return reader(file) if whole % size == rank else iter(())
+        return ((number, record) for number, record in reader(file) if number % size == rank)
+
+    return Part(str(file), counts, read if size > 1 else lambda: reader(file))
 
 
 def _extension(file: Path) -> str | None:

@@ -86,11 +86,15 @@ class Quality:
 
 
 class QualityMeter:
-    """Sums up batches into a Quality, in float64."""
+    """Sums up batches into a Quality, in float64.
+
+    Attributes:
+        totals: (6,) the five figures of Quality, each summed over texts, and the number of texts. Those of
+            several meters add up.
+    """
 
     def __init__(self) -> None:
-        self._sums = torch.zeros(5, dtype=torch.float64)
-        self._texts = 0
+        self.totals = torch.zeros(6, dtype=torch.float64)
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """A batch: logits and targets, (N, 325) float32 each."""
@@ -102,10 +106,10 @@ class QualityMeter:
             recall(logits, targets, 5).double().mean(),
             recall(logits, targets, TOP_K).double().mean(),
             ndcg(logits, targets, TOP_K).double().mean(),
+            torch.ones((), dtype=torch.float64),
         )
-        self._sums += torch.stack([mean.cpu() for mean in means]) * texts
-        self._texts += texts
+        self.totals += torch.stack([mean.cpu() for mean in means]) * texts
 
     def result(self) -> Quality:
         """The means over all texts added."""
-        return Quality(*(self._sums / self._texts).tolist())
+        return Quality(*(self.totals[:5] / self.totals[5]).tolist())

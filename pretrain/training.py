@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from personality_common.device import fast_dtype
 from personality_common.errors import ToolkitError
+from personality_common.processes import ALONE, Processes
 from personality_common.progress import Reporter
 from pretrain.checkpoints import (
     Checkpoint,
@@ -67,11 +69,16 @@ def train(
     device: str,
     folder: Path,
     reporter: Reporter,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train the student in place; a checkpoint after every epoch, in `folder`.
 
     Going on from a checkpoint gives the bits of an uninterrupted run: each checkpoint holds the
-    weights, the optimizer's moments, the step, and the states of all generators.
+    weights, the optimizer's moments and the step, and what is drawn in an epoch depends on the seed and the
+    epoch alone.
+
+    Several processes (DistributedDataParallel) take an equal part of every batch, and the loss is the mean
+    over the whole batch: but for rounding, and for dropout's draws, their number changes nothing.
 
     Args:
         student: at its start; on the CPU.
@@ -80,6 +87,7 @@ def train(
         device: cpu, cuda or mps.
         folder: for checkpoints.
         reporter: hears of progress, and of each epoch's end.
+        processes: that train together; the leader writes the checkpoints.
 
     Returns:
         The history: an entry per epoch, and one (epoch 0) for the start.
@@ -95,60 +103,65 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters, lr=config.first_lr, eps=config.adam_eps, weight_decay=WEIGHT_DECAY, fused=device != "mps"
     )
-    shuffler = torch.Generator().manual_seed(config.seed)
     steps_per_epoch = math.ceil(len(data.train_rows) / config.batch_size)
     steps = config.epochs * steps_per_epoch
 
     checkpoint = newest_checkpoint(folder, reporter) if config.resume else None
     if checkpoint is None:
         epoch, step = 0, 0
-        quality = evaluate(student, data, device)
+        quality = evaluate(student, data, device, processes)
         history = [{"epoch": 0, **_figures(quality)}]
         reporter.say(f"start: {_sentence(quality)}")
     else:
         epoch, step, history = checkpoint.epoch, checkpoint.step, checkpoint.history
         student.load_state_dict(dict(checkpoint.weights))
         restore_optimizer(optimizer, checkpoint.optimizer)
-        _set_rng(checkpoint.rng, shuffler)
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
+    processes.require_same(str(epoch), "the checkpoint that training goes on from")
+    # It gives all processes the leader's weights.
+    model = DistributedDataParallel(student) if processes.size > 1 else student
 
     while epoch < config.epochs:
         epoch += 1
         started = time.monotonic()
         loss_sum = torch.zeros((), device=device)
+        torch.manual_seed(_drawn_from(config.seed, epoch, processes.rank))
         student.train()
         with reporter.stage(f"epoch {epoch}/{config.epochs}", len(data.train_rows), "samples") as stage:
-            for rows in _shuffled_batches(data.train_rows, config.batch_size, shuffler):
+            for batch in _shuffled_batches(data.train_rows, config.batch_size, config.seed, epoch):
+                rows = np.array_split(batch, processes.size)[processes.rank]
                 base = data.batch(rows, device)
                 targets = soft_targets(base, tokens)
                 with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
-                    logits = student(base).float()
-                loss = F.binary_cross_entropy_with_logits(logits, targets)
+                    logits = model(base).float()
+                summed = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(tokens)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                # Gradients are averaged over processes, whose parts of a batch may differ by one text.
+                (summed * (processes.size / len(batch))).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
                 lr = learning_rate(step, steps, config.first_lr)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 optimizer.step()
 
-                loss_sum += loss.detach() * len(rows)
-                figures = {"loss": f"{loss.item():.5f}"}
-                if not math.isfinite(loss.item()):
+                loss_sum += summed.detach()
+                loss = summed.item() / max(1, len(rows))
+                figures = {"loss": f"{loss:.5f}"}
+                if not math.isfinite(loss):
                     raise ToolkitError(
-                        f"the loss must stay finite, is {loss.item()} in step {step} of epoch {epoch}; "
+                        f"the loss must stay finite, is {loss} in step {step} of epoch {epoch}; "
                         "use a smaller --lr"
                     )
                 if step % RECALL_EVERY == 0:
                     figures["top-5 recall"] = f"{recall(logits.detach(), targets, 5).mean().item():.3f}"
-                stage.advance(len(rows), figures)
+                stage.advance(len(batch), figures)
                 step += 1
 
         seconds = time.monotonic() - started
-        quality = evaluate(student, data, device)
+        quality = evaluate(student, data, device, processes)
         entry = {
             "epoch": epoch,
-            "train_loss": loss_sum.item() / len(data.train_rows),
+            "train_loss": processes.sum(loss_sum.cpu().double()).item() / len(data.train_rows),
             "learning_rate": lr,
             "seconds": round(seconds, 3),
             "samples_per_second": round(len(data.train_rows) / seconds, 1),
@@ -160,10 +173,10 @@ def train(
             step=step,
             weights=student.state_dict(),
             optimizer=optimizer_tensors(optimizer),
-            rng=_rng(shuffler),
             history=history,
         )
-        save_checkpoint(folder, saved, quality.loss)
+        if processes.leads:
+            save_checkpoint(folder, saved, quality.loss)
         reporter.say(
             f"epoch {epoch}/{config.epochs}: {_sentence(quality)}  "
             f"{entry['samples_per_second']:,.0f} samples/s  {seconds:.1f} s"
@@ -172,37 +185,30 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(student: Student, data: TrainingData, device: str) -> Quality:
+def evaluate(student: Student, data: TrainingData, device: str, processes: Processes = ALONE) -> Quality:
     """Quality on the held-out texts, in float32 as the packages compute, dropout off."""
     student.eval()
     meter = QualityMeter()
     tokens = data.token_embedding.to(device)
-    for start in range(0, len(data.val_rows), EVALUATION_BATCH):
-        base = data.batch(data.val_rows[start : start + EVALUATION_BATCH], device)
+    own = data.val_rows[processes.rank :: processes.size]
+    for start in range(0, len(own), EVALUATION_BATCH):
+        base = data.batch(own[start : start + EVALUATION_BATCH], device)
         meter.add(student(base), soft_targets(base, tokens))
+    meter.totals = processes.sum(meter.totals)
     return meter.result()
 
 
 def _shuffled_batches(
-    rows: NDArray[np.int64], batch_size: int, shuffler: torch.Generator
+    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
 ) -> Iterator[NDArray[np.int64]]:
-    order = torch.randperm(len(rows), generator=shuffler).numpy()
+    order = np.random.default_rng(np.random.SeedSequence((seed, epoch))).permutation(len(rows))
     for start in range(0, len(rows), batch_size):
         yield rows[order[start : start + batch_size]]
 
 
-def _rng(shuffler: torch.Generator) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state(), "shuffler": shuffler.get_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _set_rng(states: Any, shuffler: torch.Generator) -> None:
-    torch.set_rng_state(states["cpu"])
-    shuffler.set_state(states["shuffler"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+def _drawn_from(seed: int, epoch: int, rank: int) -> int:
+    """The seed of what a process draws in an epoch: dropout."""
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
 
 
 def _figures(quality: Quality) -> dict[str, float]:

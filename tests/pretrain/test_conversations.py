@@ -1,7 +1,6 @@
 """Files in each schema and container -> distinct human texts, counts and errors."""
 
 import gzip
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from personality_common.errors import DataError, ToolkitError
 from pretrain.conversations import (
     DataConfig,
     ReadSummary,
-    data_fingerprint,
     iter_distinct_texts,
     read_texts,
 )
@@ -196,11 +194,3 @@ def test_reading_stops_at_max_samples(tmp_path: Path) -> None:
     texts, summary = read_texts(config(path, max_samples=10))
     assert texts == [f"t{i}" for i in range(10)]
     assert (summary.records, summary.repeats) == (19, 9)
-
-
-def test_fingerprint_of_the_data() -> None:
-    # Lengths are in bytes: "é" has two.
-    by_hand = b"\x02\0\0\0\0\0\0\0\xc3\xa9" + b"\x01\0\0\0\0\0\0\0a"
-    assert data_fingerprint(["é", "a"]) == hashlib.sha256(by_hand).hexdigest()
-    assert data_fingerprint(iter(["é", "a"])) == data_fingerprint(["é", "a"])
-    assert len({data_fingerprint(t) for t in (["ab"], ["a", "b"], ["b", "a"], ["ab", ""], [])}) == 5

@@ -9,6 +9,7 @@ import pytest
 import pretrain.embedding_cache as module
 from personality_common.progress import Silent
 from pretrain.embedding_cache import EmbeddingCache
+from pretrain.keys import text_keys
 
 
 class Warnings(Silent):
@@ -32,7 +33,7 @@ def shards(folder: Path) -> list[Path]:
 
 
 def check(cache: EmbeddingCache, encoder: Any, texts: list[str]) -> None:
-    found = cache.embeddings(cache.rows(texts))
+    found = cache.embeddings(cache.rows(text_keys(texts)))
     assert found.shape == (len(texts), 384)
     assert found.dtype == np.float32
     assert np.array_equal(found, np.stack([encoder.vector(text) for text in texts]))

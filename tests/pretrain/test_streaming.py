@@ -52,7 +52,8 @@ def local_stream(path: Path, **options: Any) -> Iterable[object]:
 def stream_texts(stream: Iterable[object], **options: Any) -> tuple[list[str], ReadSummary]:
     summary = ReadSummary()
     config = DataConfig(NAME, **{"max_samples": None, **options})
-    return list(distinct_texts([stream_part(NAME, lambda: stream)], config, summary)), summary
+    found = distinct_texts([stream_part(NAME, lambda: stream)], config, summary)
+    return [text for text, _, _ in found], summary
 
 
 def write(path: Path, records: list[Any]) -> Path:

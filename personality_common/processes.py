@@ -1,0 +1,152 @@
+"""One job in many processes: who this one is, and what they tell each other.
+
+`torchrun` starts the processes and restarts them; torch.distributed carries what they say. What they
+say are bytes and sums: nothing that could run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from personality_common.errors import ToolkitError
+
+T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
+
+PATIENCE: Final = timedelta(days=30)
+"""How long a process waits for the others: one may embed for days. A dead one is noticed at once, since
+its connections close, and torchrun ends the rest."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its job; alone by default.
+
+    All methods are for all processes together: each must call them, in the same order.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def gather(self, values: NDArray[D]) -> list[NDArray[D]]:
+        """Every process's array, (n_rank,) of one dtype, by rank."""
+        if self.size == 1:
+            return [values]
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = values.nbytes
+        dist.all_reduce(lengths)
+        # Collectives want equal shapes.
+        padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)
+        padded[: values.nbytes] = torch.from_numpy(values.view(np.uint8).copy())
+        buffers = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(buffers, padded)
+        pairs = zip(buffers, lengths.tolist(), strict=True)
+        return [buffer[:length].numpy().view(values.dtype) for buffer, length in pairs]
+
+    def gather_text(self, text: str) -> list[str]:
+        """Every process's text, by rank."""
+        return [a.tobytes().decode() for a in self.gather(np.frombuffer(text.encode(), np.uint8))]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over processes of a CPU tensor of one shape."""
+        total = values.clone()
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def share(self, step: Callable[[], T]) -> T:
+        """Do a step that may fail; where it fails on one process, it fails on all.
+
+        The leader raises, so that the failure is printed once; the others leave with exit code 1.
+
+        Raises:
+            ToolkitError, OSError: as `step` on this process; or what another process failed with.
+        """
+        failure: ToolkitError | OSError | None = None
+        try:
+            result = step()
+        except (ToolkitError, OSError) as error:
+            failure = error
+        told = self.gather_text("" if failure is None else str(failure) or type(failure).__name__)
+        if any(told) and not self.leads:
+            raise SystemExit(1)
+        if failure is not None:
+            raise failure
+        for rank, message in enumerate(told):
+            if message:
+                raise ToolkitError(f"process {rank} of {self.size}: {message}")
+        return result
+
+    def require_same(self, text: str, what: str) -> None:
+        """Raise ToolkitError unless every process has the same text."""
+        theirs = self.gather_text(text)
+        for rank, other in enumerate(theirs):
+            if other != theirs[0]:
+                raise ToolkitError(
+                    f"{what} must be the same in all {self.size} processes, process {rank} has another than"
+                    " process 0; install the same versions, weights and data on every machine"
+                )
+
+
+ALONE: Final = Processes()
+
+
+def restarted() -> bool:
+    """Whether torchrun has started the job again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextlib.contextmanager
+def join_processes() -> Iterator[Processes]:
+    """Join the job that torchrun started; alone without torchrun.
+
+    Each process of a machine takes one of its GPUs, where there are any.
+
+    Raises:
+        ToolkitError: the connection to the others broke.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        # Gloo's own errors have no type of their own.
+        if isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error):
+            raise ToolkitError(
+                f"process {dist.get_rank()} of {dist.get_world_size()} lost the others: one of them ended"
+                " early, or the network broke; what was finished is kept: --resume goes on"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
