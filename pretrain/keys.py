@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 16
 KEY_DTYPE: Final = f"S{KEY_BYTES}"
-"""Of arrays of keys. NumPy compares such strings byte by byte; all are equally long, so its padding with zeros is harmless."""
+"""Of arrays of keys. NumPy compares such strings byte by byte; all are equally long, so its padding with
+zeros is harmless."""
 
 _FIRST_SLOTS: Final = 1 << 12
 _FULLEST: Final = 2 / 3
