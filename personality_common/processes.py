@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +20,8 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
+from torch.distributed.rendezvous import rendezvous
 
 from personality_common.errors import ToolkitError
 
@@ -27,6 +31,8 @@ D = TypeVar("D", bound=np.generic)
 PATIENCE: Final = timedelta(days=30)
 """How long a process waits for the others: one may embed for days. A dead one is noticed at once, since
 its connections close, and torchrun ends the rest."""
+
+POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,9 @@ class Processes:
 ALONE: Final = Processes()
 
 
-def restarted() -> bool:
-    """Whether torchrun has started the job again after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def restarts() -> int:
+    """How often torchrun has started this process again; of several machines, each has a count of its own."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextlib.contextmanager
@@ -133,20 +139,45 @@ def join_processes() -> Iterator[Processes]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        store, _, _ = next(rendezvous("env://"))
+        namespace = PrefixStore(_meet(store, rank, size), store)
+        dist.init_process_group(backend, store=namespace, rank=rank, world_size=size, timeout=PATIENCE)
+        yield Processes(rank, size)
     except RuntimeError as error:
         # Gloo's own errors have no type of their own.
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error):
             raise ToolkitError(
-                f"process {dist.get_rank()} of {dist.get_world_size()} lost the others: one of them ended"
-                " early, or the network broke; what was finished is kept: --resume goes on"
+                f"process {rank} of {size} lost the others: one of them ended early, or the network broke;"
+                " what was finished is kept: --resume goes on"
             ) from error
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _meet(store: Store, rank: int, size: int) -> str:
+    """A name that the living processes of this attempt know, and none of an earlier one.
+
+    torchrun keeps one store through all restarts, and the addresses in it are of dead processes until the new
+    ones have written theirs; who reads too early connects to nobody (torch 2.13; pytorch/pytorch#135712). So
+    each process asks with a token of its own, and the leader answers whoever asks until all have heard.
+    """
+    token = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"asks/{rank}", token)
+        name: str = store.get(f"answer/{token}").decode()
+        store.add(f"heard/{name}", 1)
+        return name
+    while store.add(f"heard/{token}", 0) < size - 1:
+        for other in (f"asks/{other}" for other in range(1, size)):
+            if store.check([other]):
+                store.set(f"answer/{store.get(other).decode()}", token)
+        time.sleep(POLL_S)
+    return token

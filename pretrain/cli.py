@@ -71,15 +71,18 @@ def pretrain(as_json: bool, **options: Any) -> None:
     rest = {key: value for key, value in options.items() if key not in data_fields}
     config = PretrainConfig(data=data, **rest)
 
+    import numpy as np
+
     from personality_common.console import ConsoleReporter, output
-    from personality_common.processes import join_processes, restarted
+    from personality_common.processes import join_processes, restarts
     from personality_common.progress import Silent
     from pretrain.pipeline import CURVE_FILE
     from pretrain.pipeline import pretrain as run_pretrain
 
     with join_processes() as processes:
         reporter = ConsoleReporter() if processes.leads else Silent()
-        if restarted():
+        # torchrun starts the same command again when a process has died.
+        if any(count.item() for count in processes.gather(np.array([restarts()]))):
             config = dataclasses.replace(config, resume=True)
         try:
             result = run_pretrain(config, reporter, processes)

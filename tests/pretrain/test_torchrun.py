@@ -18,7 +18,7 @@ from personality_common.encoder import find_minilm
 from pretrain.keys import KEY_BYTES
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
-PATIENCE = 240
+PATIENCE = 120
 WEIGHTS = ("personality_model_weights.safetensors", "embedding_projector_weights.safetensors")
 
 
@@ -131,13 +131,15 @@ def undisturbed(many_texts: Path, small_encoder: Path, tmp_path_factory: pytest.
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "rank", "resumes"),
     [
-        pytest.param(lambda run: len(list(run.glob("cache/*/shard-*.npy"))) >= 2, id="embedding"),
+        pytest.param(lambda run: len(list(run.glob("cache/*/shard-*.npy"))) >= 2, 1, False, id="embedding"),
         pytest.param(
-            lambda run: list(run.glob("in-progress/checkpoints/epoch_1_*[0-9].safetensors")), id="training"
+            lambda run: list(run.glob("in-progress/checkpoints/epoch_1_*[0-9].safetensors")),
+            0,
+            True,
+            id="training",
         ),
     ],
 )
@@ -148,6 +150,7 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(
     tmp_path: Path,
     moment: Callable[[Path], object],
     rank: int,
+    resumes: bool,
 ) -> None:
     run = tmp_path / "run"
     job = start(command(2, many_texts, run, "--encoder", str(small_encoder), "--epochs", "2", restarts=1))
@@ -161,10 +164,8 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
     _, errors = finish(job)
-    assert "Signal 9 (SIGKILL)" in errors
     assert errors.count("read 12000 records") == 2  # it was started again
-    if list(run.glob("checkpoints/*")) and "epoch_1" in str(moment):
-        assert "resuming after epoch 1 of 2" in errors
+    assert ("resuming after epoch 1 of 2" in errors) == resumes
     counted = keys_in_cache(run)
     assert counted == keys_in_cache(undisturbed)
     assert set(counted.values()) == {1}
