@@ -193,8 +193,8 @@ def main() -> None:
     base = base[torch.randperm(len(base), generator=torch.Generator().manual_seed(0))]
     tokens = torch.from_numpy(encoder.encode(load_vocabulary().tokens))
     training = measure_training(base, tokens, options.rounds)
-    short = measure_encoder(turns[:1000], options.rounds)
-    long = measure_encoder([" ".join(text.split()[:51]) for text in conversations][:300], options.rounds)
+    short = measure_encoder(turns[:500], options.rounds)
+    long = measure_encoder([" ".join(text.split()[:51]) for text in conversations][:150], options.rounds)
     results = {
         "threads": torch.get_num_threads(),
         "training": training,

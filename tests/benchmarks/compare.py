@@ -7,8 +7,10 @@ comparison starts, changes that are not committed included. Both run the scripts
 tree, each against its own packages, so that the measurement is the same. Where a script fails on the
 commit's packages, the commit's own script runs there.
 
-Ratios are compared by their medians over rounds, which alternate. A benchmark that is clear after
-ROUNDS is done; where a median is lower by half of what is tolerated, or more, it goes on to MOST_ROUNDS.
+Each process has one thread unless OMP_NUM_THREADS says otherwise: threads that wait for one another wait
+for all else that a shared machine does. Ratios are compared by their medians over rounds, which
+alternate. A benchmark is done after two rounds if both sides repeat themselves exactly, and else after
+ROUNDS; while a median is lower by more than half of what is tolerated, it goes on, up to MOST_ROUNDS.
 
 Exit 0: nothing dropped. 1: a ratio or a benchmark dropped or is gone, a script failed, or cannot be
 compared. 2: no such commit. A ratio or benchmark that only this tree has is named, and passes.
@@ -17,6 +19,7 @@ compared. 2: no such commit. A ratio or benchmark that only this tree has is nam
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -71,6 +74,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     names = choose(options.names)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     dirty = is_dirty()
     base = commit_of(options.base or default_base(dirty))
     head = git("rev-parse", "HEAD").strip()
@@ -179,13 +183,20 @@ def compare(name: str, base: Path, head: Path) -> list[Row]:
     base_script, ratios = first
     add("base", ratios)
     for done in range(1, MOST_ROUNDS):
-        if done >= ROUNDS and not any(row.below(TOLERANCE / 2) for row in rows.values()):
+        if settled(list(rows.values()), done):
             break
         # A B, B A, A B, …: what changes steadily, as the load of a shared machine, hits both.
         for side in ("base", "head") if done % 2 else ("head", "base"):
             add(side, run_script(*((script, head) if side == "head" else (base_script, base)))["ratios"])
     CONSOLE.say(f"{name}: {time.monotonic() - started:.0f} s")
     return list(rows.values())
+
+
+def settled(rows: list[Row], rounds: int) -> bool:
+    """Whether more rounds would hardly change a verdict."""
+    if rounds >= ROUNDS:
+        return not any(row.below(TOLERANCE / 2) for row in rows)
+    return rounds >= 2 and all(len({*side}) <= 1 for row in rows for side in (row.base, row.head))
 
 
 def run_on_base(name: str, script: Path, base: Path) -> tuple[Path, dict[str, float]] | None:
