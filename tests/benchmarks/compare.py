@@ -182,14 +182,15 @@ def compare(name: str, base: Path, head: Path) -> list[Row]:
         return list(rows.values())
     base_script, ratios = first
     add("base", ratios)
-    for done in range(1, MOST_ROUNDS):
-        if settled(list(rows.values()), done):
-            break
+    rounds = 1
+    while True:
+        CONSOLE.say(f"{name}: round {rounds}, {time.monotonic() - started:.0f} s")
+        if rounds == MOST_ROUNDS or settled(list(rows.values()), rounds):
+            return list(rows.values())
         # A B, B A, A B, …: what changes steadily, as the load of a shared machine, hits both.
-        for side in ("base", "head") if done % 2 else ("head", "base"):
+        for side in ("base", "head") if rounds % 2 else ("head", "base"):
             add(side, run_script(*((script, head) if side == "head" else (base_script, base)))["ratios"])
-    CONSOLE.say(f"{name}: {time.monotonic() - started:.0f} s")
-    return list(rows.values())
+        rounds += 1
 
 
 def settled(rows: list[Row], rounds: int) -> bool:

@@ -145,7 +145,7 @@ def test_a_drop_of_more_than_15_percent_fails(
     ("head", "code", "order"),
     [
         ([1.0, 2.0, 2.0], 0, "head base base head head base"),
-        ([1.0, 1.0, 2.0], 0, "head base base head head base base head head base"),
+        ([1.0, 1.1, 2.0], 0, "head base base head head base base head head base"),
         ([1.0, 1.1], 1, "head base base head head base base head head base base head head base"),
         ([1.0], 1, "head base base head"),
     ],
