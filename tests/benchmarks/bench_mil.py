@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from suite import clock
 
 from device_sim.mil import load_mil
 from personality_common.contract import EMBEDDING, EMBEDDING_DIM, LOGITS
@@ -45,9 +45,10 @@ def convert(model: torch.nn.Module, precision: str, path: Path) -> None:
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    now = clock(torch.get_num_threads())
+    start = now()
     call()
-    return (time.perf_counter() - start) * 1e3
+    return (now() - start) * 1e3
 
 
 def compare(model: torch.nn.Module, path: Path, rounds: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ comparison starts, changes that are not committed included. Both run the scripts
 tree, each against its own packages, so that the measurement is the same. Where a script fails on the
 commit's packages, the commit's own script runs there.
 
-Each process has one thread unless OMP_NUM_THREADS says otherwise: threads that wait for one another wait
-for all else that a shared machine does. Ratios are compared by their medians over rounds, which
+Each process has one thread unless OMP_NUM_THREADS says otherwise, and measures CPU time (`suite.clock`), so
+that what else runs on the machine is not measured. Ratios are compared by their medians over rounds, which
 alternate. A benchmark is done after two rounds if both sides repeat themselves exactly, and else after
 ROUNDS; while a median is lower by more than half of what is tolerated, it goes on, up to MOST_ROUNDS.
 
