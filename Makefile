@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit bench bench-compare clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -51,11 +51,13 @@ types: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
 
+# ONLY="mil grpo" runs these alone. Results go to benchmarks.json.
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench_pretrain.py
-	$(BIN)/python tests/benchmarks/bench_quality.py
-	$(BIN)/python tests/benchmarks/bench_mil.py
-	$(BIN)/python tests/benchmarks/bench_grpo.py
+	@$(BIN)/python tests/benchmarks/run.py $(ONLY)
+
+# BASE is a commit; without one it is where this branch left main.
+bench-compare: $(READY)
+	@$(BIN)/python tests/benchmarks/compare.py $(if $(BASE),--base '$(BASE)') $(ONLY)
 
 clean:
 	rm -rf $(VENV) runs bundles

@@ -1,10 +1,12 @@
 """How much of what a perfect head would gain each user gets in a week, by seed.
 
-    python tests/benchmarks/bench_learning.py RUN --data FILE [--seeds 0 1 2 3 4] [--texts 3000]
+    python tests/benchmarks/bench_learning.py [--run RUN] [--data FILE] [--seeds 0 1 2 3 4] [--texts 3000]
 
-7 nights of 50 interactions, 8 candidates each, on latents of the run; 600 texts are held out and only
-measured on. Each figure is the rise of the held-out reward of the top 8 over the shipped head's, as a
-share of the oracle's rise. Prints JSON. With budgets "open" no update is stopped or scaled back.
+7 nights of 50 interactions, 8 candidates each, on latents of the run, by default of one trained on the
+data; 600 texts are held out and only measured on. Each figure is the rise of the held-out reward of the
+top 8 over the shipped head's, as a share of the oracle's rise. With budgets "open" no update is stopped
+or scaled back. Prints JSON; its `ratios` are means of shares over users who can be learned from: one
+user's mean of five seeds has a standard error of up to 7%.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,13 @@ from grpo.config import GRPOConfig
 from grpo.head import Head
 from grpo.nights import Learner, NightsConfig, Texts, live
 from grpo.users import make_user
+from personality_common.progress import Silent
 from personality_common.run import load_run, load_run_encoder
+from pretrain.config import PretrainConfig
 from pretrain.conversations import DataConfig, read_texts
+from pretrain.pipeline import pretrain
 
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 HELD_OUT = 600
 SHIPPED = GRPOConfig()
 OPEN = dataclasses.replace(SHIPPED, kl_stop=None, kl_budget=None, overlap_budget=None)
@@ -52,14 +59,23 @@ CASES: dict[str, tuple[str, GRPOConfig, Learner | None]] = {
 }
 
 
+TAUGHT = {
+    "budgets open": ("profile", "thumbs", "drifting", "contrary"),
+    "default budgets": ("profile", "thumbs"),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--data", default=str(FIXTURE))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--texts", type=int, default=3000)
     options = parser.parse_args()
-    run = load_run(options.run)
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.run is None:
+            pretrain(PretrainConfig(DataConfig(options.data), Path(temporary), device="cpu"), Silent())
+        run = load_run(options.run or Path(temporary))
     encoder = load_run_encoder(run, "cpu", torch.float32)
     texts, _ = read_texts(DataConfig(options.data, max_samples=options.texts))
     embeddings = torch.from_numpy(encoder.encode(texts))
@@ -85,6 +101,12 @@ def main() -> None:
             "rise_95": [[round(night.low, 3), round(night.high, 3)] for night in lasts],
             "overlap": [round(night.overlap, 3) for night in lasts],
         }
+    results["ratios"] = {
+        f"share of the oracle's gain, {budgets}": round(
+            statistics.mean(results[f"{user}, {budgets}"]["mean"] for user in users), 4
+        )
+        for budgets, users in TAUGHT.items()
+    }
     print(json.dumps(results, indent=2))
 
 
