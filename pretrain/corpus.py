@@ -67,7 +67,7 @@ class Corpus:
         keys: (N,) of all texts, sorted.
         held_out: (N,) bool, whether a text is for validation.
         summary: what was read, by all processes.
-        own_keys: (n,) of the texts that are this process's to embed, in the order of reading.
+        own_keys: (n,) of the texts that are this process's to embed, sorted.
     """
 
     keys: NDArray[np.bytes_]
@@ -152,7 +152,7 @@ def _agree(
         distinct, first = distinct[kept], first[kept]
     chosen = order[first]
     begin = sum(shares[: processes.rank])
-    own = np.sort(chosen[(chosen >= begin) & (chosen < begin + len(keys))] - begin)
+    own = chosen[(chosen >= begin) & (chosen < begin + len(keys))] - begin
     return Corpus(
         keys=distinct,
         held_out=np.concatenate(processes.gather(held_out))[chosen],

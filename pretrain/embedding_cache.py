@@ -40,7 +40,7 @@ MOST_SHARDS: Final = 1 << 14
 REQUEST_TEXTS: Final = 256
 """Texts that the encoder is given at once: progress is told between two such requests."""
 
-RESIDENT_ROWS: Final = 2048
+RESIDENT_ROWS: Final = 1024
 """Rows read between two releases of mapped pages. A row brings in up to 64 KiB around it, which would
 count as this process's memory until all of the cache did; the system's page cache keeps them anyway."""
 

@@ -31,6 +31,7 @@ BENCHMARKS: Final = (
     "mil",
     "grpo",
     "learning",
+    "scale",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]

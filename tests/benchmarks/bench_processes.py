@@ -1,0 +1,134 @@
+"""What the number of processes changes: weights, validation figures, speed.
+
+    python tests/benchmarks/bench_processes.py [--data FILE] [--processes 1 2 4] [--seeds 0 1 2]
+
+Prints JSON. Each run is `torchrun --nproc-per-node N -m pretrain` with one thread a process, and the real
+encoder. Without dropout the weights after an epoch are compared with those of one process, and with how far
+they moved; with dropout, held-out figures after the default epochs, with their spread over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
+WEIGHTS = ("personality_model_weights.safetensors", "embedding_projector_weights.safetensors")
+
+
+def torchrun(size: int, data: str, run: Path, *more: str) -> tuple[dict[str, Any], dict[str, float]]:
+    """What the run printed, and when each line on stderr came, by its first word, in seconds."""
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(size),
+        "-m",
+        "pretrain",
+    ]
+    options = ["--data", data, "--output-dir", str(run), "--device", "cpu", "--json", *more]
+    process = subprocess.Popen(
+        [sys.executable, *launcher, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    lines, came = [], {}
+    for line in process.stderr:
+        lines.append(line)
+        came[line.split(" ", 1)[0]] = time.perf_counter()
+    if process.wait():
+        sys.exit("".join(lines))
+    return json.loads(process.stdout.read()), came
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return {f"{file}/{name}": t for file in WEIGHTS for name, t in load_file(run / file).items()}
+
+
+def largest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    return max(float(np.abs(ours[name] - theirs[name]).max()) for name in theirs)
+
+
+def without_dropout(sizes: list[int], data: str, folder: Path) -> list[dict[str, Any]]:
+    """An epoch, everything from the start: reading, embedding, training."""
+    rows: list[dict[str, Any]] = []
+    alone: dict[str, Any] = {}
+    for size in sizes:
+        run = folder / f"plain-{size}"
+        result, came = torchrun(size, data, run, "--epochs", "1", "--dropout", "0")
+        ours = weights(run)
+        alone = alone or ours
+        moved = float(np.abs(ours[f"{WEIGHTS[0]}/encoder.0.ffn_out.weight"]).max())  # zero at the start
+        rows.append(
+            {
+                "processes": size,
+                "largest_difference": float(f"{largest(ours, alone):.2g}"),
+                "weights_moved_by": float(f"{moved:.2g}"),
+                "embedding_texts_per_second": round(
+                    result["embedded"] / (came["embedded"] - came["encoder:"])
+                ),
+                "training_samples_per_second": round(result["quality"]["samples_per_second"]),
+            }
+        )
+    return rows
+
+
+def with_dropout(sizes: list[int], seeds: list[int], data: str, folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for size in sizes:
+        found = []
+        for seed in seeds:
+            run = folder / f"{size}-{seed}"
+            shutil.copytree(folder / f"plain-{sizes[0]}" / "cache", run / "cache")
+            found.append(torchrun(size, data, run, "--seed", str(seed))[0]["quality"])
+            shutil.rmtree(run)
+        for_all = {name: [one[name] for one in found] for name in ("val_top5_recall", "val_loss")}
+        rows.append(
+            {
+                "processes": size,
+                "top5_recall": [round(value, 4) for value in for_all["val_top5_recall"]],
+                "loss_above_floor": [
+                    float(f"{one['val_loss'] - one['val_loss_floor']:.3g}") for one in found
+                ],
+                "mean_top5_recall": round(statistics.mean(for_all["val_top5_recall"]), 4),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default=str(FIXTURE))
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        plain = without_dropout(options.processes, options.data, Path(folder))
+        report = {
+            "without_dropout": plain,
+            "with_dropout": with_dropout(options.processes, options.seeds, options.data, Path(folder)),
+        }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
