@@ -4,8 +4,8 @@
 
 A shard is one NumPy record: `key` (n strings of 16 bytes, see `pretrain.keys`) and `embedding` (n, dim
 little-endian float32). It is written aside and renamed; its name is its checksum, so damage shows when
-the cache is opened: the shard is named, removed, and its texts are embedded again. Embeddings are
-memory-mapped; what is held in memory are keys and rows, 24 bytes for each text.
+the cache is opened: the shard is named, removed, and its texts are embedded again. What is held in
+memory are keys and rows, 24 bytes for each text.
 
 The processes of a job share a cache: each writes shards of its own, and sees those of the others after
 `refresh`.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mmap
+import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -35,14 +35,13 @@ SHARD_TEXTS: Final = 2048
 """Texts per shard: what a kill can lose, about 2 s of MiniLM on 2 cores."""
 
 MOST_SHARDS: Final = 1 << 14
-"""Beyond, shards grow: Linux lets a process map 65,530 files."""
+"""Beyond, shards grow: a folder of many small files is slow to list and to open."""
 
 REQUEST_TEXTS: Final = 256
 """Texts that the encoder is given at once: progress is told between two such requests."""
 
-RESIDENT_ROWS: Final = 1024
-"""Rows read between two releases of mapped pages. A row brings in up to 64 KiB around it, which would
-count as this process's memory until all of the cache did; the system's page cache keeps them anyway."""
+MOST_OPEN: Final = 512
+"""Shards that are open at a time; a process may have 1,024 files open, by the usual limit."""
 
 
 class EmbeddingCache:
@@ -64,13 +63,13 @@ class EmbeddingCache:
         self.dim = encoder.identity.dim
         self._reporter = reporter
         self._processes = processes
+        self._open: dict[Path, int] = {}
         self._shards: dict[str, _Shard] = {}
         self._starts: NDArray[np.int64] = np.zeros(1, np.int64)
         self._keys: NDArray[np.bytes_] = np.empty(0, KEY_DTYPE)
         """Sorted."""
         self._rows: NDArray[np.int64] = np.empty(0, np.int64)
         """Of each of `_keys`, in the sequence of all shards."""
-        self._read_since_release = 0
         processes.share(self._sweep if processes.leads else lambda: None)
         self.refresh()
 
@@ -141,19 +140,41 @@ class EmbeddingCache:
         return rows
 
     def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(N, dim) float32: base embeddings of those rows, copied from the map."""
+        """(N, dim) float32: base embeddings of those rows, read from the files.
+
+        Read, not mapped: the kernel maps whole files around a row (Linux 6.18, 1.7 MB of a shard of 3 MB), so
+        shuffled rows of a map soon make all of the cache count as this process's memory.
+
+        Raises:
+            DataError: a shard has become shorter.
+        """
         shards = list(self._shards.values())
         result = np.empty((len(rows), self.dim), np.float32)
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        places = rows - self._starts[numbers]
-        for i, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
-            result[i] = shards[number].embedding[place]
-        self._read_since_release += len(rows)
-        if self._read_since_release >= RESIDENT_ROWS:
-            self._read_since_release = 0
-            for shard in shards:
-                shard.release()
+        offsets = (rows - self._starts[numbers]) * (self.dim * result.itemsize)
+        # In the order of the shards: each is opened once at most.
+        for i in np.argsort(numbers, kind="stable").tolist():
+            shard = shards[numbers[i]]
+            content = os.pread(
+                self._descriptor(shard), result[i].nbytes, shard.embeddings_at + int(offsets[i])
+            )
+            if len(content) < result[i].nbytes:
+                raise DataError(f"{shard.path}: has become shorter; start again, and it is embedded anew")
+            result[i] = np.frombuffer(content, "<f4")
         return result
+
+    def _descriptor(self, shard: _Shard) -> int:
+        descriptor = self._open.pop(shard.path, None)
+        if descriptor is None:
+            if len(self._open) >= MOST_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            descriptor = os.open(shard.path, os.O_RDONLY)
+        self._open[shard.path] = descriptor  # the last is the one that was used last
+        return descriptor
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
 
     def _sweep(self) -> None:
         """Remove what is half written or damaged."""
@@ -179,10 +200,11 @@ class EmbeddingCache:
 
 
 class _Shard:
-    """A shard file: keys on demand, embeddings mapped."""
+    """A shard file: where in it keys and embeddings are."""
 
     def __init__(self, path: Path, dim: int) -> None:
         """Raises DataError: not a shard of embeddings of this dimension."""
+        self.path = path
         with path.open("rb") as file:
             try:
                 if np.lib.format.read_magic(file) != (1, 0):
@@ -191,25 +213,15 @@ class _Shard:
             except ValueError as error:
                 raise DataError(f"{path}: not a cache shard: {error}") from None
             self.texts = dtype["key"].shape[0] if shape == () and dtype.names == ("key", "embedding") else -1
-            self._start = file.tell()
-            size = path.stat().st_size - self._start
-            if self.texts < 0 or dtype != _record(self.texts, dim) or size != dtype.itemsize:
-                raise DataError(f"{path}: not a cache shard of this encoder: {shape} {dtype}"[:300])
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        offset = self._start + self.texts * KEY_BYTES
-        embedding = np.frombuffer(self._map, "<f4", self.texts * dim, offset)
-        self.embedding: NDArray[np.float32] = embedding.reshape(self.texts, dim)
+            self._keys_at = file.tell()
+        size = path.stat().st_size - self._keys_at
+        if self.texts < 0 or dtype != _record(self.texts, dim) or size != dtype.itemsize:
+            raise DataError(f"{path}: not a cache shard of this encoder: {shape} {dtype}"[:300])
+        self.embeddings_at = self._keys_at + self.texts * KEY_BYTES
 
     def keys(self) -> NDArray[np.bytes_]:
-        """(n,), copied."""
-        keys: NDArray[np.bytes_] = np.frombuffer(self._map, KEY_DTYPE, self.texts, self._start).copy()
-        self.release()
-        return keys
-
-    def release(self) -> None:
-        """Give the pages that were read back to the system, which has them in the file."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
+        """(n,)."""
+        return np.fromfile(self.path, KEY_DTYPE, self.texts, offset=self._keys_at)
 
 
 def _record(texts: int, dim: int) -> np.dtype[np.void]:

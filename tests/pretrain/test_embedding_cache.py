@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pretrain.embedding_cache as module
+from personality_common.errors import DataError
 from personality_common.progress import Silent
 from pretrain.embedding_cache import EmbeddingCache
 from pretrain.keys import text_keys
@@ -118,3 +119,33 @@ def test_other_vocabulary_embeds_its_words_only(tmp_path: Path, hash_encoder: An
     cache = EmbeddingCache(tmp_path, encoder, Silent())
     assert cache.add(["shy", "loud"]) == 1
     assert cache.add(TEXTS) == 0
+
+
+def test_few_files_are_open_at_a_time(
+    tmp_path: Path, hash_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OPEN", 2)
+    encoder = hash_encoder()
+    texts = [f"text {i}" for i in range(40)]
+    cache = EmbeddingCache(tmp_path, encoder, Silent())
+    cache.add(texts)
+
+    def opened() -> int:
+        links = [path.readlink().name for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return sum(name.startswith("shard-") for name in links)
+
+    for step in (1, 3, 7):
+        check(cache, encoder, [texts[i * step % 40] for i in range(40)])
+        assert not Path("/proc/self/fd").exists() or opened() == 2
+    del cache
+    assert not Path("/proc/self/fd").exists() or opened() == 0
+
+
+def test_shard_that_is_cut_while_in_use_is_named(tmp_path: Path, hash_encoder: Any) -> None:
+    cache = EmbeddingCache(tmp_path, hash_encoder(), Silent())
+    cache.add(TEXTS)
+    for victim in shards(tmp_path):
+        with victim.open("r+b") as file:
+            file.truncate(200)
+    with pytest.raises(DataError, match=r"shard-.*\.npy: has become shorter"):
+        cache.embeddings(np.arange(10))
