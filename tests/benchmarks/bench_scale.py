@@ -42,6 +42,8 @@ from pretrain.student import Student, start_at_teacher
 from pretrain.training import TrainingData, train
 
 LOOP_TEXTS = 50_000
+NETWORK_BYTES_PER_SECOND = 10e9 / 8
+"""What projections take machines to be connected by: 10 Gbit/s."""
 
 
 class WordSums:
@@ -163,6 +165,35 @@ def measure_loop(data: Path, run: Path, rounds: int) -> dict[str, Any]:
     }
 
 
+def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
+    """Hours that many machines like this one would take, from its rates with the real encoder.
+
+    Reading and embedding are divided by the machines. A step of training is a machine's part of the batch, and
+    the exchange of all gradients, float32, each sent and received 2 (k - 1) / k times (a ring).
+    """
+    epochs, batch = (
+        PretrainConfig(DataConfig("-"), Path("-")).epochs,
+        settings(Path("-"), Path("-")).batch_size,
+    )
+    gradients = 4 * sum(p.numel() for p in Student(384, 0.0).parameters() if p.requires_grad)
+    rows = []
+    for texts in (10_000_000, 1_000_000_000):
+        for machines, size in ((1, batch), (8, batch), (8, 8 * batch), (64, batch), (64, 64 * batch)):
+            exchange = 2 * (machines - 1) / machines * gradients / NETWORK_BYTES_PER_SECOND
+            step = size / machines / rates["training_samples_per_second"] + exchange
+            hours = {
+                "reading": texts / machines / rates["records_per_second"] / 3600,
+                "embedding": texts / machines / rates["embedding_texts_per_second"] / 3600,
+                "training": epochs * texts / size * step / 3600,
+            }
+            rows.append(
+                {"texts": texts, "machines": machines, "batch": size}
+                | {name: float(f"{value:.2g}") for name, value in hours.items()}
+                | {"share_of_training_that_is_exchange": round(exchange / step, 2)}
+            )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -188,6 +219,7 @@ def main() -> None:
         data = folder / "real.jsonl"
         write_texts(data, options.real)
         report["real_encoder"] = in_a_process(str(data), str(folder / "real"), "real")
+    report["projected_hours"] = project(report["real_encoder"])
     first, last = (report["stand_in"][i]["peak_memory_mib"] for i in (0, -1))
     report["ratios"] = {
         "training from the cache, share of memory's speed": report["loop"]["share"],
