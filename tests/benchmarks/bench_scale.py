@@ -168,8 +168,8 @@ def measure_loop(data: Path, run: Path, rounds: int) -> dict[str, Any]:
 def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
     """Hours that many machines like this one would take, from its rates with the real encoder.
 
-    Reading and embedding are divided by the machines. A step of training is a machine's part of the batch, and
-    the exchange of all gradients, float32, each sent and received 2 (k - 1) / k times (a ring).
+    Reading and embedding are divided by the machines. A step of training is a machine's part of the batch,
+    and the exchange of all gradients, float32, each sent and received 2 (k - 1) / k times (a ring).
     """
     epochs, batch = (
         PretrainConfig(DataConfig("-"), Path("-")).epochs,
