@@ -55,7 +55,7 @@ def reinforce(
     weights = torch.where(heard, -(reward - reward[heard].mean()), 0.0) / heard.sum().clamp(min=1)
     drawn_by = policy.make_policy()
     for _ in range(config.steps):
-        gradient = drawn_by.set_gradient(head.logits(latents), groups.actions, weights).float()
+        gradient = drawn_by.at(head.logits(latents)).set_gradient(groups.actions, weights).float()
         head = _step(head, gradient, latents, config.learning_rate)
     return head
 

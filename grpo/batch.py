@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grpo.advantages import Advantages
-from grpo.policies import Bernoulli, Policy
+from grpo.policies import BernoulliAt, Policy, PolicyAt
 from grpo.surrogates import Loss, LossOptions
 
 Tables: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -19,36 +19,53 @@ Tables: TypeAlias = tuple[Tensor, Tensor, Tensor]
 class Batch:
     """What stays the same over a night's inner steps; made by `make_batch`.
 
+    Nights of several devices are one below the other: `rows` of all of them, the same number each. What a
+    row gets never depends on the other devices' rows, not even in its last bit.
+
     Attributes:
-        actions: (N, G, K).
-        advantages: (N, G).
-        active: (N, G) bool.
-        lengths: (N, G) float64, number of decisions of each candidate, at least 1.
-        weights: (N, G) float64, of one unit of the surrogate: a decision, or a set.
-        decision_weights: (N, G) float64, of one decision; what k1, k2, k3 are summed with.
-        rows: (N,) float64, weights of the texts with an active candidate; sum 1.
-        old: (N, G) log-probabilities of sets under the policy that drew them.
-        old_decisions, reference: (N, G, D) log-probabilities under the policy that drew and under the shipped
-            head; None if nothing reads them.
-        shipped: (N, V) logits of the shipped head.
+        devices: how many.
+        actions: (rows, G, K).
+        exists: (rows, G, D) bool: which decisions there are.
+        advantages: (rows, G).
+        active: (rows, G) bool.
+        lengths: (rows, G) float64, number of decisions of each candidate, at least 1.
+        weights: (rows, G) float64, of one unit of the surrogate: a decision, or a set.
+        decision_weights: (rows, G) float64, of one decision; what k1, k2, k3 are summed with.
+        rows: (rows,) float64, weights of the texts with an active candidate; sum 1 per device.
+        start, shipped: the policy of the head at the start of the night, and of the one that shipped.
+        old: (rows, G) log-probabilities of sets under the policy that drew them.
+        old_decisions, reference: (rows, G, D) log-probabilities under the policy that drew and under the
+            shipped head; None if nothing reads them.
         per_set: whether ratios are of sets.
-        old_tables, shipped_tables: `Bernoulli.off_and_on` of both; None unless `switch_loss` applies.
+        old_tables, shipped_tables: `BernoulliAt.off_and_on` of both; None unless `switch_loss` applies.
     """
 
+    devices: int
     actions: Tensor
+    exists: Tensor
     advantages: Tensor
     active: Tensor
     lengths: Tensor
     weights: Tensor
     decision_weights: Tensor
     rows: Tensor
+    start: PolicyAt
+    shipped: PolicyAt
     old: Tensor
     old_decisions: Tensor | None
     reference: Tensor | None
-    shipped: Tensor
     per_set: bool
     old_tables: Tables | None
     shipped_tables: Tables | None
+
+    def total(self, values: Tensor) -> Tensor:
+        """(rows, …) to (devices,): each device's sum."""
+        return per_device(values, self.devices)
+
+
+def per_device(values: Tensor, devices: int) -> Tensor:
+    """(rows, …) to (devices,) sums, along a dimension whose length does not depend on their number."""
+    return values.reshape(devices, -1).sum(-1)
 
 
 def make_batch(
@@ -61,6 +78,7 @@ def make_batch(
     groups: Tensor,
     longest: int,
     options: LossOptions,
+    devices: int = 1,
 ) -> Batch:
     """Everything that the inner steps have in common.
 
@@ -68,54 +86,63 @@ def make_batch(
     over the decisions, so that the ratio of the set is exact, and that of a decision right on average.
 
     Args:
-        start, shipped: (N, V) logits of the head at the start of the night, and of the one that shipped.
-        actions: (N, G, K).
-        behaviour: (N, G) log-probabilities under the policy that drew; NaN: the head at the start.
-        groups: (N,) number of the group that a row belongs to.
+        start, shipped: (rows, V) logits of the head at the start of the night, and of the one that shipped.
+        actions: (rows, G, K).
+        behaviour: (rows, G) log-probabilities under the policy that drew; NaN: the head at the start.
+        groups: (rows,) number of the group that a row belongs to; devices share none.
         longest: number of decisions of a full candidate: k, or V.
+        devices: whose nights are one below the other. Either all of them have feedback from other heads
+            than theirs at the start, or none has: see `draws_agree`.
     """
-    lengths = policy.lengths(actions, start.shape[1]).double()
+    vocabulary = start.shape[1]
+    lengths = policy.lengths(actions, vocabulary).double()
     per_set = options.ratio == "set" or options.loss == "gspo"
-    of_decisions = normalizers(lengths, advantages, groups, longest, options.loss)
-    of_sets = normalizers(torch.ones_like(lengths), advantages, groups, 1, options.loss)
-    at_start = policy.set_log_prob(start, actions)
-    known = torch.full_like(at_start, torch.nan) if behaviour is None else behaviour.double()
-    shift = torch.where(known.isnan(), 0.0, known - at_start)
+    of_decisions = normalizers(lengths, advantages, groups, longest, options.loss, devices)
+    of_sets = normalizers(torch.ones_like(lengths), advantages, groups, 1, options.loss, devices)
+    at_start, at_shipped = policy.at(start), policy.at(shipped)
+    drawn = at_start.set_log_prob(actions)
+    known = torch.full_like(drawn, torch.nan) if behaviour is None else behaviour.double()
+    shift = torch.where(known.isnan(), 0.0, known - drawn)
     lengths = lengths.clamp(min=1)
-    rows = advantages.active.any(-1).double()
+    heard = advantages.active.any(-1).double().view(devices, -1)
     # Tables need one old policy for all candidates of a text.
     tables = not per_set and not bool((shift != 0).any())
     old_decisions = reference = old_tables = shipped_tables = None
-    if isinstance(policy, Bernoulli) and tables:
-        old_tables = policy.off_and_on(start, actions)
-        shipped_tables = policy.off_and_on(shipped, actions)
+    if isinstance(at_start, BernoulliAt) and isinstance(at_shipped, BernoulliAt) and tables:
+        old_tables = at_start.off_and_on(actions)
+        shipped_tables = at_shipped.off_and_on(actions)
     else:
         if not per_set:
-            old_decisions = policy.log_prob(start, actions) + (shift / lengths)[..., None]
+            old_decisions = at_start.log_prob(actions) + (shift / lengths)[..., None]
         if options.estimates_kl:
-            reference = policy.log_prob(shipped, actions)
+            reference = at_shipped.log_prob(actions)
     return Batch(
+        devices=devices,
         actions=actions,
+        exists=policy.decisions(actions, vocabulary),
         advantages=advantages.values,
         active=advantages.active,
         lengths=lengths,
         weights=of_sets if per_set else of_decisions,
         decision_weights=of_decisions,
-        rows=rows / rows.sum().clamp(min=1),
-        old=at_start + shift,
+        rows=(heard / heard.sum(-1, keepdim=True).clamp(min=1)).view(-1),
+        start=at_start,
+        shipped=at_shipped,
+        old=drawn + shift,
         old_decisions=old_decisions,
         reference=reference,
-        shipped=shipped,
         per_set=per_set,
         old_tables=old_tables,
         shipped_tables=shipped_tables,
     )
 
 
-def normalizers(lengths: Tensor, advantages: Advantages, groups: Tensor, longest: int, loss: Loss) -> Tensor:
-    """(N, G) float64: the weight of one decision of each candidate; 0 where the candidate is not active.
+def normalizers(
+    lengths: Tensor, advantages: Advantages, groups: Tensor, longest: int, loss: Loss, devices: int
+) -> Tensor:
+    """(rows, G) float64: the weight of one decision of each candidate; 0 where the candidate is not active.
 
-    With |a| the number of decisions of a candidate (1 if the ratio is per set):
+    With |a| the number of decisions of a candidate (1 if the ratio is per set), and sums over a device:
 
     - grpo, gspo: 1 / (kept groups * active candidates of the group * |a|)
     - bnpo: 1 / (sum of |a| over the active candidates)
@@ -123,18 +150,25 @@ def normalizers(lengths: Tensor, advantages: Advantages, groups: Tensor, longest
     - dr-grpo: 1 / (texts * group size * longest |a|): constants, whatever the feedback
 
     Args:
-        lengths: (N, G) decisions of each candidate.
-        groups: (N,) number of the group that a row belongs to.
+        lengths: (rows, G) decisions of each candidate.
+        groups: (rows,) number of the group that a row belongs to.
         longest: the policy's number of decisions.
     """
     active = advantages.active.double()
+    size = len(active) // devices  # of a device, in rows
+
+    def of_rows(totals: Tensor) -> Tensor:
+        return totals.clamp(min=1).repeat_interleave(size)[:, None]
+
     if loss == "dr-grpo":
-        return active / (active.numel() * longest)
+        return active / (active.numel() // devices * longest)
     if loss == "bnpo":
-        return active / (active * lengths).sum().clamp(min=1)
+        return active / of_rows(per_device(active * lengths, devices))
     if loss in ("dapo", "cispo"):
-        return active / (advantages.feedback * lengths).sum().clamp(min=1)
+        return active / of_rows(per_device(advantages.feedback * lengths, devices))
     number, group = torch.unique(groups, return_inverse=True)
     count = torch.zeros(len(number), dtype=torch.float64).index_add_(0, group, active.sum(-1))
-    kept = (count > 0).sum().clamp(min=1)
-    return active / (kept * count.clamp(min=1)[group][:, None] * lengths.clamp(min=1))
+    device = torch.zeros(len(number), dtype=torch.int64)
+    device[group] = torch.arange(len(active)) // size
+    kept = torch.zeros(devices, dtype=torch.float64).index_add_(0, device, (count > 0).double())
+    return active / (of_rows(kept) * count.clamp(min=1)[group][:, None] * lengths.clamp(min=1))

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from grpo.advantages import AdvantageScale, RewardAggregation
 from grpo.plackett_luce import PlackettLuce
-from grpo.policies import Bernoulli
+from grpo.policies import Bernoulli, Policy
 from grpo.surrogates import KLEstimator, Loss, LossOptions, Ratio
 from personality_common.contract import TOP_K
 from personality_common.errors import ToolkitError
@@ -122,7 +122,7 @@ class GRPOConfig:
             self.reward_weights,
         )
 
-    def make_policy(self) -> PlackettLuce | Bernoulli:
+    def make_policy(self) -> Policy:
         if self.policy == "bernoulli":
             return Bernoulli(self.temperature)
         return PlackettLuce(self.k, self.temperature)

@@ -31,7 +31,6 @@ class StepMetrics:
         entropy: of the policy after the step.
         gradient_norm: over both tensors, before it is clipped.
         head_change: norm of the difference to the head at the start of the night.
-        changed_weights: how many of the head's numbers differ from the start of the night.
     """
 
     step: int
@@ -43,7 +42,6 @@ class StepMetrics:
     entropy: float
     gradient_norm: float
     head_change: float
-    changed_weights: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class NightMetrics:
         clip_low, clip_high: means over the steps.
         gradient_norm: of the first step; 0 without steps.
         overlap_shipped: mean share of the top 8 in common with the head that shipped.
+        changed_weights: how many of the head's numbers differ from the start of the night.
         scale: share of the update that the budgets left; 1 if all of it.
     """
 
@@ -101,8 +100,9 @@ def night_metrics(
     steps: Sequence[StepMetrics],
     scale: float,
 ) -> NightMetrics:
-    """`reward` is the (N, G) weighted sum; `latents` are those that the budgets were measured on."""
-    logits, start, reference = tuned.logits(latents), head.logits(latents), shipped.logits(latents)
+    """`reward` is the (N, G) weighted sum."""
+    logits, reference = tuned.logits(latents), shipped.logits(latents)
+    here = policy.at(logits)
     active = advantages.values[advantages.active]
     deviations = torch.tensor(
         [float(row[~row.isnan()].std()) for row in reward if int((~row.isnan()).sum()) > 1]
@@ -120,10 +120,10 @@ def night_metrics(
         steps=len(steps),
         clip_low=sum(s.clip_low for s in steps) / max(1, len(steps)),
         clip_high=sum(s.clip_high for s in steps) / max(1, len(steps)),
-        kl_old=float(policy.kl(logits, start).mean()),
-        kl_shipped=float(policy.kl(logits, reference).mean()),
+        kl_old=float(here.kl(policy.at(head.logits(latents))).mean()),
+        kl_shipped=float(here.kl(policy.at(reference)).mean()),
         overlap_shipped=float(top_overlap(logits, reference).mean()),
-        entropy=float(policy.entropy(logits).mean()),
+        entropy=float(here.entropy().mean()),
         gradient_norm=steps[0].gradient_norm if steps else 0.0,
         head_change=tuned.distance(head),
         changed_weights=tuned.changed(head),

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from grpo.config import GRPOConfig
+from grpo.exact import one_thread
 from grpo.groups import Groups, concatenate
-from grpo.head import Head, top_overlap
+from grpo.head import Head, top_overlap, top_tokens
 from grpo.tune import TuneResult, tune_head
 from grpo.users import User
-from personality_common.contract import TOP_K
 from personality_common.errors import DataError, ToolkitError
 
 Learner = Callable[[Tensor, Groups, Head, Head], Head]
@@ -99,6 +99,59 @@ class Night:
     groups: Groups = field(repr=False)
 
 
+class Life:
+    """A user and a phone, day by day: candidates are drawn from the current head, and the user speaks.
+
+    Whoever holds it updates `head` by night. A day draws from the phone's own generator, so a phone lives
+    the same life whatever other phones there are.
+
+    Attributes:
+        head: of the phone; the day's candidates are drawn from it.
+    """
+
+    def __init__(
+        self, user: User, training: Texts, shipped: Head, config: GRPOConfig, nights: NightsConfig
+    ) -> None:
+        """
+        Args:
+            training: texts that the days are drawn from, without replacement.
+            config: of the policy that draws.
+
+        Raises:
+            DataError: fewer training texts than nights * interactions.
+        """
+        needed = nights.nights * nights.interactions
+        if len(training) < needed:
+            raise DataError(
+                f"training texts must be {needed} or more (nights * interactions), got {len(training)}"
+            )
+        self.user, self.training, self.head, self.nights = user, training, shipped, nights
+        self._policy = config.make_policy()
+        self._generator = torch.Generator().manual_seed(nights.seed)
+        order = torch.randperm(len(training), generator=self._generator)[:needed]
+        self.order = order.view(nights.nights, -1)
+        self._days: list[tuple[Texts, Groups]] = []
+
+    def day(self, night: int) -> tuple[Tensor, Groups]:
+        """Latents (N, d) and feedback for the night's update: of this day, and of those that are replayed."""
+        texts = self.training[self.order[night]]
+        with one_thread():
+            logits = self.head.logits(texts.latents)
+            actions = self._policy.sample(logits, self.nights.group, self._generator)
+            rewards = self.user.rewards(texts.embeddings, actions, night, self._generator)
+            behaviour = self._policy.at(logits).set_log_prob(actions)
+        self._days.append((texts, Groups(actions, {"reward": rewards}, behaviour)))
+        self._days = self._days[-self.nights.replay :]
+        if len(self._days) == 1:
+            return texts.latents, self.today
+        return torch.cat([d.latents for d, _ in self._days]), concatenate([g for _, g in self._days])
+
+    @property
+    def today(self) -> Groups:
+        """What the user said on the last day."""
+        return self._days[-1][1]
+
+
 def live(
     user: User,
     training: Texts,
@@ -108,7 +161,7 @@ def live(
     nights: NightsConfig,
     learner: Learner | None = None,
 ) -> list[Night]:
-    """Night after night: candidates are drawn from the current head, the user speaks, the head is updated.
+    """A life, with a measurement after every night's update.
 
     Args:
         training: texts that the user's days are drawn from, without replacement.
@@ -119,42 +172,26 @@ def live(
     Raises:
         DataError: fewer training texts than nights * interactions.
     """
-    needed = nights.nights * nights.interactions
-    if len(training) < needed:
-        raise DataError(
-            f"training texts must be {needed} or more (nights * interactions), got {len(training)}"
-        )
-    generator = torch.Generator().manual_seed(nights.seed)
-    order = torch.randperm(len(training), generator=generator)[:needed].view(nights.nights, -1)
-    policy = config.make_policy()
-    head = shipped
-    days: list[tuple[Texts, Groups]] = []
+    life = Life(user, training, shipped, config, nights)
     records: list[Night] = []
     for night in range(nights.nights):
-        texts = training[order[night]]
-        logits = head.logits(texts.latents)
-        actions = policy.sample(logits, nights.group, generator)
-        rewards = user.rewards(texts.embeddings, actions, night, generator)
-        behaviour = policy.set_log_prob(logits, actions)
-        days.append((texts, Groups(actions, {"reward": rewards}, behaviour)))
-        days = days[-nights.replay :]
-        latents = torch.cat([day.latents for day, _ in days])
-        groups = concatenate([heard for _, heard in days])
+        latents, groups = life.day(night)
         result = None
         if learner is None:
-            result = tune_head(latents, groups, head, shipped, config)
-            head = result.head
+            result = tune_head(latents, groups, life.head, shipped, config)
+            life.head = result.head
         else:
-            head = learner(latents, groups, head, shipped)
+            life.head = learner(latents, groups, life.head, shipped)
+        rows = life.order[night]
         records.append(
-            _measure(user, texts, held_out, shipped, head, night, result, order[night], days[-1][1])
+            _measure(user, training[rows], held_out, shipped, life.head, night, result, rows, life.today)
         )
     return records
 
 
 def top_reward(user: User, texts: Texts, head: Head, night: int) -> Tensor:
     """(N,) what the user thinks of the head's top 8."""
-    actions = head.logits(texts.latents).topk(TOP_K).indices
+    actions = top_tokens(head.logits(texts.latents))
     return user.value(texts.embeddings, actions[:, None], night)[:, 0].double()
 
 

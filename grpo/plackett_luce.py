@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from grpo.head import top_tokens
 from grpo.policies import check_temperature, gather
 from personality_common.contract import TOP_K
 from personality_common.errors import ToolkitError
@@ -22,14 +24,6 @@ _SAFE_REST: Final = 1e-3
 The difference then loses at most 3 of float64's 16 digits. Candidates that leave less are computed
 from the tokens that remain, one by one, in log space.
 """
-
-
-class _Draws(NamedTuple):
-    exponentials: Tensor  # (N, V), of logits / T minus the text's largest
-    drawn: Tensor  # (N, G, K) the drawn tokens' exponentials, 0 at the padding
-    left: Tensor  # (N, G, K) mass not yet drawn before draw j
-    log_left: Tensor  # (N, G, K) its logarithm
-    steep: Tensor  # (N, G) bool: the draws leave less than _SAFE_REST
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class PlackettLuce:
         # rand() is in [0, 1), so log1p(-rand()) is finite; it may be 0, a Gumbel of +inf, once in 2^53 draws:
         # still a valid draw.
         gumbel = -torch.log(-torch.log1p(-uniform))
-        return torch.topk(scaled[:, None] + gumbel, self.k, dim=-1).indices
+        return top_tokens(scaled[:, None] + gumbel, self.k)
 
     def decisions(self, actions: Tensor, vocabulary: int) -> Tensor:
         return actions >= 0
@@ -72,35 +66,8 @@ class PlackettLuce:
     def lengths(self, actions: Tensor, vocabulary: int) -> Tensor:
         return (actions >= 0).sum(-1)
 
-    def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        shifted = _shifted(logits, self.temperature)
-        draws = _draws(shifted, actions)
-        return torch.where(actions >= 0, gather(shifted, actions) - draws.log_left, 0.0)
-
-    def set_log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        return self.log_prob(logits, actions).sum(-1)
-
-    def gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        """d/dz_v = sum over draws of weight * (1[v drawn now] - 1[v not drawn before] e_v / left).
-
-        The dense part of a text is e_v times one number; only the drawn entries need a correction,
-        which gives back what the later draws took from a token that was already gone.
-        """
-        shifted = _shifted(logits, self.temperature)
-        draws = _draws(shifted, actions)
-        weights = torch.where(actions >= 0, weights.double(), 0.0)
-        smooth = torch.where(draws.steep[..., None], 0.0, weights)
-        rate = smooth / torch.where(draws.steep[..., None], 1.0, draws.left)
-        later = rate.flip(-1).cumsum(-1).flip(-1) - rate
-        gradient = -draws.exponentials * rate.sum((1, 2))[:, None]
-        corrections = weights + draws.drawn * later
-        gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), corrections.flatten(1))
-        if bool(draws.steep.any()):
-            _subtract_steep(gradient, shifted, actions, weights, draws)
-        return gradient / self.temperature
-
-    def set_gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        return self.gradient(logits, actions, weights[..., None].expand(actions.shape))
+    def at(self, logits: Tensor) -> PlackettLuceAt:
+        return PlackettLuceAt(logits, self.temperature)
 
     def marginal_log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
         """(N, G) log-probability of the *set*: logsumexp over the orders of its k <= 4 tokens.
@@ -108,7 +75,7 @@ class PlackettLuce:
         Actions must be free of padding.
         """
         orders = _orders(actions)
-        log_probs = self.set_log_prob(logits, orders.flatten(1, 2)).view(orders.shape[:3])
+        log_probs = self.at(logits).set_log_prob(orders.flatten(1, 2)).view(orders.shape[:3])
         return torch.logsumexp(log_probs, dim=-1)
 
     def marginal_gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
@@ -117,55 +84,122 @@ class PlackettLuce:
         Each order counts with its probability given the set.
         """
         orders = _orders(actions)
-        log_probs = self.set_log_prob(logits, orders.flatten(1, 2)).view(orders.shape[:3])
+        here = self.at(logits)
+        log_probs = here.set_log_prob(orders.flatten(1, 2)).view(orders.shape[:3])
         shares = weights.double()[..., None] * torch.softmax(log_probs, dim=-1)
-        return self.set_gradient(logits, orders.flatten(1, 2), shares.flatten(1, 2))
+        return here.set_gradient(orders.flatten(1, 2), shares.flatten(1, 2))
 
-    def entropy(self, logits: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits.double() / self.temperature, -1)
-        return -(log_p.exp() * log_p).sum(-1)
 
-    def entropy_gradient(self, logits: Tensor, weights: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits.double() / self.temperature, -1)
-        p = log_p.exp()
-        entropy = -(p * log_p).sum(-1, keepdim=True)
-        return -weights.double()[:, None] * p * (log_p + entropy) / self.temperature
+class _Draws(NamedTuple):
+    actions: Tensor  # (N, G, K)
+    exists: Tensor  # (N, G, K) bool: not padding
+    tokens: Tensor  # (N, G * K) actions, with token 0 for padding
+    drawn: Tensor  # (N, G, K) the drawn tokens' exponentials, 0 at the padding
+    left: Tensor  # (N, G, K) mass not yet drawn before draw j
+    log_left: Tensor  # (N, G, K) its logarithm
+    steep: Tensor | None  # (N, G) bool: the draws leave less than _SAFE_REST; None if none does
 
-    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits.double() / self.temperature, -1)
-        log_q = torch.log_softmax(other.double() / self.temperature, -1)
-        return (log_p.exp() * (log_p - log_q)).sum(-1)
 
-    def kl_gradient(self, logits: Tensor, other: Tensor, weights: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits.double() / self.temperature, -1)
-        gap = log_p - torch.log_softmax(other.double() / self.temperature, -1)
-        p = log_p.exp()
+class PlackettLuceAt:
+    """See `PolicyAt`. Logits are divided by the temperature and shifted by each text's largest."""
+
+    def __init__(self, logits: Tensor, temperature: float) -> None:
+        self.temperature = temperature
+        scaled = logits.double() / temperature if temperature != 1 else logits.double()
+        self.shifted = scaled - scaled.amax(-1, keepdim=True)
+        self.exponentials = self.shifted.exp()
+        self.total = self.exponentials.sum(-1, keepdim=True)
+        self._draws: _Draws | None = None
+
+    @cached_property
+    def log_total(self) -> Tensor:
+        return self.total.log()
+
+    @cached_property
+    def _entropy(self) -> Tensor:
+        """(N, 1): log of the mass minus the mean of the shifted logits."""
+        mean = (self.exponentials * self.shifted).sum(-1, keepdim=True) / self.total
+        return self.log_total - mean
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        draws = self.draws(actions)
+        log_prob = gather(self.shifted, actions).sub_(draws.log_left)
+        return torch.where(draws.exists, log_prob, 0.0)
+
+    def set_log_prob(self, actions: Tensor) -> Tensor:
+        return self.log_prob(actions).sum(-1)
+
+    def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
+        """d/dz_v = sum over draws of weight * (1[v drawn now] - 1[v not drawn before] e_v / left).
+
+        The dense part of a text is e_v times one number; only the drawn entries need a correction,
+        which gives back what the later draws took from a token that was already gone.
+        """
+        draws = self.draws(actions)
+        weights = torch.where(draws.exists, weights.double(), 0.0)
+        if draws.steep is None:
+            rate = weights / draws.left
+        else:
+            steep = draws.steep[..., None]
+            rate = torch.where(steep, 0.0, weights) / torch.where(steep, 1.0, draws.left)
+        later = _sum_from_here(rate).sub_(rate)
+        gradient = self.exponentials * rate.sum((1, 2)).neg_()[:, None]
+        corrections = later.mul_(draws.drawn).add_(weights)
+        gradient.scatter_add_(1, draws.tokens, corrections.flatten(1))
+        if draws.steep is not None:
+            _subtract_steep(gradient, self.shifted, weights, draws, draws.steep)
+        return gradient if self.temperature == 1 else gradient / self.temperature
+
+    def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
+        return self.gradient(actions, weights[..., None].expand(actions.shape))
+
+    def entropy(self) -> Tensor:
+        return self._entropy[:, 0]
+
+    def entropy_gradient(self, weights: Tensor) -> Tensor:
+        """dH/dz_v = -p_v (log p_v + H)."""
+        scale = -weights.double()[:, None] / (self.total * self.temperature)
+        log_p = self.shifted + (self._entropy - self.log_total)
+        return log_p.mul_(self.exponentials).mul_(scale)
+
+    def kl(self, other: PlackettLuceAt) -> Tensor:
+        gap = self.shifted - other.shifted
+        mean = gap.mul_(self.exponentials).sum(-1, keepdim=True) / self.total
+        return (mean + (other.log_total - self.log_total))[:, 0]
+
+    def kl_gradient(self, other: PlackettLuceAt, weights: Tensor) -> Tensor:
+        gap = (self.shifted - other.shifted) + (other.log_total - self.log_total)
+        p = self.exponentials / self.total
         kl = (p * gap).sum(-1, keepdim=True)
         return weights.double()[:, None] * p * (gap - kl) / self.temperature
 
+    def draws(self, actions: Tensor) -> _Draws:
+        """The mass left before each draw, from `total - drawn` where that is sound.
 
-def _shifted(logits: Tensor, temperature: float) -> Tensor:
-    scaled = logits.double() / temperature
-    return scaled - scaled.amax(-1, keepdim=True)
-
-
-def _draws(shifted: Tensor, actions: Tensor) -> _Draws:
-    """The mass left before each draw, from `total - drawn` where that is sound.
-
-    The mass before draw j is what is left after all draws plus what draws j..k take: sums of positive
-    numbers. Only `total - drawn` can cancel, and where it does, the rest is summed token by token.
-    """
-    exponentials = shifted.exp()
-    total = exponentials.sum(-1)[:, None]
-    drawn = torch.where(actions >= 0, gather(exponentials, actions), 0.0)
-    rest = total - drawn.sum(-1)
-    steep = rest < _SAFE_REST * total
-    left = rest[..., None] + drawn.flip(-1).cumsum(-1).flip(-1)
-    log_left = torch.where(steep[..., None], 1.0, left).log()
-    if bool(steep.any()):
+        The mass before draw j is what is left after all draws plus what draws j..k take: sums of positive
+        numbers. Only `total - drawn` can cancel, and where it does, the rest is summed token by token.
+        """
+        if self._draws is not None and self._draws.actions is actions:
+            return self._draws
+        exists, tokens = actions >= 0, actions.clamp(min=0).flatten(1)
+        drawn = torch.where(exists, self.exponentials.gather(1, tokens).view(actions.shape), 0.0)
+        from_here = _sum_from_here(drawn)
+        rest = self.total - from_here[..., 0]
+        left = from_here.add_(rest[..., None])
+        steep = rest < _SAFE_REST * self.total
+        if not bool(steep.any()):
+            self._draws = _Draws(actions, exists, tokens, drawn, left, left.log(), None)
+            return self._draws
+        log_left = torch.where(steep[..., None], 1.0, left).log()
         text, candidate = steep.nonzero(as_tuple=True)
-        log_left[text, candidate] = _log_left_steep(shifted[text], actions[text, candidate])
-    return _Draws(exponentials, drawn, left, log_left, steep)
+        log_left[text, candidate] = _log_left_steep(self.shifted[text], actions[text, candidate])
+        self._draws = _Draws(actions, exists, tokens, drawn, left, log_left, steep)
+        return self._draws
+
+
+def _sum_from_here(values: Tensor) -> Tensor:
+    """(N, G, K): of each entry and those after it."""
+    return values.flip(-1).cumsum(-1).flip(-1)
 
 
 def _log_left_steep(shifted: Tensor, actions: Tensor) -> Tensor:
@@ -179,14 +213,12 @@ def _log_left_steep(shifted: Tensor, actions: Tensor) -> Tensor:
     return backwards.flip(-1)
 
 
-def _subtract_steep(
-    gradient: Tensor, shifted: Tensor, actions: Tensor, weights: Tensor, draws: _Draws
-) -> None:
+def _subtract_steep(gradient: Tensor, shifted: Tensor, weights: Tensor, draws: _Draws, steep: Tensor) -> None:
     """Subtract weight * softmax over the remaining tokens, draw by draw, for the steep candidates."""
-    text, candidate = draws.steep.nonzero(as_tuple=True)
+    text, candidate = steep.nonzero(as_tuple=True)
     remaining = shifted[text]
-    for j in range(actions.shape[-1]):
-        token = actions[text, candidate, j]
+    for j in range(draws.actions.shape[-1]):
+        token = draws.actions[text, candidate, j]
         share = torch.exp(remaining - draws.log_left[text, candidate, j][:, None])
         weight = weights[text, candidate, j][:, None]
         # Padding has weight 0, and there share may overflow.

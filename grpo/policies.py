@@ -8,7 +8,8 @@ does not depend on the size of the group.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import cached_property
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +19,47 @@ from personality_common.errors import ToolkitError
 PADDING: Final = -1
 
 
+class PolicyAt(Protocol):
+    """A policy at given logits (N, V): what its formulas share is computed once.
+
+    D is the number of decisions: draws, or switches.
+    """
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """(N, G, D) float64 log-probability of each decision; 0 where there is none."""
+        ...
+
+    def set_log_prob(self, actions: Tensor) -> Tensor:
+        """(N, G) float64: the sum over the decisions."""
+        ...
+
+    def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
+        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`."""
+        ...
+
+    def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
+        """(N, V) float64: gradient at the logits of the sum of weights (N, G) times `set_log_prob`."""
+        ...
+
+    def entropy(self) -> Tensor:
+        """(N,) nats per decision."""
+        ...
+
+    def entropy_gradient(self, weights: Tensor) -> Tensor:
+        """(N, V): gradient of the sum of weights (N,) times `entropy`."""
+        ...
+
+    def kl(self, other: Any) -> Tensor:
+        """(N,) nats per decision, KL(this policy || the same policy at other logits)."""
+        ...
+
+    def kl_gradient(self, other: Any, weights: Tensor) -> Tensor:
+        """(N, V): gradient, at the logits of this one, of the sum of weights (N,) times `kl`."""
+        ...
+
+
 class Policy(Protocol):
-    """What the losses need of a policy. D is the number of decisions: draws, or switches."""
+    """What the logits mean."""
 
     @property
     def temperature(self) -> float: ...
@@ -36,36 +76,8 @@ class Policy(Protocol):
         """(N, G) int64: how many there are."""
         ...
 
-    def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        """(N, G, D) float64 log-probability of each decision; 0 where there is none."""
-        ...
-
-    def set_log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        """(N, G) float64: the sum over the decisions."""
-        ...
-
-    def gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`."""
-        ...
-
-    def set_gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        """(N, V) float64: gradient at the logits of the sum of weights (N, G) times `set_log_prob`."""
-        ...
-
-    def entropy(self, logits: Tensor) -> Tensor:
-        """(N,) nats per decision."""
-        ...
-
-    def entropy_gradient(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """(N, V): gradient of the sum of weights (N,) times `entropy`."""
-        ...
-
-    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
-        """(N,) nats per decision, KL(policy of `logits` || policy of `other`)."""
-        ...
-
-    def kl_gradient(self, logits: Tensor, other: Tensor, weights: Tensor) -> Tensor:
-        """(N, V): gradient at `logits` of the sum of weights (N,) times `kl`."""
+    def at(self, logits: Tensor) -> PolicyAt:
+        """The policy at logits (N, V), a `PolicyAt`."""
         ...
 
 
@@ -85,7 +97,7 @@ class Bernoulli:
 
     def sample(self, logits: Tensor, group: int, generator: torch.Generator) -> Tensor:
         """The width is that of the largest set drawn, at least 1; tokens in vocabulary order."""
-        p = torch.sigmoid(logits.double() / self.temperature)
+        p = probability_of_on(logits.double() / self.temperature)
         uniform = torch.rand((p.shape[0], group, p.shape[1]), generator=generator, dtype=torch.float64)
         on = uniform < p[:, None]
         width = max(1, int(on.sum(-1).max()))
@@ -99,71 +111,90 @@ class Bernoulli:
     def lengths(self, actions: Tensor, vocabulary: int) -> Tensor:
         return torch.full(actions.shape[:2], vocabulary)
 
-    def switches(self, actions: Tensor, vocabulary: int) -> Tensor:
+    def at(self, logits: Tensor) -> BernoulliAt:
+        return BernoulliAt(logits, self.temperature)
+
+
+class BernoulliAt:
+    """See `PolicyAt`."""
+
+    def __init__(self, logits: Tensor, temperature: float) -> None:
+        self.temperature = temperature
+        self.z = logits.double() / temperature
+
+    @cached_property
+    def on(self) -> Tensor:
+        """(N, V) log-probability of on."""
+        return torch.nn.functional.logsigmoid(self.z)
+
+    @cached_property
+    def off(self) -> Tensor:
+        """(N, V) log-probability of off."""
+        return torch.nn.functional.logsigmoid(-self.z)
+
+    @cached_property
+    def p(self) -> Tensor:
+        """(N, V) probability of on."""
+        return probability_of_on(self.z)
+
+    def switches(self, actions: Tensor) -> Tensor:
         """(N, G, V) bool: which tokens are on."""
+        vocabulary = self.z.shape[1]
         padded = torch.where(actions >= 0, actions, vocabulary)
         on = torch.zeros((*actions.shape[:2], vocabulary + 1), dtype=torch.bool)
         return on.scatter_(-1, padded, True)[..., :vocabulary]
 
-    def log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
-        z = logits.double() / self.temperature
-        off = torch.nn.functional.logsigmoid(-z)[:, None]
-        on = torch.nn.functional.logsigmoid(z)[:, None]
-        return torch.where(self.switches(actions, logits.shape[1]), on, off)
+    def log_prob(self, actions: Tensor) -> Tensor:
+        return torch.where(self.switches(actions), self.on[:, None], self.off[:, None])
 
-    def set_log_prob(self, logits: Tensor, actions: Tensor) -> Tensor:
+    def set_log_prob(self, actions: Tensor) -> Tensor:
         """logsigmoid(z) - logsigmoid(-z) = z: all switches off, plus z for those that are on."""
-        z = logits.double() / self.temperature
-        off = torch.nn.functional.logsigmoid(-z).sum(-1)
-        return off[:, None] + torch.where(actions >= 0, gather(z, actions), 0.0).sum(-1)
+        return self.off.sum(-1)[:, None] + torch.where(actions >= 0, gather(self.z, actions), 0.0).sum(-1)
 
-    def gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
+    def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
         """d/dz_v = sum over candidates of weight * (1[v on] - sigmoid(z_v))."""
-        p = torch.sigmoid(logits.double() / self.temperature)
         weights = weights.double()
         taken = torch.where(actions >= 0, weights.gather(-1, actions.clamp(min=0)), 0.0)
-        gradient = -p * weights.sum(1)
+        gradient = -self.p * weights.sum(1)
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
         return gradient / self.temperature
 
-    def set_gradient(self, logits: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        p = torch.sigmoid(logits.double() / self.temperature)
+    def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
         weights = weights.double()
-        gradient = -p * weights.sum(1)[:, None]
+        gradient = -self.p * weights.sum(1)[:, None]
         taken = torch.where(actions >= 0, weights[..., None], 0.0)
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
         return gradient / self.temperature
 
-    def off_and_on(self, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def off_and_on(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of off, (N, V), and of off and of on for the tokens of the actions, (N, G, K)."""
-        z = logits.double() / self.temperature
-        off = torch.nn.functional.logsigmoid(-z)
-        here = gather(off, actions)
-        return off, here, here + gather(z, actions)
+        here = gather(self.off, actions)
+        return self.off, here, here + gather(self.z, actions)
 
-    def entropy(self, logits: Tensor) -> Tensor:
-        z = logits.double() / self.temperature
-        p = torch.sigmoid(z)
-        on, off = torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)
-        return -(p * on + (1 - p) * off).mean(-1)
+    def entropy(self) -> Tensor:
+        return -(self.p * self.on + (1 - self.p) * self.off).mean(-1)
 
-    def entropy_gradient(self, logits: Tensor, weights: Tensor) -> Tensor:
+    def entropy_gradient(self, weights: Tensor) -> Tensor:
         """dH/dz = -z p (1 - p) for one switch."""
-        z = logits.double() / self.temperature
-        p = torch.sigmoid(z)
-        return -weights.double()[:, None] * z * p * (1 - p) / (self.temperature * z.shape[1])
+        slope = self.z * self.p * (1 - self.p) / (self.temperature * self.z.shape[1])
+        return -weights.double()[:, None] * slope
 
-    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
-        z, y = logits.double() / self.temperature, other.double() / self.temperature
-        log = torch.nn.functional.logsigmoid
-        p = torch.sigmoid(z)
-        return (p * (log(z) - log(y)) + (1 - p) * (log(-z) - log(-y))).mean(-1)
+    def kl(self, other: BernoulliAt) -> Tensor:
+        return (self.p * (self.on - other.on) + (1 - self.p) * (self.off - other.off)).mean(-1)
 
-    def kl_gradient(self, logits: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+    def kl_gradient(self, other: BernoulliAt, weights: Tensor) -> Tensor:
         """dKL/dz = (z - y) p (1 - p) for one switch."""
-        z, y = logits.double() / self.temperature, other.double() / self.temperature
-        p = torch.sigmoid(z)
-        return weights.double()[:, None] * (z - y) * p * (1 - p) / (self.temperature * z.shape[1])
+        slope = (self.z - other.z) * self.p * (1 - self.p) / (self.temperature * self.z.shape[1])
+        return weights.double()[:, None] * slope
+
+
+def probability_of_on(z: Tensor) -> Tensor:
+    """The logistic function, by way of `logsigmoid`.
+
+    `torch.sigmoid` rounds an element differently where it falls into the last few of a tensor, so a row's
+    bits would depend on the rows beside it.
+    """
+    return torch.nn.functional.logsigmoid(z).exp()
 
 
 def check_temperature(temperature: float) -> None:

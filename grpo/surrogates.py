@@ -34,10 +34,10 @@ class LossOptions(NamedTuple):
 
 
 class LossResult(NamedTuple):
-    value: Tensor  # scalar
-    gradient: Tensor  # (N, V) float64, at the logits
-    clip_low: float  # share of the active decisions or sets whose ratio was held from below
-    clip_high: float  # the same from above
+    value: Tensor  # (devices,)
+    gradient: Tensor  # (rows, V) float64, at the logits
+    clip_low: Tensor  # (devices,) share of the active decisions or sets whose ratio was held from below
+    clip_high: Tensor  # the same from above
 
 
 class Surrogate(NamedTuple):

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from grpo.batch import Batch
-from grpo.policies import Bernoulli, gather
+from grpo.policies import BernoulliAt, gather
 from grpo.surrogates import LossOptions, LossResult, kl_estimate, surrogate, surrogates_of_one
 
 
-def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOptions) -> LossResult:
+def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossResult:
     """The surrogate, with k1, k2 or k3 if asked for, of candidates that the head at the start drew."""
     assert batch.old_tables is not None
-    off, off_here, on_here = policy.off_and_on(logits, batch.actions)
+    off, off_here, on_here = here.off_and_on(batch.actions)
     old_off, _, old_on_here = batch.old_tables
     up = (batch.weights * batch.advantages.clamp(min=0)).sum(-1, keepdim=True)
     down = (batch.weights * batch.advantages.clamp(max=0)).sum(-1, keepdim=True)
     liked, disliked = surrogates_of_one(off, old_off, options)
-    value = (up * liked.value).sum() - (down * disliked.value).sum()
+    value = batch.total(up * liked.value) - batch.total(down * disliked.value)
     dense = up * liked.slope - down * disliked.slope
 
     on = batch.actions >= 0
@@ -38,7 +38,7 @@ def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOp
 
     were_value = advantages.abs() * off_at_tokens(liked.value, disliked.value)
     were_slope = weights * advantages.abs() * off_at_tokens(liked.slope, disliked.slope)
-    value = value + (weights * (are.value - were_value)).sum()
+    value = value + batch.total(weights * (are.value - were_value))
     are_slope = weights * are.slope
 
     if options.estimates_kl:
@@ -46,29 +46,29 @@ def switch_loss(policy: Bernoulli, logits: Tensor, batch: Batch, options: LossOp
         shipped_off, shipped_off_here, shipped_on_here = batch.shipped_tables
         kl_weights = options.kl_weight * batch.decision_weights
         kl, slope = kl_estimate(off, shipped_off, options.kl_estimator)
-        value = value + (kl_weights.sum(-1, keepdim=True) * kl).sum()
+        value = value + batch.total(kl_weights.sum(-1, keepdim=True) * kl)
         dense = dense + kl_weights.sum(-1, keepdim=True) * slope
         kl_weights = torch.where(on, kl_weights[..., None], 0.0)
         kl_were, slope_were = kl_estimate(off_here, shipped_off_here, options.kl_estimator)
         kl_are, slope_are = kl_estimate(on_here, shipped_on_here, options.kl_estimator)
-        value = value + (kl_weights * (kl_are - kl_were)).sum()
+        value = value + batch.total(kl_weights * (kl_are - kl_were))
         were_slope, are_slope = were_slope + kl_weights * slope_were, are_slope + kl_weights * slope_are
 
     # d off / dz = -p and d on / dz = 1 - p.
-    p = torch.sigmoid(logits.double() / policy.temperature)
-    p_here = gather(p, batch.actions)
-    gradient = -p * dense
+    p_here = gather(here.p, batch.actions)
+    gradient = -here.p * dense
     exchanged = are_slope * (1 - p_here) + were_slope * p_here
     gradient.scatter_add_(1, batch.actions.clamp(min=0).flatten(1), exchanged.flatten(1))
 
     active = batch.active[..., None] & on
     likes = (batch.active & (batch.advantages > 0)).sum(-1)
     others = batch.active.sum(-1) - likes
-    count = max(1, int(batch.active.sum()) * logits.shape[1])
+    count = (batch.total(batch.active) * here.z.shape[1]).double().clamp(min=1)
 
-    def share(clipped: str) -> float:
+    def share(clipped: str) -> Tensor:
         tables = likes * getattr(liked, clipped).sum(-1) + others * getattr(disliked, clipped).sum(-1)
         were = off_at_tokens(getattr(liked, clipped), getattr(disliked, clipped))
-        return int(tables.sum() + (getattr(are, clipped) & active).sum() - (were & active).sum()) / count
+        switches = batch.total(getattr(are, clipped) & active) - batch.total(were & active)
+        return (batch.total(tables) + switches) / count
 
-    return LossResult(value, gradient / policy.temperature, share("low"), share("high"))
+    return LossResult(value, gradient / here.temperature, share("low"), share("high"))

@@ -1,25 +1,27 @@
-"""GRPO on the head: latents, candidates and rewards in, a head out."""
+"""GRPO on the head: latents, candidates and rewards in, a head out; for one device, or for many at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from grpo.batch import make_batch
+from grpo.advantages import Advantages
+from grpo.batch import Batch, make_batch, per_device
+from grpo.budgets import SEARCH_STEPS, Budgets, Spent
 from grpo.config import GRPOConfig
+from grpo.descent import Descent, make_descent
+from grpo.exact import one_thread
 from grpo.groups import Groups
-from grpo.head import Head, top_overlap
+from grpo.head import Head
 from grpo.losses import loss_and_gradient
 from grpo.metrics import NightMetrics, StepMetrics, night_metrics
-from grpo.policies import Policy
+from grpo.policies import Policy, PolicyAt
 from grpo.scoring import combined_reward, score
+from grpo.surrogates import LossResult
 from personality_common.errors import DataError, ToolkitError
-
-SEARCH_STEPS: Final = 20
-"""Halvings when an update is scaled back: to a millionth of the update."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,37 @@ class TuneResult:
     reasons: tuple[str, ...]
 
 
-def tune_head(
-    latents: Tensor,
-    groups: Groups,
-    head: Head,
-    shipped: Head,
-    config: GRPOConfig,
-    probe: Tensor | None = None,
-) -> TuneResult:
-    """One night: move the head towards what was rewarded.
+@dataclass(frozen=True)
+class TunedHeads:
+    """What a night did to the heads of D devices; (D,) where nothing else is said.
 
-    Parameters, latents, optimizer and both matrix products are float32; what happens at the logits is
-    float64, rounded once, as the gradient at the logits. Nothing is drawn here: the same inputs on the
-    same machine give the same bits.
+    Attributes:
+        moved: (M,) devices with a new head; those of the others stay.
+        head: stacked, (M, V, d) and (M, V): the new heads.
+        learnable: bool: some group had spread.
+        steps: taken.
+        stopped: bool: by `kl_stop`.
+        share: of the update that the budgets left; 1 if all of it, 0 if it was dropped.
+        whole: what all of the update would have spent of the budgets.
+        spent: what the heads have spent of them, whether they moved or not.
+        advantages: of each device.
+        metrics: a tuple for each step, with the metrics of each device; empty unless asked for.
+    """
 
-    Departs from DeepSeekMath (arXiv:2402.03300): the night's groups are one batch; the reference policy is
-    the head that shipped, for good; limits on KL and overlap stop the night or scale the update back.
+    moved: Tensor
+    head: Head = field(repr=False)
+    learnable: Tensor
+    steps: Tensor
+    stopped: Tensor
+    share: Tensor
+    whole: Spent
+    spent: Spent
+    advantages: tuple[Advantages, ...] = field(repr=False)
+    metrics: tuple[tuple[StepMetrics, ...], ...] = field(repr=False)
+
+
+def tune_head(latents: Tensor, groups: Groups, head: Head, shipped: Head, config: GRPOConfig) -> TuneResult:
+    """One night of one device: `tune_heads`, and everything that is worth knowing about it.
 
     Args:
         latents: (N, d) float32, of the texts of `groups`, row by row.
@@ -61,145 +78,239 @@ def tune_head(
         head: where the update starts.
         shipped: the head that shipped, for the KL term and the budgets.
         config: settings.
-        probe: (M, d) further latents that the budgets are measured on, beside `latents`.
 
     Raises:
         DataError: shapes, dtypes or tokens that do not fit.
         ToolkitError: the gradient is not zero and yet no weight changed, or the head is no longer finite.
     """
-    _check(latents, groups, head, shipped)
-    policy, options = config.make_policy(), config.loss_options
-    longest = config.k if config.policy == "plackett-luce" else len(head.bias)
-    advantages, numbers = score(latents, groups, config)
-    learnable = bool(advantages.active.any())
-    reasons = [] if learnable else [f"nothing to learn: none of {advantages.groups} groups has spread"]
-
-    start, reference = head.logits(latents), shipped.logits(latents)
-    batch = make_batch(
-        policy, start, reference, groups.actions, groups.behaviour, advantages, numbers, longest, options
-    )
-    weight, bias = head.weight.clone(), head.bias.clone()
-    optimizer = _optimizer(weight, bias, config)
-    logits = start
-    steps: list[StepMetrics] = []
-    for step in range(config.inner_iterations if learnable else 0):
-        loss = loss_and_gradient(policy, logits, batch, options)
-        gradient = loss.gradient.float()
-        weight.grad, bias.grad = gradient.T @ latents, gradient.sum(0)
-        norm = float(torch.cat([weight.grad.flatten(), bias.grad]).norm())
-        if config.gradient_clip is not None and norm > config.gradient_clip:
-            for tensor in (weight.grad, bias.grad):
-                tensor.mul_(config.gradient_clip / norm)
-        optimizer.step()
-
-        tuned = Head(weight, bias)
-        logits = tuned.logits(latents)
-        steps.append(
-            StepMetrics(
-                step=step,
-                loss=float(loss.value),
-                clip_low=loss.clip_low,
-                clip_high=loss.clip_high,
-                kl_old=float(policy.kl(logits, start).mean()),
-                kl_shipped=float(policy.kl(logits, reference).mean()),
-                entropy=float(policy.entropy(logits).mean()),
-                gradient_norm=norm,
-                head_change=tuned.distance(head),
-                changed_weights=tuned.changed(head),
-            )
-        )
-        if not bool(logits.isfinite().all()):
-            raise ToolkitError(
-                f"the head must stay finite, got inf or NaN in step {step + 1}; lower learning_rate"
-                f" ({config.learning_rate:g})"
-            )
-        if config.kl_stop is not None and steps[-1].kl_old > config.kl_stop:
-            reasons.append(
-                f"stopped after step {step + 1} of {config.inner_iterations}: KL to the old policy"
-                f" {steps[-1].kl_old:.4g} passed kl_stop {config.kl_stop:g}"
-            )
-            break
-    tuned = Head(weight, bias) if steps else head
-    if any(s.gradient_norm > 0 for s in steps) and tuned.changed(head) == 0:
-        raise ToolkitError(
-            f"an update with a gradient (norm {steps[0].gradient_norm:.3g}) must change the head,"
-            f" and no weight moved in float32; raise learning_rate ({config.learning_rate:g})"
-        )
-    measured = latents if probe is None else torch.cat([latents, probe])
-    tuned, scale, reason = scale_back(tuned, head, shipped, measured, policy, config)
-    reasons += [reason] if reason else []
-    reward = combined_reward(groups.rewards, dict(config.reward_weights))
-    night = night_metrics(
-        measured, groups, reward, advantages, head, shipped, tuned, policy, steps, scale
-    )  # fmt: skip
-    return TuneResult(tuned, night, tuple(steps), tuple(reasons))
-
-
-def scale_back(
-    tuned: Head, head: Head, shipped: Head, latents: Tensor, policy: Policy, config: GRPOConfig
-) -> tuple[Head, float, str | None]:
-    """The part of the update, from its start, that keeps the budgets; found by halving.
-
-    Returns the head, the share of the update, and why it is not all of it. An update that ends within the
-    budgets is kept whole, even if it starts outside of them; one that cannot be brought within is dropped.
-    """
-    if tuned is head:
-        return head, 1.0, None
-    reference = shipped.logits(latents)
-
-    def spent(candidate: Head) -> tuple[float, float, bool]:
-        logits = candidate.logits(latents)
-        kl = float(policy.kl(logits, reference).mean())
-        overlap = float(top_overlap(logits, reference).mean())
-        within = (config.kl_budget is None or kl <= config.kl_budget) and (
-            config.overlap_budget is None or overlap >= config.overlap_budget
-        )
-        return kl, overlap, within
-
-    kl, overlap, within = spent(tuned)
-    if within:
-        return tuned, 1.0, None
-    low, high, best = 0.0, 1.0, head
-    for _ in range(SEARCH_STEPS):
-        middle = (low + high) / 2
-        candidate = head.towards(tuned, middle)
-        if spent(candidate)[2]:
-            low, best = middle, candidate
-        else:
-            high = middle
-    budgets = ", ".join(
-        f"{name} {value:.3g} for a budget of {budget:g}"
-        for name, value, budget in (
-            ("KL to the shipped head", kl, config.kl_budget),
-            ("top-8 overlap with it", overlap, config.overlap_budget),
-        )
-        if budget is not None
-    )
-    return best, low, f"scaled back to {low:.3g} of the update: {budgets}"
-
-
-def _optimizer(weight: Tensor, bias: Tensor, config: GRPOConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        betas = (config.adam_beta1, config.adam_beta2)
-        return torch.optim.Adam([weight, bias], config.learning_rate, betas, config.adam_eps)
-    momentum = config.momentum if config.optimizer == "momentum" else 0.0
-    return torch.optim.SGD([weight, bias], config.learning_rate, momentum)
-
-
-def _check(latents: Tensor, groups: Groups, head: Head, shipped: Head) -> None:
     head.check(latents)
     shipped.check(latents)
-    if len(latents) != len(groups):
-        raise DataError(f"latents must have a row per group, got {len(latents)} for {len(groups)}")
-    if head.weight.shape != shipped.weight.shape:
+    stacked = Head(head.weight[None], head.bias[None])
+    tuned = tune_heads(latents[None], [groups], stacked, shipped, config, with_metrics=True)
+    new = Head(tuned.head.weight[0], tuned.head.bias[0]) if len(tuned.moved) else head
+    steps = tuple(metrics[0] for metrics in tuned.metrics)
+    night = night_metrics(
+        latents, groups, combined_reward(groups.rewards, dict(config.reward_weights)), tuned.advantages[0],
+        head, shipped, new, config.make_policy(), steps, float(tuned.share[0]),
+    )  # fmt: skip
+    return TuneResult(new, night, steps, _reasons(tuned, config))
+
+
+def tune_heads(
+    latents: Tensor,
+    groups: Sequence[Groups],
+    heads: Head,
+    shipped: Head,
+    config: GRPOConfig,
+    *,
+    with_metrics: bool = False,
+) -> TunedHeads:
+    """One night: move the heads of D devices towards what was rewarded to each.
+
+    Latents and heads are float32; what happens at the logits is float64, and a head is rounded once, when
+    the night is over (with Adam, which works on the weights, after every step). Nothing is drawn here: the
+    same inputs on the same machine give the same bits, whatever other devices are in the batch.
+
+    Departs from DeepSeekMath (arXiv:2402.03300): the night's groups are one batch; the reference policy is
+    the head that shipped, for good; limits on KL and overlap stop the night or scale the update back.
+
+    Args:
+        latents: (D, N, d) float32, of the texts of each device's groups, row by row.
+        groups: of each device, all of one shape.
+        heads: where the updates start, stacked: (D, V, d) and (D, V).
+        shipped: the head that shipped, for the KL term and the budgets.
+        config: settings.
+        with_metrics: `TunedHeads.metrics`, which cost as much as the update.
+
+    Raises:
+        DataError: shapes, dtypes or tokens that do not fit.
+        ToolkitError: a gradient is not zero and yet no weight changed, or a head is no longer finite.
+    """
+    _check(latents, groups, heads, shipped)
+    policy, options = config.make_policy(), config.loss_options
+    devices, texts, _ = latents.shape
+    with one_thread():
+        everywhere = Head(*(t.expand(devices, *t.shape) for t in shipped))
+        start, reference = heads.logits(latents), everywhere.logits(latents)
+        advantages, batch = _batch(policy, start, reference, latents, groups, config)
+        learnable = per_device(batch.active, devices) > 0
+        descent = make_descent(latents, heads, start, config)
+        running, here, end = learnable.clone(), batch.start, start.double()
+        steps, stopped, pushed = torch.zeros(devices, dtype=torch.int64), ~learnable, ~learnable
+        metrics: list[tuple[StepMetrics, ...]] = []
+        for step in range(config.inner_iterations):
+            if not bool(running.any()):
+                break
+            loss = loss_and_gradient(here, batch, options)
+            gradient = loss.gradient.view(devices, texts, -1)
+            if step == 0:
+                pushed = per_device(gradient != 0, devices) > 0
+            end = descent.step(gradient, running)
+            here = policy.at(end.flatten(0, 1))
+            steps += running
+            kl_old = here.kl(batch.start).view(devices, texts).mean(-1)
+            if with_metrics:
+                metrics.append(_step_metrics(step, loss, kl_old, here, batch, descent, gradient))
+            if config.kl_stop is not None:
+                running = running & ~(kl_old > config.kl_stop)
+        stopped = learnable & ~running
+        _require_finite(end, config)
+
+        budgets = Budgets(policy, reference, config)
+        share, whole = budgets.share(start.double(), end)
+        share[~learnable] = 1.0
+        moved, head, spent = _within_budgets(descent, budgets, start, learnable, share)
+        _require_moved(heads, head, moved[(share == 1)[moved] & pushed[moved]], moved, config)
+    return TunedHeads(
+        moved, head, learnable, steps, stopped, share, whole, spent, advantages, tuple(metrics)
+    )  # fmt: skip
+
+
+def _batch(
+    policy: Policy,
+    start: Tensor,
+    reference: Tensor,
+    latents: Tensor,
+    groups: Sequence[Groups],
+    config: GRPOConfig,
+) -> tuple[tuple[Advantages, ...], Batch]:
+    """The devices' nights one below the other; logits are (D, N, V)."""
+    devices, texts, _ = latents.shape
+    scored = [score(z, g, config) for z, g in zip(latents, groups, strict=True)]
+    advantages = tuple(found for found, _ in scored)
+    behaviour = None
+    if any(g.behaviour is not None for g in groups):
+        unknown = torch.full(groups[0].actions.shape[:2], torch.nan, dtype=torch.float64)
+        behaviour = torch.cat([unknown if g.behaviour is None else g.behaviour.double() for g in groups])
+    batch = make_batch(
+        policy,
+        start.flatten(0, 1),
+        reference.flatten(0, 1),
+        torch.cat([g.actions for g in groups]),
+        behaviour,
+        Advantages(
+            torch.cat([a.values for a in advantages]),
+            torch.cat([a.feedback for a in advantages]),
+            torch.cat([a.active for a in advantages]),
+            sum(a.groups for a in advantages),
+            sum(a.dropped for a in advantages),
+        ),
+        torch.cat([numbers + i * texts for i, (_, numbers) in enumerate(scored)]),
+        config.k if config.policy == "plackett-luce" else start.shape[-1],
+        config.loss_options,
+        devices,
+    )
+    return advantages, batch
+
+
+def _within_budgets(
+    descent: Descent, budgets: Budgets, start: Tensor, learnable: Tensor, share: Tensor
+) -> tuple[Tensor, Head, Spent]:
+    """Make the heads, and lower a share (in place) until the head that is made keeps the budgets.
+
+    The share was found on logits in float64, and a head is float32, so one at the very edge can be beyond.
+    """
+    less = 0.5**SEARCH_STEPS
+    while True:
+        moved = (learnable & (share > 0)).nonzero()[:, 0]
+        head = descent.head(moved, share[moved])
+        logits = start.clone()
+        logits[moved] = head.logits(descent.latents[moved])
+        _require_finite(logits, descent.config)
+        spent = budgets.spent(logits)
+        beyond = moved[~spent.within[moved]]
+        if not len(beyond):
+            return moved, head, spent
+        share[beyond] = (share[beyond] - less).clamp(min=0)
+        less *= 2
+
+
+def _step_metrics(
+    step: int,
+    loss: LossResult,
+    kl_old: Tensor,
+    here: PolicyAt,
+    batch: Batch,
+    descent: Descent,
+    gradient: Tensor,
+) -> tuple[StepMetrics, ...]:
+    texts = len(batch.rows) // batch.devices
+    columns = (
+        loss.value, loss.clip_low, loss.clip_high, kl_old, here.kl(batch.shipped).view(-1, texts).mean(-1),
+        here.entropy().view(-1, texts).mean(-1), descent.gradient_norm(gradient), descent.change(),
+    )  # fmt: skip
+    return tuple(StepMetrics(step, *row) for row in torch.stack(columns, -1).tolist())
+
+
+def _reasons(tuned: TunedHeads, config: GRPOConfig) -> tuple[str, ...]:
+    """Of a single device."""
+    reasons = []
+    if not tuned.learnable[0]:
+        reasons.append(f"nothing to learn: none of {tuned.advantages[0].groups} groups has spread")
+    if tuned.stopped[0]:
+        last = tuned.metrics[-1][0]
+        reasons.append(
+            f"stopped after step {last.step + 1} of {config.inner_iterations}: KL to the old policy"
+            f" {last.kl_old:.4g} passed kl_stop {config.kl_stop:g}"
+        )
+    if tuned.share[0] < 1:
+        budgets = ", ".join(
+            f"{name} {float(value[0]):.3g} for a budget of {budget:g}"
+            for name, value, budget in (
+                ("KL to the shipped head", tuned.whole.kl, config.kl_budget),
+                ("top-8 overlap with it", tuned.whole.overlap, config.overlap_budget),
+            )
+            if budget is not None
+        )
+        reasons.append(f"scaled back to {float(tuned.share[0]):.3g} of the update: {budgets}")
+    return tuple(reasons)
+
+
+def _require_finite(values: Tensor, config: GRPOConfig) -> None:
+    if not bool(values.isfinite().all()):
+        raise ToolkitError(
+            f"the head must stay finite, got inf or NaN; lower learning_rate ({config.learning_rate:g})"
+        )
+
+
+def _require_moved(heads: Head, head: Head, whole: Tensor, moved: Tensor, config: GRPOConfig) -> None:
+    """`whole` are the devices whose update has a gradient and was kept whole."""
+    rows = torch.searchsorted(moved, whole)
+    same = (head.bias[rows] == heads.bias[whole]).all(-1)
+    for row, device in zip(rows[same].tolist(), whole[same].tolist(), strict=True):
+        if torch.equal(head.weight[row], heads.weight[device]):
+            raise ToolkitError(
+                "an update with a gradient must change the head, and no weight moved in float32;"
+                f" raise learning_rate ({config.learning_rate:g})"
+            )
+
+
+def _check(latents: Tensor, groups: Sequence[Groups], heads: Head, shipped: Head) -> None:
+    fits = (
+        latents.ndim == heads.weight.ndim == 3
+        and heads.bias.shape == heads.weight.shape[:2]
+        and len(latents) == len(heads.weight) == len(groups)
+    )
+    if not fits:
         raise DataError(
-            f"the shipped head must have the head's shape {tuple(head.weight.shape)},"
+            "latents, heads and groups must be (D, N, d), (D, V, d) with (D, V), and D, got"
+            f" {tuple(latents.shape)}, {tuple(heads.weight.shape)} with {tuple(heads.bias.shape)},"
+            f" and {len(groups)}"
+        )
+    vocabulary, first = heads.bias.shape[1], groups[0].actions.shape
+    if shipped.weight.shape != heads.weight.shape[1:]:
+        raise DataError(
+            f"the shipped head must have the head's shape {tuple(heads.weight.shape[1:])},"
             f" got {tuple(shipped.weight.shape)}"
         )
-    lowest, highest = (
-        (int(groups.actions.min()), int(groups.actions.max())) if groups.actions.numel() else (0, 0)
-    )
-    if lowest < -1 or highest >= len(head.bias):
-        raise DataError(
-            f"token indices must be in 0..{len(head.bias) - 1}, or -1 for padding, got {lowest}..{highest}"
-        )
+    for one in groups:
+        if one.actions.shape != first:
+            raise DataError(f"groups must have one shape, got {tuple(first)} and {tuple(one.actions.shape)}")
+    if len(groups[0]) != latents.shape[1]:
+        raise DataError(f"latents must have a row per group, got {latents.shape[1]} for {len(groups[0])}")
+    for one in groups:
+        lowest, highest = (int(one.actions.min()), int(one.actions.max())) if one.actions.numel() else (0, 0)
+        if lowest < -1 or highest >= vocabulary:
+            raise DataError(
+                f"token indices must be in 0..{vocabulary - 1}, or -1 for padding, got {lowest}..{highest}"
+            )

@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from grpo.exact import one_thread
 from personality_common.contract import TOP_K
 from personality_common.errors import DataError, ToolkitError
 
@@ -223,7 +224,8 @@ def make_user(text: str, tokens: Tensor, reference: Tensor, seed: int) -> User:
 
 def relevance_deviation(texts: Tensor, tokens: Tensor) -> float:
     """Standard deviation of the cosine of text and token over all pairs; (M, d) texts, (V, d) tokens."""
-    deviation = float(_cosine(texts, tokens).double().std())
+    with one_thread():
+        deviation = float(_cosine(texts, tokens).double().std())
     if not deviation > 0:
         raise DataError(f"cosines of texts and tokens must vary, got a deviation of {deviation}")
     return deviation

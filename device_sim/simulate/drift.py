@@ -50,7 +50,8 @@ class Example:
 def measure_drift(latents: Tensor, head: Head, shipped: Head, config: GRPOConfig) -> Drift:
     """(N, 512) latents."""
     logits, reference = head.logits(latents), shipped.logits(latents)
-    kl = config.make_policy().kl(logits, reference).double()
+    policy = config.make_policy()
+    kl = policy.at(logits).kl(policy.at(reference))
     overlap = top_overlap(logits, reference)
     return Drift(float(kl.mean()), _half(kl), float(overlap.mean()), _half(overlap))
 

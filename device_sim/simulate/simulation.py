@@ -25,7 +25,7 @@ from device_sim.simulate.config import RuntimeChoice, SimulateConfig
 from device_sim.simulate.drift import Drift, Example, TokenShift, examples, measure_drift, token_shifts
 from device_sim.simulate.phone import Delivery, Phone
 from device_sim.simulate.runtime import evaluate, open_mirror, open_runtime
-from device_sim.simulate.texts import Embedder, choose_texts, feedback_latents
+from device_sim.simulate.texts import Embedder, choose_texts, feedback_latents, latents_of
 from grpo.baselines import ONE_HOT, tune_one_hot
 from grpo.feedback import Interaction, read_feedback
 from grpo.groups import Groups
@@ -180,7 +180,7 @@ def _live_with_user(
     second = first + len(chosen.training)
     base, embeddings = embedder.embed([*bundle.vocabulary.tokens, *chosen.training, *chosen.held_out])
     # Once for all nights: the backbone is frozen.
-    latents, _ = evaluate(runtime, embeddings)
+    latents = latents_of(runtime, embeddings)
     tokens, training, held_out = (
         Texts(torch.from_numpy(latents[rows]), torch.from_numpy(base[rows]))
         for rows in (slice(first), slice(first, second), slice(second, None))

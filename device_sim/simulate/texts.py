@@ -10,19 +10,20 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from device_sim.mil import load_mil
 from device_sim.runtimes.base import LoadedModel
 from device_sim.simulate.bundle import VerifiedBundle
 from device_sim.simulate.config import HELD_OUT_FRACTION, HELD_OUT_TEXTS
-from device_sim.simulate.runtime import evaluate
 from grpo.feedback import Interaction
 from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,
     EMBEDDING_DIM,
     INPUT_IDS,
+    LATENT,
     LATENT_DIM,
     SENTENCE_EMBEDDING,
     WORDPIECE_FILE,
@@ -68,21 +69,35 @@ def choose_texts(source: str, needed: int, seed: int) -> Chosen:
     Raises:
         DataError: the source is malformed, or has too few texts.
     """
+    available = split_texts(source, needed)
+    training, held_out = choose_rows(len(available.training), len(available.held_out), needed, seed)
+    return Chosen(
+        tuple(available.training[i] for i in training.tolist()),
+        tuple(available.held_out[i] for i in held_out.tolist()),
+    )
+
+
+def split_texts(source: str, needed: int) -> Chosen:
+    """All texts of the source; see `choose_texts`."""
     texts, _ = read_texts(DataConfig(source, max_samples=MAX_TEXTS))
-    held_out = [text for text in texts if is_validation(text, HELD_OUT_FRACTION)]
-    training = [text for text in texts if not is_validation(text, HELD_OUT_FRACTION)]
+    held_out = tuple(text for text in texts if is_validation(text, HELD_OUT_FRACTION))
+    training = tuple(text for text in texts if not is_validation(text, HELD_OUT_FRACTION))
     if len(training) < needed or len(held_out) < 2:
         raise DataError(
             f"{source}: must have {needed} distinct texts to train on (nights * interactions) and 2 held out"
             f" ({HELD_OUT_FRACTION:.0%} are), has {len(training)} and {len(held_out)}; lower --nights or"
             " --interactions, or give more data"
         )
+    return Chosen(training, held_out)
+
+
+def choose_rows(training: int, held_out: int, needed: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Which of so many texts a device with this seed trains on, (needed,), and is measured on."""
     generator = torch.Generator().manual_seed(seed)
-
-    def some(of: Sequence[str], count: int) -> tuple[str, ...]:
-        return tuple(of[i] for i in torch.randperm(len(of), generator=generator)[:count].tolist())
-
-    return Chosen(some(training, needed), some(held_out, HELD_OUT_TEXTS))
+    return (
+        torch.randperm(training, generator=generator)[:needed],
+        torch.randperm(held_out, generator=generator)[:HELD_OUT_TEXTS],
+    )
 
 
 class Embedder:
@@ -103,6 +118,7 @@ class Embedder:
         self.bundle = bundle
         self.reporter = reporter
         self._run = load_run(run) if run is not None else None
+        self._encode: Encode | None = None
         if self._run is not None and self._run.fingerprint != bundle.run_fingerprint:
             raise MismatchError(
                 f"{run}: must be the run that {bundle.path} was exported from"
@@ -112,20 +128,23 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> tuple[Array, Array]:
         """Base embeddings (N, d) and embeddings (N, 1536), float32, L2-normalized.
 
+        A text gets the same bits whatever texts are with it, and on any number of threads: it goes through
+        the encoder alone. (A hosted encoder computes where nobody sees it.)
+
         Raises:
             ToolkitError: neither the bundle nor a run has what it takes, or it cannot be loaded here.
             MismatchError: an encoder that is here under the name of the bundle's is another.
         """
-        encode = self._packaged() if self._run is None and self.bundle.has(ENCODER) else self._in_torch()
+        if self._encode is None:
+            packaged = self._run is None and self.bundle.has(ENCODER)
+            self._encode = self._packaged() if packaged else self._in_torch()
         base = np.empty((len(texts), self.bundle.encoder.dim), np.float32)
         embeddings = np.empty((len(texts), EMBEDDING_DIM), np.float32)
-        # Texts of one length together: a batch is as slow as its longest.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        with self.reporter.stage("embedding", len(texts), "texts") as stage:
+        with self.reporter.stage("embedding", len(texts), "texts") as stage, threadpool_limits(1):
             for start in range(0, len(texts), CHUNK):
-                picked = order[start : start + CHUNK]
-                base[picked], embeddings[picked] = encode([texts[i] for i in picked])
-                stage.advance(len(picked))
+                picked = slice(start, start + CHUNK)
+                base[picked], embeddings[picked] = self._encode(texts[picked])
+                stage.advance(len(texts[picked]))
         return base, embeddings
 
     def project(self, base: Array) -> Array:
@@ -151,16 +170,11 @@ class Embedder:
         tokenizer = WordPiece(vocabulary)
 
         def encode(texts: Sequence[str]) -> tuple[Array, Array]:
-            found = []
-            for text in texts:
-                ids = np.array([tokenizer.ids(text)], np.int32)
-                found.append(model.predict({INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids)}))
-            base, embedding = (
-                np.concatenate([f[name] for f in found]) for name in (SENTENCE_EMBEDDING, EMBEDDING)
-            )
-            return base, embedding
+            ids = np.array([tokenizer.ids(text) for text in texts], np.int32)
+            found = model.predict({INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids)})
+            return found[SENTENCE_EMBEDDING], found[EMBEDDING]
 
-        return encode
+        return one_by_one(encode)
 
     def _in_torch(self) -> Encode:
         if self._run is not None:
@@ -179,7 +193,26 @@ class Embedder:
             base = encoder.encode(texts)
             return base, self.project(base)
 
+        if encoder.identity.weights_sha256:
+            return one_by_one(encode)
         return encode
+
+
+def one_by_one(encode: Encode) -> Encode:
+    """Each text alone: in a batch, sums would be in an order that depends on the batch."""
+
+    def encode_each(texts: Sequence[str]) -> tuple[Array, Array]:
+        found = [encode([text]) for text in texts]
+        base, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return base, embeddings
+
+    return encode_each
+
+
+def latents_of(runtime: LoadedModel, embeddings: Array) -> Array:
+    """(N, 1536) to (N, 512): each row alone and on one thread, so that its bits depend on nothing else."""
+    with threadpool_limits(1):
+        return np.concatenate([runtime.predict({EMBEDDING: row[None]})[LATENT] for row in embeddings])
 
 
 def feedback_latents(interactions: Sequence[Interaction], embedder: Embedder, runtime: LoadedModel) -> Tensor:
@@ -192,8 +225,8 @@ def feedback_latents(interactions: Sequence[Interaction], embedder: Embedder, ru
             latents[i] = interaction.latent
     if texts:
         _, embeddings = embedder.embed([interactions[i].text or "" for i in texts])
-        latents[texts] = torch.from_numpy(evaluate(runtime, embeddings)[0])
+        latents[texts] = torch.from_numpy(latents_of(runtime, embeddings))
     if bases:
         stacked = torch.stack([x.base_embedding for x in interactions if x.base_embedding is not None])
-        latents[bases] = torch.from_numpy(evaluate(runtime, embedder.project(stacked.numpy()))[0])
+        latents[bases] = torch.from_numpy(latents_of(runtime, embedder.project(stacked.numpy())))
     return latents

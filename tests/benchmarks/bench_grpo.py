@@ -84,14 +84,14 @@ def bench(
     advantages = group_advantages(torch.randn(texts, group))
     # The head has moved since the candidates were drawn, by enough for some ratios to be clipped.
     drawn_by = start + 0.2 * torch.randn(start.shape)
-    old = policy.log_prob(drawn_by, actions).float()
+    old = policy.at(drawn_by).log_prob(actions).float()
     options = LossOptions("grpo", ratio, CLIP, CLIP, None, 0.0, "k3", 0.0)
     batch = make_batch(
         policy, drawn_by, start, actions, None, advantages, torch.arange(texts), old.shape[-1], options
     )
 
     def closed_form() -> tuple[Tensor, Tensor]:
-        result = loss_and_gradient(policy, head.logits(latents), batch, options)
+        result = loss_and_gradient(policy.at(head.logits(latents)), batch, options)
         gradient = result.gradient.float()
         return gradient.T @ latents, gradient.sum(0)
 

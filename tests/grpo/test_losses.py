@@ -41,7 +41,7 @@ class Case:
         self.advantages = group_advantages(rewards, groups=self.groups)
         self.behaviour: Tensor | None = None
         if stale:
-            known = policy.set_log_prob(self.start, self.actions) + randn(TEXTS, GROUP)
+            known = policy.at(self.start).set_log_prob(self.actions) + randn(TEXTS, GROUP)
             self.behaviour = torch.where(
                 torch.rand(TEXTS, GROUP, generator=generator) < 0.3, torch.nan, known
             )
@@ -144,7 +144,9 @@ def closed_form(case: Case, logits: Tensor, options: LossOptions) -> LossResult:
         case.policy, case.start, case.shipped, case.actions, case.behaviour, case.advantages, case.groups,
         longest, options,
     )  # fmt: skip
-    return loss_and_gradient(case.policy, logits, batch, options)
+    result = loss_and_gradient(case.policy.at(logits), batch, options)
+    assert {tuple(t.shape) for t in (result.value, result.clip_low, result.clip_high)} == {(1,)}
+    return result._replace(value=result.value[0])
 
 
 POLICIES: tuple[Policy, ...] = (PlackettLuce(k=WIDTH, temperature=1.4), Bernoulli(temperature=0.8))
@@ -213,7 +215,7 @@ def test_clip_fractions_count_what_has_no_gradient() -> None:
     both = torch.ones(1, 2, dtype=torch.bool)
     case.advantages = Advantages(torch.tensor([[1.0, -1.0]]).double(), both, both, 1, 0)
     case.start = case.logits
-    case.behaviour = case.policy.set_log_prob(case.logits, case.actions) + torch.tensor([[-3.0, 3.0]])
+    case.behaviour = case.policy.at(case.logits).set_log_prob(case.actions) + torch.tensor([[-3.0, 3.0]])
     result = closed_form(case, case.logits, LossOptions("grpo", "decision", 0.2, 0.3, None, 0.0, "k3", 0.0))
     assert (result.clip_low, result.clip_high) == (0.5, 0.5)
     assert float(result.gradient.abs().max()) == 0

@@ -60,8 +60,8 @@ def test_plackett_luce_log_prob_and_gradient_are_the_dense_ones(
     expected = dense_log_prob(logits, actions, 1.3)
     (expected * weights).sum().backward()
     policy = PlackettLuce(k=width, temperature=1.3)
-    actual = policy.log_prob(logits.detach(), actions)
-    gradient = policy.gradient(logits.detach(), actions, weights)
+    actual = policy.at(logits.detach()).log_prob(actions)
+    gradient = policy.at(logits.detach()).gradient(actions, weights)
     assert actual.shape == actions.shape
     assert actual.dtype == gradient.dtype == torch.float64
     torch.testing.assert_close(actual, expected.detach(), rtol=1e-12, atol=1e-12)
@@ -75,13 +75,13 @@ def test_float32_logits_lose_nothing_to_cancellation() -> None:
     actions = torch.arange(9).view(1, 1, 9)
     expected = dense_log_prob(logits.double(), actions, 1.0)
     assert float(expected[0, 0, 8]) == pytest.approx(-math.log(317), abs=1e-12)
-    actual = PlackettLuce().log_prob(logits, actions)
+    actual = PlackettLuce().at(logits).log_prob(actions)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_plackett_luce_probabilities_sum_to_one() -> None:
     sequences = torch.tensor(list(itertools.permutations(range(5), 3)))[None]
-    log_prob = PlackettLuce(k=3, temperature=0.7).set_log_prob(logits_of(2.0, 5, 1), sequences)
+    log_prob = PlackettLuce(k=3, temperature=0.7).at(logits_of(2.0, 5, 1)).set_log_prob(sequences)
     assert float(log_prob.exp().sum()) == pytest.approx(1.0, abs=1e-12)
 
 
@@ -156,10 +156,10 @@ def test_bernoulli_is_torch_distributions() -> None:
     (of_sets,) = torch.autograd.grad((expected.sum(-1) * set_weights).sum(), logits)
     policy, detached = Bernoulli(temperature=0.6), logits.detach()
     close = {"rtol": 0, "atol": 1e-12}
-    torch.testing.assert_close(policy.log_prob(detached, actions), expected.detach(), **close)
-    torch.testing.assert_close(policy.set_log_prob(detached, actions), expected.detach().sum(-1), **close)
-    torch.testing.assert_close(policy.gradient(detached, actions, weights), dense, **close)
-    torch.testing.assert_close(policy.set_gradient(detached, actions, set_weights), of_sets, **close)
+    torch.testing.assert_close(policy.at(detached).log_prob(actions), expected.detach(), **close)
+    torch.testing.assert_close(policy.at(detached).set_log_prob(actions), expected.detach().sum(-1), **close)
+    torch.testing.assert_close(policy.at(detached).gradient(actions, weights), dense, **close)
+    torch.testing.assert_close(policy.at(detached).set_gradient(actions, set_weights), of_sets, **close)
 
 
 def test_bernoulli_samples_switch_by_switch() -> None:
@@ -191,10 +191,10 @@ def test_entropy_and_kl_are_those_of_torch_distributions(policy: PlackettLuce | 
     (of_kl,) = torch.autograd.grad((kl * weights).sum(), logits)
     detached = logits.detach()
     close = {"rtol": 0, "atol": 1e-12}
-    torch.testing.assert_close(policy.entropy(detached), entropy.detach(), **close)
-    torch.testing.assert_close(policy.kl(detached, other), kl.detach(), **close)
-    torch.testing.assert_close(policy.entropy_gradient(detached, weights), of_entropy, **close)
-    torch.testing.assert_close(policy.kl_gradient(detached, other, weights), of_kl, **close)
+    torch.testing.assert_close(policy.at(detached).entropy(), entropy.detach(), **close)
+    torch.testing.assert_close(policy.at(detached).kl(policy.at(other)), kl.detach(), **close)
+    torch.testing.assert_close(policy.at(detached).entropy_gradient(weights), of_entropy, **close)
+    torch.testing.assert_close(policy.at(detached).kl_gradient(policy.at(other), weights), of_kl, **close)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])

@@ -195,7 +195,9 @@ def test_kl_to_the_shipped_head_pulls_back() -> None:
     latents, groups = make_night(head)
     strict = replace(OPEN, loss="grpo", kl_weight=5.0, kl_estimator="k2", learning_rate=0.1)
     free, pulled = (tune_head(latents, groups, head, shipped, c).night for c in (OPEN, strict))
-    start = float(PlackettLuce(K).kl(head.logits(latents), shipped.logits(latents)).mean())
+    start = float(
+        PlackettLuce(K).at(head.logits(latents)).kl(PlackettLuce(K).at(shipped.logits(latents))).mean()
+    )
     assert pulled.kl_shipped < 0.9 * start
     assert pulled.kl_shipped < free.kl_shipped
 
@@ -205,14 +207,14 @@ def test_given_log_probabilities_are_what_ratios_are_taken_against() -> None:
     latents, groups = make_night(head)
     policy = PlackettLuce(K)
     start = head.logits(latents)
-    known = policy.set_log_prob(start, groups.actions)
+    known = policy.at(start).set_log_prob(groups.actions)
     given = torch.where(torch.arange(4) < 2, known - 1.5, NAN)
     advantages, numbers = score(latents, groups, OPEN)
     batch = make_batch(policy, start, start, groups.actions, given, advantages, numbers, K, OPEN.loss_options)
     old = batch.old_decisions
     assert old is not None
     torch.testing.assert_close(old[:, :2].sum(-1), given[:, :2], rtol=0, atol=1e-12)
-    torch.testing.assert_close(old[:, 2:], policy.log_prob(start, groups.actions)[:, 2:], rtol=0, atol=0)
+    torch.testing.assert_close(old[:, 2:], policy.at(start).log_prob(groups.actions)[:, 2:], rtol=0, atol=0)
     # Given what the start would say anyway, the update is the same, but for rounding in float64.
     config = replace(OPEN, learning_rate=0.5)
     without, same = (

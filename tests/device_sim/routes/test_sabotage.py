@@ -139,7 +139,8 @@ def test_update_task_that_moves_other_rows_or_none(
     """A small update too: none of it at all would be within the tolerance of the head."""
     update = make_update("sgd")
     if size < 1:
-        update = replace(update, after=update.before.towards(update.after, 1e-6))
+        pairs = zip(update.before, update.after, strict=True)
+        update = replace(update, after=Head(*(was + 1e-6 * (now - was) for was, now in pairs)))
         assert 0 < update.before.distance(update.after) / float(update.before.weight.norm()) < 1e-6
     monkeypatch.setattr(task_module.UpdateTask, "move", move)
     result = verdict(update, UpdateTaskRoute(bundle).apply(update, tmp_path / "t.mlpackage"))

@@ -123,7 +123,7 @@ def grpo_gradient(logits, groups, latents, config):
         config.k,
         config.loss_options,
     )
-    return loss_and_gradient(config.make_policy(), logits, batch, config.loss_options).gradient.float()
+    return loss_and_gradient(config.make_policy().at(logits), batch, config.loss_options).gradient.float()
 
 
 @pytest.fixture
