@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,33 +24,47 @@ def score(latents: Tensor, groups: Groups, config: GRPOConfig) -> tuple[Advantag
 
     In the normalization of losses, each row of a "baseline" is a group of its own.
     """
+    return score_together(latents[None], [groups], config)
+
+
+def score_together(
+    latents: Tensor, groups: Sequence[Groups], config: GRPOConfig
+) -> tuple[Advantages, Tensor]:
+    """`score` of several devices, one below the other: each has the bits that it has alone.
+
+    Args:
+        latents: (D, N, d).
+        groups: of each device, all of one shape.
+
+    Returns:
+        Advantages (D * N, G), their counts summed over the devices, and (D * N,) numbers of groups, which no
+        two devices share.
+    """
+    texts = latents.shape[1]
+    similar = config.single_candidates == "similar"
+    # Similar texts, and one deviation for all of a night, are matters of a single device.
+    apart = similar or config.advantage_scale == "batch" or len({frozenset(g.rewards) for g in groups}) > 1
+    if apart and len(groups) > 1:
+        scored = [score(z, one, config) for z, one in zip(latents, groups, strict=True)]
+        numbers = torch.cat([own + i * texts for i, (_, own) in enumerate(scored)])
+        return _stacked([advantages for advantages, _ in scored]), numbers
+    rewards = {name: torch.cat([one.rewards[name].double() for one in groups]) for name in groups[0].rewards}
     weights = dict(config.reward_weights)
-    heard = torch.stack([~r.isnan() for name, r in groups.rewards.items() if weights.get(name, 1.0) != 0])
+    heard = torch.stack([~r.isnan() for name, r in rewards.items() if weights.get(name, 1.0) != 0])
     single = heard.any(0).sum(-1) == 1
-    numbers = torch.arange(len(groups))
-    if config.single_candidates == "similar":
-        numbers = _similar(latents, single, config.similarity)
-
-    def combined(rewards: dict[str, Tensor], numbers: Tensor) -> Advantages:
-        return combine_advantages(
-            rewards,
-            weights,
-            aggregation=config.reward_aggregation,
-            groups=numbers,
-            scale=config.advantage_scale,
-            deviation_floor=config.deviation_floor,
-            spread_tolerance=config.spread_tolerance,
-        )
-
-    rewards = dict(groups.rewards)
-    if config.single_candidates == "similar" or not bool(single.any()):
-        return combined(rewards, numbers), numbers
-    blank = single[:, None].expand(groups.actions.shape[:2])
-    grouped = combined({n: torch.where(blank, torch.nan, r.double()) for n, r in rewards.items()}, numbers)
-    running = running_advantages(
-        torch.where(blank, combined_reward(rewards, weights), torch.nan),
-        scale=config.advantage_scale,
-        deviation_floor=config.deviation_floor,
+    numbers = torch.arange(len(groups) * texts)
+    if similar:
+        numbers = _similar(latents[0], single, config.similarity)
+    if similar or not bool(single.any()):
+        return _combined(rewards, numbers, config), numbers
+    blank = single[:, None].expand(heard.shape[1:])
+    grouped = _combined({n: torch.where(blank, torch.nan, r) for n, r in rewards.items()}, numbers, config)
+    thumbs = torch.where(blank, combined_reward(rewards, weights), torch.nan)
+    running = _stacked(
+        [
+            running_advantages(own, scale=config.advantage_scale, deviation_floor=config.deviation_floor)
+            for own in thumbs.view(-1, texts, thumbs.shape[1])
+        ]
     )
     merged = Advantages(
         torch.where(blank, running.values, grouped.values),
@@ -60,6 +74,28 @@ def score(latents: Tensor, groups: Groups, config: GRPOConfig) -> tuple[Advantag
         grouped.dropped + running.dropped,
     )
     return merged, numbers
+
+
+def _combined(rewards: Mapping[str, Tensor], numbers: Tensor, config: GRPOConfig) -> Advantages:
+    return combine_advantages(
+        rewards,
+        dict(config.reward_weights),
+        aggregation=config.reward_aggregation,
+        groups=numbers,
+        scale=config.advantage_scale,
+        deviation_floor=config.deviation_floor,
+        spread_tolerance=config.spread_tolerance,
+    )
+
+
+def _stacked(parts: Sequence[Advantages]) -> Advantages:
+    return Advantages(
+        torch.cat([a.values for a in parts]),
+        torch.cat([a.feedback for a in parts]),
+        torch.cat([a.active for a in parts]),
+        sum(a.groups for a in parts),
+        sum(a.dropped for a in parts),
+    )
 
 
 def combined_reward(rewards: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

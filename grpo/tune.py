@@ -19,7 +19,7 @@ from grpo.head import Head
 from grpo.losses import loss_and_gradient
 from grpo.metrics import NightMetrics, StepMetrics, night_metrics
 from grpo.policies import Policy, PolicyAt
-from grpo.scoring import combined_reward, score
+from grpo.scoring import combined_reward, score_together
 from grpo.surrogates import LossResult
 from personality_common.errors import DataError, ToolkitError
 
@@ -53,7 +53,7 @@ class TunedHeads:
         share: of the update that the budgets left; 1 if all of it, 0 if it was dropped.
         whole: what all of the update would have spent of the budgets.
         spent: what the heads have spent of them, whether they moved or not.
-        advantages: of each device.
+        advantages: (D * N, G), one device below the other; their counts are sums over the devices.
         metrics: a tuple for each step, with the metrics of each device; empty unless asked for.
     """
 
@@ -65,7 +65,7 @@ class TunedHeads:
     share: Tensor
     whole: Spent
     spent: Spent
-    advantages: tuple[Advantages, ...] = field(repr=False)
+    advantages: Advantages = field(repr=False)
     metrics: tuple[tuple[StepMetrics, ...], ...] = field(repr=False)
 
 
@@ -90,7 +90,7 @@ def tune_head(latents: Tensor, groups: Groups, head: Head, shipped: Head, config
     new = Head(tuned.head.weight[0], tuned.head.bias[0]) if len(tuned.moved) else head
     steps = tuple(metrics[0] for metrics in tuned.metrics)
     night = night_metrics(
-        latents, groups, combined_reward(groups.rewards, dict(config.reward_weights)), tuned.advantages[0],
+        latents, groups, combined_reward(groups.rewards, dict(config.reward_weights)), tuned.advantages,
         head, shipped, new, config.make_policy(), steps, float(tuned.share[0]),
     )  # fmt: skip
     return TuneResult(new, night, steps, _reasons(tuned, config))
@@ -173,11 +173,9 @@ def _batch(
     latents: Tensor,
     groups: Sequence[Groups],
     config: GRPOConfig,
-) -> tuple[tuple[Advantages, ...], Batch]:
+) -> tuple[Advantages, Batch]:
     """The devices' nights one below the other; logits are (D, N, V)."""
-    devices, texts, _ = latents.shape
-    scored = [score(z, g, config) for z, g in zip(latents, groups, strict=True)]
-    advantages = tuple(found for found, _ in scored)
+    advantages, numbers = score_together(latents, groups, config)
     behaviour = None
     if any(g.behaviour is not None for g in groups):
         unknown = torch.full(groups[0].actions.shape[:2], torch.nan, dtype=torch.float64)
@@ -188,17 +186,11 @@ def _batch(
         reference.flatten(0, 1),
         torch.cat([g.actions for g in groups]),
         behaviour,
-        Advantages(
-            torch.cat([a.values for a in advantages]),
-            torch.cat([a.feedback for a in advantages]),
-            torch.cat([a.active for a in advantages]),
-            sum(a.groups for a in advantages),
-            sum(a.dropped for a in advantages),
-        ),
-        torch.cat([numbers + i * texts for i, (_, numbers) in enumerate(scored)]),
+        advantages,
+        numbers,
         config.k if config.policy == "plackett-luce" else start.shape[-1],
         config.loss_options,
-        devices,
+        len(groups),
     )
     return advantages, batch
 
@@ -246,7 +238,7 @@ def _reasons(tuned: TunedHeads, config: GRPOConfig) -> tuple[str, ...]:
     """Of a single device."""
     reasons = []
     if not tuned.learnable[0]:
-        reasons.append(f"nothing to learn: none of {tuned.advantages[0].groups} groups has spread")
+        reasons.append(f"nothing to learn: none of {tuned.advantages.groups} groups has spread")
     if tuned.stopped[0]:
         last = tuned.metrics[-1][0]
         reasons.append(

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "device_sim.simulate.cli:simulate",
         "Nights of feedback on a bundle, as on a phone, with a verdict.",
     ),
+    "fleet": ("device_sim.fleet.cli:fleet", "Nights of feedback on thousands of phones at once."),
     "grpo": ("device_sim.simulate.cli:grpo", "One update of the head from a feedback file."),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }

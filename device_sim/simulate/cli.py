@@ -13,10 +13,10 @@ from grpo.config import GRPOConfig
 from grpo.nights import NightsConfig
 
 _DEFAULTS = {name: field.default for name, field in SimulateConfig.__dataclass_fields__.items()}
-_ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
+ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 """Settings of several reward functions: on the command line there is one."""
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_RUN = click.option(
+FILE = click.Path(path_type=Path, dir_okay=False)
+RUN = click.option(
     "--run",
     type=click.Path(path_type=Path),
     help="The bundle's run: embed texts with its encoder, not with the bundle's.",
@@ -25,14 +25,14 @@ _RUN = click.option(
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--feedback", type=_FILE, help="Replay a feedback file, in nights of --interactions each.")
+@click.option("--feedback", type=FILE, help="Replay a feedback file, in nights of --interactions each.")
 @click.option(
     "--user",
     metavar="SIMULATOR[:k=v,…]",
     help="Simulate a user: profile, thumbs, drifting, contrary, random, or module:function.",
 )
 @click.option("--data", metavar="TEXTS", help="Conversations whose texts the user reacts to.")
-@_RUN
+@RUN
 @click.option(
     "--route",
     type=click.Choice(ROUTE_CHOICES),
@@ -55,11 +55,11 @@ _RUN = click.option(
     help="What moves the head: GRPO, or one-hot targets under MSE, as apps train it today.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep heads, packages, feedback.")
-@click.option("--html", type=_FILE, help="Write a report.")
-@click.option("--json", type=_FILE, help="Write the figures.")
+@click.option("--html", type=FILE, help="Write a report.")
+@click.option("--json", type=FILE, help="Write the figures.")
 @click.option("--keep-texts", is_flag=True, help="Texts in the feedback log, in place of their SHA-256.")
 @dataclass_options(NightsConfig)
-@dataclass_options(GRPOConfig, skip=_ONE_REWARD)
+@dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def simulate(bundle: Path, **options: Any) -> None:
     """Live through nights of feedback with a bundle, as a phone would, and prove what must hold."""
     nights, grpo = take(NightsConfig, options), take(GRPOConfig, options)
@@ -101,10 +101,10 @@ def simulate(bundle: Path, **options: Any) -> None:
 
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
-@click.option("--feedback", required=True, type=_FILE, help="A feedback file.")
-@click.option("--out", required=True, type=_FILE, metavar="HEAD", help="The new head, safetensors.")
-@_RUN
-@dataclass_options(GRPOConfig, skip=_ONE_REWARD)
+@click.option("--feedback", required=True, type=FILE, help="A feedback file.")
+@click.option("--out", required=True, type=FILE, metavar="HEAD", help="The new head, safetensors.")
+@RUN
+@dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def grpo(model: Path, **options: Any) -> None:
     """One update of the head from a feedback file."""
     settings = take(GRPOConfig, options)

@@ -49,7 +49,11 @@ class Example:
 
 def measure_drift(latents: Tensor, head: Head, shipped: Head, config: GRPOConfig) -> Drift:
     """(N, 512) latents."""
-    logits, reference = head.logits(latents), shipped.logits(latents)
+    return drift_of(head.logits(latents), shipped.logits(latents), config)
+
+
+def drift_of(logits: Tensor, reference: Tensor, config: GRPOConfig) -> Drift:
+    """(N, V) logits of a head, and of the one that shipped."""
     policy = config.make_policy()
     kl = policy.at(logits).kl(policy.at(reference))
     overlap = top_overlap(logits, reference)

@@ -13,7 +13,7 @@ from device_sim.simulate.style import CSS
 from device_sim.simulate.verdict import Line
 
 TOKENS_SHOWN: Final = 12
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _MARKS: Final = {"passed": ("✓", "ok"), "failed": ("✗", "bad"), "not judged": ("–", "mute")}
 
 
@@ -24,16 +24,16 @@ def report(simulation: Simulation) -> str:
     kind = "texts" if simulation.nights[0].lived is None else "held-out texts"
     sections = [
         f'<header><h1>{escape(title)}</h1><p class="sub">{_subtitle(simulation)}</p></header>',
-        _card(
+        card(
             f'Verdict: <span class="{"ok" if simulation.passed else "bad"}">{word}</span>',
             _verdict(simulation.verdict),
         ),
-        _card(
+        card(
             "Night by night",
             f'<div class="charts">{"".join(_charts(simulation))}</div>',
             _reasons(simulation),
         ),
-        _card(
+        card(
             "Tokens in the top 8",
             f'<p class="note">Share of {simulation.measured} {kind}, before and after.</p><div class="pair">',
             *(_tokens(title, simulation.shifts) for title in ("Gained", "Lost")),
@@ -47,13 +47,14 @@ def report(simulation: Simulation) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}: {word}</title><style>{CSS}</style></head><body><main>"
         f"{''.join(sections)}{_footer(simulation)}</main></body></html>\n"
     )
 
 
-def _card(heading: str, *content: str) -> str:
+def card(heading: str, *content: str) -> str:
+    """A section of the page; heading and content are HTML."""
     return f'<section class="card"><h2>{heading}</h2>{"".join(content)}</section>'
 
 

@@ -29,12 +29,15 @@ class _OrNone(click.ParamType[Any]):
         return self.kind.convert(value, param, ctx)
 
 
-def dataclass_options(config: type, skip: Collection[str] = ()) -> Callable[[F], F]:
+def dataclass_options(
+    config: type, skip: Collection[str] = (), defaults: object | None = None
+) -> Callable[[F], F]:
     """One option per field of a frozen dataclass; help is the field's line under "Attributes:".
 
     Args:
         config: fields are numbers, numbers or None, and literals.
         skip: fields that get no option.
+        defaults: an instance whose values are the defaults; None: those of the class.
     """
 
     def decorate(command: F) -> F:
@@ -43,7 +46,8 @@ def dataclass_options(config: type, skip: Collection[str] = ()) -> Callable[[F],
         for field in reversed(dataclasses.fields(config)):
             if field.name in skip:
                 continue
-            default = "none" if field.default is None else field.default
+            default = field.default if defaults is None else getattr(defaults, field.name)
+            default = "none" if default is None else default
             option = click.option(
                 f"--{field.name.replace('_', '-')}",
                 type=_type(hints[field.name]), default=default, show_default=True,

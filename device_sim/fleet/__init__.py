@@ -1,0 +1,1 @@
+"""Many phones with their own users, heads and texts."""

@@ -1,0 +1,60 @@
+"""What `pt fleet` is asked to do, checked on construction."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_sim.fleet.mix import parse_mix
+from grpo.config import GRPOConfig
+from grpo.nights import NightsConfig
+from personality_common.errors import ConfigError, ToolkitError
+
+
+@dataclass(frozen=True)
+class FleetConfig:
+    """One run of `pt fleet`.
+
+    Attributes:
+        bundle: what `pt export` wrote.
+        data: conversations to take texts from, as for `pt pretrain`.
+        devices: how many; device i has the seed `nights.seed` + i.
+        user: kinds of users with their weights; see `parse_mix`.
+        run: the run that the bundle is from; see `SimulateConfig`.
+        out: the work folder, which has the figures and the report in the end.
+        workers: processes; None: one for each CPU core.
+        html: a file for the report, beside the one in `out`.
+        json: a file for the figures, beside the one in `out`.
+        nights: how the days are spent.
+        grpo: the update.
+    """
+
+    bundle: Path
+    data: str
+    devices: int = 10_000
+    user: str = "0.5*profile+0.2*thumbs+0.1*drifting+0.1*contrary+0.1*random"
+    run: Path | None = None
+    out: Path = Path("fleet")
+    workers: int | None = None
+    html: Path | None = None
+    json: Path | None = None
+    nights: NightsConfig = field(default_factory=lambda: NightsConfig(nights=30, interactions=20))
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} must be 1 or more, got {value}")
+        try:
+            parse_mix(self.user)
+        except ToolkitError as error:
+            raise ConfigError(f"--user: {error}") from None
+
+    @property
+    def processes(self) -> int:
+        """Workers to start."""
+        if self.workers is not None:
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,186 @@
+"""A fleet from its plan to its figures: prepare, start the workers, watch them, collect, and prove."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from device_sim.fleet.config import FleetConfig
+from device_sim.fleet.lives import Lived, Traces
+from device_sim.fleet.plan import PIECE, Plan, make_plan, save_array, write_plan
+from device_sim.fleet.proof import Proof, prove
+from device_sim.fleet.tables import all_texts, used_rows
+from device_sim.fleet.worker import FAILURE_FILE
+from device_sim.simulate.bundle import VerifiedBundle, open_bundle
+from device_sim.simulate.texts import Embedder
+from personality_common.errors import DataError, ToolkitError
+from personality_common.files import folder_lock, read_json_object
+from personality_common.progress import Reporter
+
+LOG_FILE: Final = "workers.log"
+_LOOK: Final = 0.2
+"""Seconds between looks at the workers."""
+_GRACE: Final = 15.0
+"""Seconds that the workers have to end when they are asked to."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What a fleet came to.
+
+    Attributes:
+        lived: every device, in order.
+        seconds: from here to the last worker's end; 0 for a fleet that was finished already.
+        device_nights: that were lived in that time.
+    """
+
+    plan: Plan
+    bundle: VerifiedBundle
+    lived: tuple[Lived, ...]
+    traces: Traces
+    proof: Proof
+    seconds: float
+    device_nights: int
+
+
+def simulate_fleet(config: FleetConfig, reporter: Reporter) -> Fleet:
+    """Live the lives that are missing from the work folder, and collect all of them.
+
+    Raises:
+        DataError: bundle or texts are malformed, or too few.
+        MismatchError: the work folder is another fleet's, or the run is not the bundle's.
+        ToolkitError: a worker failed, with the devices that are missing; or a device does not have the head
+            that `pt simulate` gives it.
+    """
+    with folder_lock(config.out):
+        bundle = open_bundle(config.bundle)
+        available, texts = all_texts(config.data, config.nights.nights * config.nights.interactions)
+        plan = make_plan(config, texts)
+        write_plan(plan)
+        # Before any worker: the run is checked, and a hosted encoder says where the texts go.
+        embedder = Embedder(bundle, config.run, reporter)
+        if not plan.table_file("used").exists():
+            save_array(plan.table_file("used"), used_rows(plan, available))
+        started, missing = time.monotonic(), plan.missing()
+        if missing:
+            _work(plan, config.processes, reporter)
+        seconds = time.monotonic() - started if missing else 0.0
+        lived, traces = _collect(plan)
+        proof = prove(plan, bundle, available, embedder, texts, lived, reporter)
+        nights = sum(len(plan.devices_of(chunk)) for chunk in missing) * plan.nights.nights
+        return Fleet(plan, bundle, lived, traces, proof, seconds, nights)
+
+
+def missing_devices(plan: Plan) -> str:
+    """In words: ranges of devices whose lives are not there."""
+    spans: list[list[int]] = []
+    for chunk in plan.missing():
+        devices = plan.devices_of(chunk)
+        if spans and spans[-1][1] == devices.start - 1:
+            spans[-1][1] = devices[-1]
+        else:
+            spans.append([devices.start, devices[-1]])
+    return ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in spans)
+
+
+def _work(plan: Plan, processes: int, reporter: Reporter) -> None:
+    """Start workers under torchrun and watch them until the last chunk is there."""
+    (plan.folder / FAILURE_FILE).unlink(missing_ok=True)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+        "-m", "device_sim.fleet.worker", str(plan.folder),
+    ]  # fmt: skip
+    # One thread each: there are as many workers as cores, and the bits are those of one thread.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(_import_path())}
+    with (plan.folder / LOG_FILE).open("wb") as log:
+        # A session of its own: Ctrl-C comes here first, and the workers are then stopped in order.
+        launcher = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            _watch(plan, launcher, reporter)
+        finally:
+            _stop(launcher)
+    if plan.missing():
+        raise ToolkitError(_failure(plan))
+
+
+def _watch(plan: Plan, launcher: subprocess.Popen[bytes], reporter: Reporter) -> None:
+    """Until the launcher ends."""
+    texts = len(np.load(plan.table_file("used"), mmap_mode="r"))
+    pieces = -(-texts // PIECE)
+    if not plan.table_file("latents").exists():
+        with reporter.stage("embedding", texts, "texts") as stage:
+            shown = 0
+            while launcher.poll() is None and not plan.table_file("latents").exists():
+                done = sum(plan.piece_file("latents", piece).exists() for piece in range(pieces))
+                if done > shown:
+                    stage.advance(min(done * PIECE, texts) - min(shown * PIECE, texts))
+                    shown = done
+                time.sleep(_LOOK)
+    left = set(plan.missing())
+
+    def device_nights(chunks: Iterable[int]) -> int:
+        return sum(len(plan.devices_of(chunk)) for chunk in chunks) * plan.nights.nights
+
+    with reporter.stage("living", device_nights(left), "device-nights") as stage:
+        while left:
+            ended = launcher.poll() is not None
+            if done_now := [chunk for chunk in left if plan.chunk_file(chunk).exists()]:
+                left.difference_update(done_now)
+                stage.advance(device_nights(done_now))
+            elif ended:
+                return
+            if not ended:
+                time.sleep(_LOOK)
+    launcher.wait()
+
+
+def _stop(launcher: subprocess.Popen[bytes]) -> None:
+    """torchrun hands a SIGTERM on to its workers."""
+    if launcher.poll() is not None:
+        return
+    launcher.terminate()
+    try:
+        launcher.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+
+
+def _failure(plan: Plan) -> str:
+    said = plan.folder / FAILURE_FILE
+    why = f": {said.read_text().strip()}" if said.exists() else f", see {plan.folder / LOG_FILE}"
+    return (
+        f"all devices must live to the end, and a worker failed{why}; missing: devices"
+        f" {missing_devices(plan)}; the same command goes on with them"
+    )
+
+
+def _collect(plan: Plan) -> tuple[tuple[Lived, ...], Traces]:
+    lived: list[Lived] = []
+    traces = Traces.empty(len(plan.kinds), plan.nights.nights)
+    for chunk in range(plan.chunks):
+        file = plan.chunk_file(chunk)
+        document = read_json_object(file)
+        try:
+            found = [Lived(**{**one, "gains": tuple(one["gains"])}) for one in document["devices"]]
+            traces.add(Traces(**document["traces"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{file}: not the lives of a fleet's devices; remove it: {error!r}") from None
+        if [one.device for one in found] != list(plan.devices_of(chunk)):
+            raise DataError(f"{file}: must hold devices {plan.devices_of(chunk)}; remove it and run again")
+        lived += found
+    return tuple(lived), traces
+
+
+def _import_path() -> Iterable[str]:
+    """What this process imports from, its own folder and packages included."""
+    return [str(Path(__file__).resolve().parents[2]), *(p for p in (os.environ.get("PYTHONPATH"),) if p)]

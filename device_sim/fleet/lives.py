@@ -1,0 +1,198 @@
+"""Devices side by side: by day each draws and hears for itself, by night all heads are stepped together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from device_sim.simulate.bundle import head_fingerprint
+from device_sim.simulate.drift import drift_of
+from grpo.config import GRPOConfig
+from grpo.exact import one_thread
+from grpo.head import Head, top_tokens
+from grpo.nights import Life, NightsConfig, Texts
+from grpo.tune import TunedHeads, tune_heads
+from grpo.users import User
+
+BATCH: Final = 16
+"""Heads in one product. More would not be faster: their logits no longer fit into a core's cache."""
+WEEK: Final = 7
+"""Nights between measurements on held-out texts; the last night is always one."""
+TRACES: Final = ("overlap", "kl", "stopped", "scaled", "dropped", "silent")
+"""What is kept of every night: what the head has spent of the budgets on the night's own texts; then, 1 or
+0, whether the update was cut short by `kl_stop`, scaled back by a budget, dropped by a budget, or had nothing
+to learn from."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A phone on its first day.
+
+    Attributes:
+        number: from 0.
+        seed: of its texts, its user's taste and noise, and its draws.
+        kind: of its user, a number in the plan's mix.
+    """
+
+    number: int
+    seed: int
+    kind: int
+    user: User = field(repr=False)
+    training: Texts = field(repr=False)
+    held_out: Texts = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A phone after its last night. Rewards are of the head's top 8 on held-out texts, without noise.
+
+    Attributes:
+        head: fingerprint, as `pt simulate` gives it.
+        reward: mean over held-out texts.
+        gain: mean over held-out texts of the reward minus that of the head that shipped.
+        oracle_share: gain divided by the most that any head could gain; None where there is no oracle.
+        gains: of the nights that `measured_nights` names.
+        kl, overlap: drift from the shipped head on held-out texts, as `pt simulate` measures it.
+        stopped, scaled, dropped, silent: how many nights of each; see TRACES.
+    """
+
+    device: int
+    seed: int
+    kind: int
+    head: str
+    reward: float
+    gain: float
+    oracle_share: float | None
+    gains: tuple[float, ...]
+    kl: float
+    overlap: float
+    stopped: int
+    scaled: int
+    dropped: int
+    silent: int
+
+
+@dataclass
+class Traces:
+    """Sums over devices, by kind and night.
+
+    Attributes:
+        devices: (kinds,) how many.
+        sums: name in TRACES -> (kinds, nights).
+    """
+
+    devices: list[int]
+    sums: dict[str, list[list[float]]]
+
+    @classmethod
+    def empty(cls, kinds: int, nights: int) -> Traces:
+        return cls([0] * kinds, {name: [[0.0] * nights for _ in range(kinds)] for name in TRACES})
+
+    def add(self, other: Traces) -> None:
+        self.devices = [a + b for a, b in zip(self.devices, other.devices, strict=True)]
+        for name, rows in self.sums.items():
+            for row, theirs in zip(rows, other.sums[name], strict=True):
+                row[:] = [a + b for a, b in zip(row, theirs, strict=True)]
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measured_nights(nights: int) -> tuple[int, ...]:
+    """From 0."""
+    return tuple(night for night in range(nights) if (night + 1) % WEEK == 0 or night == nights - 1)
+
+
+def live_together(
+    devices: Sequence[Device], shipped: Head, config: GRPOConfig, nights: NightsConfig, kinds: int
+) -> tuple[list[Lived], Traces]:
+    """The lives of some devices; each is what it would be if it lived alone, to the last bit of its head.
+
+    Args:
+        nights: its seed is not read; devices have their own.
+        kinds: in the mix.
+    """
+    heads = Head(*(t.repeat(len(devices), *[1] * t.ndim) for t in shipped))
+    lives = [
+        Life(d.user, d.training, Head(heads.weight[i], heads.bias[i]), config, _with_seed(nights, d.seed))
+        for i, d in enumerate(devices)
+    ]
+    # Sets of switches are as wide as a device's largest, and how far they are padded shows in the bits.
+    together = [[i] for i in range(len(lives))] if config.policy == "bernoulli" else [[*range(len(lives))]]
+    gains: list[list[float]] = [[] for _ in devices]
+    traces = torch.zeros(len(TRACES), len(devices), nights.nights, dtype=torch.float64)
+    with one_thread():
+        held_out = [_HeldOut(device, shipped) for device in devices]
+        for night in range(nights.nights):
+            for rows in together:
+                days = [lives[i].day(night) for i in rows]
+                part = heads if len(rows) == len(lives) else Head(heads.weight[rows], heads.bias[rows])
+                tuned = tune_heads(
+                    torch.stack([z for z, _ in days]), [g for _, g in days], part, shipped, config
+                )
+                at = torch.tensor(rows)
+                # The lives see their heads in these very tensors.
+                heads.weight[at[tuned.moved]] = tuned.head.weight
+                heads.bias[at[tuned.moved]] = tuned.head.bias
+                traces[:, at, night] = _trace(tuned)
+            if night in measured_nights(nights.nights)[:-1]:
+                for gain, measure, life in zip(gains, held_out, lives, strict=True):
+                    gain.append(measure.gain(life.head, night)[1])
+        lived = [
+            measure.lived(life.head, config, nights.nights - 1, gain, counts)
+            for measure, life, gain, counts in zip(
+                held_out, lives, gains, traces[2:].sum(-1).T.tolist(), strict=True
+            )
+        ]
+    summed = Traces.empty(kinds, nights.nights)
+    for i, device in enumerate(devices):
+        summed.devices[device.kind] += 1
+        for name, values in zip(TRACES, traces[:, i].tolist(), strict=True):
+            row = summed.sums[name][device.kind]
+            row[:] = [a + b for a, b in zip(row, values, strict=True)]
+    return lived, summed
+
+
+def _with_seed(nights: NightsConfig, seed: int) -> NightsConfig:
+    return NightsConfig(nights.nights, nights.interactions, nights.group, nights.replay, seed)
+
+
+def _trace(tuned: TunedHeads) -> Tensor:
+    """(len(TRACES), D)."""
+    silent = ~tuned.learnable
+    scaled = (tuned.share > 0) & (tuned.share < 1)
+    flags = (tuned.stopped, scaled, tuned.share == 0, silent)
+    return torch.stack([tuned.spent.overlap, tuned.spent.kl, *(flag.double() for flag in flags)])
+
+
+class _HeldOut:
+    """A device's held-out texts, with what its shipped head says of them."""
+
+    def __init__(self, device: Device, shipped: Head) -> None:
+        self.device = device
+        self.reference = shipped.logits(device.held_out.latents)
+        self._top = top_tokens(self.reference)
+
+    def gain(self, head: Head, night: int) -> tuple[float, float, Tensor]:
+        """Mean reward of the shipped head's top 8, how much more this head's has, and this head's logits."""
+        logits = head.logits(self.device.held_out.latents)
+        both = torch.stack([self._top, top_tokens(logits)], 1)
+        rewards = self.device.user.value(self.device.held_out.embeddings, both, night).double()
+        return float(rewards[:, 0].mean()), float((rewards[:, 1] - rewards[:, 0]).mean()), logits
+
+    def lived(
+        self, head: Head, config: GRPOConfig, last: int, gains: Sequence[float], counts: Sequence[float]
+    ) -> Lived:
+        """After the last night; `gains` are of the measured nights before it."""
+        device = self.device
+        before, gain, logits = self.gain(head, last)
+        most = float(device.user.oracle(device.held_out.embeddings, last).double().mean()) - before
+        drift = drift_of(logits, self.reference, config)
+        return Lived(
+            device.number, device.seed, device.kind, head_fingerprint(head), before + gain, gain,
+            gain / most if most > 0 else None, (*gains, gain), drift.kl, drift.overlap, *map(int, counts),
+        )  # fmt: skip

@@ -1,0 +1,63 @@
+"""A fleet in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from device_sim.fleet.figures import QUANTILES, Population
+from device_sim.fleet.fleet import Fleet
+from device_sim.fleet.proof import simulate_command
+
+COMMANDS_SHOWN = 3
+
+
+def groups_table(found: Population) -> Table:
+    """A row per kind of user: mean gain, what 1% and half of the devices are below; drift; devices held."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("user", overflow="fold")
+    for name in ("devices", "gain", "1%", "median", "below 0", "top 8", "KL", "held"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in found.groups:
+        quantile = dict(zip(QUANTILES, group.gain_quantiles, strict=True))
+        table.add_row(
+            escape(group.name), f"{group.devices:,}", f"{group.gain:+.3f}",
+            *(f"{quantile[q]:+.3f}" for q in (0.01, 0.5)), f"{group.below_zero:.1%}",
+            f"{group.overlap:.3f}", f"{group.kl:.3f}", f"{group.held_back:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def nights_table(found: Population) -> Table:
+    """What became of the updates, as shares of all nights."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("user", overflow="fold")
+    for name in ("cut short", "scaled back", "dropped", "nothing to learn"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in found.groups:
+        shares = (group.stopped, group.scaled, group.dropped, group.silent)
+        table.add_row(escape(group.name), *(f"{share:.1%}" for share in shares))
+    return table
+
+
+def notes(fleet: Fleet, found: Population) -> Iterator[str]:
+    """What was proven, what was not simulated, and how to look at the worst."""
+    devices = ", ".join(map(str, fleet.proof.devices))
+    yield (
+        "gain: reward of the top 8 on held-out texts, over the shipped head's; top 8: share still shown;"
+        " held: devices with an update that kl_stop or a budget cut short, scaled back or dropped"
+    )
+    yield f"lived again alone, with the same heads bit for bit: devices {devices}"
+    yield (
+        "simulated: users, draws, feedback, updates, budgets. Not: packages, routes, Core ML;"
+        " pt simulate does these for one device:"
+    )
+    for one in found.worst[:COMMANDS_SHOWN]:
+        yield f"device {one.device}, gain {one.gain:+.3f}: {simulate_command(fleet.plan, one.device)}"
+    if fleet.seconds:
+        rate = fleet.device_nights / fleet.seconds
+        yield f"{fleet.device_nights:,} device-nights in {fleet.seconds:,.0f} s, {rate:,.0f} a second"
+    else:
+        yield "every device had lived before; nothing was left to do"
