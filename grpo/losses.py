@@ -16,12 +16,12 @@ from torch import Tensor
 
 from grpo.batch import Batch
 from grpo.policies import BernoulliAt, PolicyAt
-from grpo.surrogates import LossOptions, LossResult, Surrogate, kl_estimate, surrogate
+from grpo.surrogates import LossMetrics, LossOptions, LossResult, Surrogate, kl_estimate, surrogate
 from grpo.switches import switch_loss
 
 
 def loss_and_gradient(here: PolicyAt, batch: Batch, options: LossOptions) -> LossResult:
-    """The loss of each device, and its gradient at the logits (rows, V) of the head being trained.
+    """The gradient of the loss at the logits (rows, V) of the head being trained, and each device's loss.
 
         surrogate + kl_weight * KL(policy || shipped) - entropy_weight * entropy
 
@@ -39,17 +39,26 @@ def loss_and_gradient(here: PolicyAt, batch: Batch, options: LossOptions) -> Los
         result = _set_loss(here, batch, options)
     else:
         result = _decision_loss(here, batch, options, with_surrogate=True)
-    value, gradient = result.value, result.gradient
+    gradient, parts = result.gradient, [result]
     if batch.per_set and options.estimates_kl:
-        kl = _decision_loss(here, batch, options, with_surrogate=False)
-        value, gradient = value + kl.value, gradient + kl.gradient
-    if options.kl_weight != 0 and options.kl_estimator == "exact":
-        value = value + options.kl_weight * batch.total(batch.rows * here.kl(batch.shipped))
+        parts.append(_decision_loss(here, batch, options, with_surrogate=False))
+        gradient = gradient + parts[-1].gradient
+    exact_kl = options.kl_weight != 0 and options.kl_estimator == "exact"
+    if exact_kl:
         gradient = gradient + here.kl_gradient(batch.shipped, options.kl_weight * batch.rows)
     if options.entropy_weight != 0:
-        value = value - options.entropy_weight * batch.total(batch.rows * here.entropy())
         gradient = gradient + here.entropy_gradient(-options.entropy_weight * batch.rows)
-    return LossResult(value, gradient, result.clip_low, result.clip_high)
+
+    def measure() -> LossMetrics:
+        found = [part.measure() for part in parts]
+        value = torch.stack([metrics.value for metrics in found]).sum(0)
+        if exact_kl:
+            value = value + options.kl_weight * batch.total(batch.rows * here.kl(batch.shipped))
+        if options.entropy_weight != 0:
+            value = value - options.entropy_weight * batch.total(batch.rows * here.entropy())
+        return LossMetrics(value, found[0].clip_low, found[0].clip_high)
+
+    return LossResult(gradient, measure)
 
 
 def _set_loss(here: PolicyAt, batch: Batch, options: LossOptions) -> LossResult:
@@ -60,26 +69,38 @@ def _set_loss(here: PolicyAt, batch: Batch, options: LossOptions) -> LossResult:
     slopes = weights * terms.slope
     if options.loss == "gspo":
         slopes = slopes / batch.lengths
-    gradient = here.set_gradient(batch.actions, slopes)
-    low, high = _clip_shares(terms, batch.active, batch)
-    return LossResult(batch.total(weights * terms.value), gradient, low, high)
+
+    def measure() -> LossMetrics:
+        return LossMetrics(batch.total(weights * terms.value()), *_clip_shares(terms, batch.active, batch))
+
+    return LossResult(here.set_gradient(batch.actions, slopes), measure)
 
 
 def _decision_loss(here: PolicyAt, batch: Batch, options: LossOptions, *, with_surrogate: bool) -> LossResult:
     log_prob = here.log_prob(batch.actions)
-    values, slopes = torch.zeros_like(log_prob), torch.zeros_like(log_prob)
-    low = high = log_prob.new_zeros(batch.devices)
+    slopes, values = torch.zeros_like(log_prob), []
+    terms = None
     if with_surrogate:
         assert batch.old_decisions is not None
         terms = surrogate(log_prob, batch.old_decisions, batch.advantages[..., None], options)
-        values, slopes = batch.weights[..., None] * terms.value, batch.weights[..., None] * terms.slope
-        low, high = _clip_shares(terms, batch.active[..., None] & batch.exists, batch)
+        weights = batch.weights[..., None]
+        slopes = weights * terms.slope
+        values.append((weights, terms.value))
     if batch.reference is not None:
-        kl, slope = kl_estimate(log_prob, batch.reference, options.kl_estimator)
+        kl = kl_estimate(log_prob, batch.reference, options.kl_estimator)
         weights = options.kl_weight * batch.decision_weights[..., None]
-        values, slopes = values + weights * kl, slopes + weights * slope
+        slopes = slopes + weights * kl.slope
+        values.append((weights, kl.value))
+
+    def measure() -> LossMetrics:
+        total = sum((w * value() for w, value in values), torch.zeros_like(log_prob))
+        value = batch.total(torch.where(batch.exists, total, 0.0))
+        if terms is None:
+            return LossMetrics(value, torch.zeros_like(value), torch.zeros_like(value))
+        return LossMetrics(value, *_clip_shares(terms, batch.active[..., None] & batch.exists, batch))
+
     gradient = here.gradient(batch.actions, torch.where(batch.exists, slopes, 0.0))
-    return LossResult(batch.total(torch.where(batch.exists, values, 0.0)), gradient, low, high)
+    return LossResult(gradient, measure)
 
 
 def _clip_shares(terms: Surrogate, counted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -107,15 +107,25 @@ class Life:
 
     Attributes:
         head: of the phone; the day's candidates are drawn from it.
+        logits: (interactions, V) of the last day, that its candidates were drawn from.
     """
 
     def __init__(
-        self, user: User, training: Texts, shipped: Head, config: GRPOConfig, nights: NightsConfig
+        self,
+        user: User,
+        training: Texts,
+        shipped: Head,
+        config: GRPOConfig,
+        nights: NightsConfig,
+        *,
+        with_behaviour: bool = True,
     ) -> None:
         """
         Args:
             training: texts that the days are drawn from, without replacement.
             config: of the policy that draws.
+            with_behaviour: note the log-probability of what was drawn. An update from the same head that drew
+                it finds the same itself, so only `nights.replay` of more than 1 needs it.
 
         Raises:
             DataError: fewer training texts than nights * interactions.
@@ -126,10 +136,12 @@ class Life:
                 f"training texts must be {needed} or more (nights * interactions), got {len(training)}"
             )
         self.user, self.training, self.head, self.nights = user, training, shipped, nights
+        self._with_behaviour = with_behaviour or nights.replay > 1
         self._policy = config.make_policy()
         self._generator = torch.Generator().manual_seed(nights.seed)
         order = torch.randperm(len(training), generator=self._generator)[:needed]
         self.order = order.view(nights.nights, -1)
+        self.logits = torch.empty(0)
         self._days: list[tuple[Texts, Groups]] = []
 
     def day(self, night: int) -> tuple[Tensor, Groups]:
@@ -139,7 +151,8 @@ class Life:
             logits = self.head.logits(texts.latents)
             actions = self._policy.sample(logits, self.nights.group, self._generator)
             rewards = self.user.rewards(texts.embeddings, actions, night, self._generator)
-            behaviour = self._policy.at(logits).set_log_prob(actions)
+            behaviour = self._policy.at(logits).set_log_prob(actions) if self._with_behaviour else None
+        self.logits = logits
         self._days.append((texts, Groups(actions, {"reward": rewards}, behaviour)))
         self._days = self._days[-self.nights.replay :]
         if len(self._days) == 1:

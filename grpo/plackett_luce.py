@@ -57,8 +57,8 @@ class PlackettLuce:
         )
         # rand() is in [0, 1), so log1p(-rand()) is finite; it may be 0, a Gumbel of +inf, once in 2^53 draws:
         # still a valid draw.
-        gumbel = -torch.log(-torch.log1p(-uniform))
-        return top_tokens(scaled[:, None] + gumbel, self.k)
+        gumbel = uniform.neg_().log1p_().neg_().log_().neg_()
+        return top_tokens(gumbel.add_(scaled[:, None]), self.k)
 
     def decisions(self, actions: Tensor, vocabulary: int) -> Tensor:
         return actions >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -33,18 +34,29 @@ class LossOptions(NamedTuple):
         return self.kl_weight != 0 and self.kl_estimator != "exact"
 
 
-class LossResult(NamedTuple):
-    value: Tensor  # (devices,)
-    gradient: Tensor  # (rows, V) float64, at the logits
-    clip_low: Tensor  # (devices,) share of the active decisions or sets whose ratio was held from below
+class LossMetrics(NamedTuple):
+    """(devices,) each."""
+
+    value: Tensor
+    clip_low: Tensor  # share of the active decisions or sets whose ratio was held from below
     clip_high: Tensor  # the same from above
 
 
+class LossResult(NamedTuple):
+    gradient: Tensor  # (rows, V) float64, at the logits
+    measure: Callable[[], LossMetrics]  # an update needs none of it
+
+
 class Surrogate(NamedTuple):
-    value: Tensor
+    value: Callable[[], Tensor]
     slope: Tensor  # derivative at the log-probability
     low: Tensor  # bool: clipped from below
     high: Tensor  # bool: clipped from above
+
+
+class KLEstimate(NamedTuple):
+    value: Callable[[], Tensor]
+    slope: Tensor  # derivative at the log-probability
 
 
 def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOptions) -> Surrogate:
@@ -60,13 +72,16 @@ def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOpt
     if options.loss == "cispo":
         weight, high = _cispo_weight(ratio, options)
         slope = -weight * advantage
-        return Surrogate(slope * log_prob, slope, torch.zeros_like(high), high)
+        return Surrogate(lambda: slope * log_prob, slope, torch.zeros_like(high), high)
     lower, upper, delta = _bounds(options)
     positive = advantage > 0
     high = torch.where(positive, ratio > upper, ratio > delta)
     low = ~positive & (ratio < lower)
-    held = torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, delta))
-    return Surrogate(-held * advantage, -ratio * advantage * ~(low | high), low, high)
+
+    def value() -> Tensor:
+        return -torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, delta)) * advantage
+
+    return Surrogate(value, -ratio * advantage * ~(low | high), low, high)
 
 
 def surrogates_of_one(log_prob: Tensor, old: Tensor, options: LossOptions) -> tuple[Surrogate, Surrogate]:
@@ -75,11 +90,11 @@ def surrogates_of_one(log_prob: Tensor, old: Tensor, options: LossOptions) -> tu
     if options.loss == "cispo":
         weight, high = _cispo_weight(ratio, options)
         value, never = weight * log_prob, torch.zeros_like(high)
-        return Surrogate(-value, -weight, never, high), Surrogate(value, weight, never, high)
+        return Surrogate(lambda: -value, -weight, never, high), Surrogate(lambda: value, weight, never, high)
     lower, upper, delta = _bounds(options)
     high, low, beyond = ratio > upper, ratio < lower, ratio > delta
-    liked = Surrogate(-ratio.clamp(max=upper), -ratio * ~high, torch.zeros_like(low), high)
-    return liked, Surrogate(ratio.clamp(lower, delta), ratio * ~(low | beyond), low, beyond)
+    liked = Surrogate(lambda: -ratio.clamp(max=upper), -ratio * ~high, torch.zeros_like(low), high)
+    return liked, Surrogate(lambda: ratio.clamp(lower, delta), ratio * ~(low | beyond), low, beyond)
 
 
 def _bounds(options: LossOptions) -> tuple[float, float, float]:
@@ -97,7 +112,7 @@ def _cispo_weight(ratio: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
     return ratio.clamp(max=upper), ratio > upper
 
 
-def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> tuple[Tensor, Tensor]:
+def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> KLEstimate:
     """Estimate of KL(policy || reference) from one sample, and its derivative at the log-probability.
 
     With d = l - l_ref, the value of each has mean KL (k1, k3) or nearly (k2) under the policy. The
@@ -111,9 +126,10 @@ def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> 
     """
     gap = (log_prob - reference).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     if estimator == "k1":
-        return gap, torch.ones_like(gap)
+        return KLEstimate(lambda: gap, torch.ones_like(gap))
     if estimator == "k2":
-        return gap.square() / 2, gap
+        return KLEstimate(lambda: gap.square() / 2, gap)
     if estimator == "k3":
-        return torch.exp(-gap) - 1 + gap, 1 - torch.exp(-gap)
+        inverse = torch.exp(-gap)
+        return KLEstimate(lambda: inverse - 1 + gap, 1 - inverse)
     raise AssertionError(estimator)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grpo.batch import Batch
 from grpo.policies import BernoulliAt, gather
-from grpo.surrogates import LossOptions, LossResult, kl_estimate, surrogate, surrogates_of_one
+from grpo.surrogates import LossMetrics, LossOptions, LossResult, kl_estimate, surrogate, surrogates_of_one
 
 
 def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossResult:
@@ -24,7 +24,6 @@ def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossRe
     up = (batch.weights * batch.advantages.clamp(min=0)).sum(-1, keepdim=True)
     down = (batch.weights * batch.advantages.clamp(max=0)).sum(-1, keepdim=True)
     liked, disliked = surrogates_of_one(off, old_off, options)
-    value = batch.total(up * liked.value) - batch.total(down * disliked.value)
     dense = up * liked.slope - down * disliked.slope
 
     on = batch.actions >= 0
@@ -36,23 +35,19 @@ def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossRe
     def off_at_tokens(of_liked: Tensor, of_disliked: Tensor) -> Tensor:
         return torch.where(positive, gather(of_liked, batch.actions), gather(of_disliked, batch.actions))
 
-    were_value = advantages.abs() * off_at_tokens(liked.value, disliked.value)
     were_slope = weights * advantages.abs() * off_at_tokens(liked.slope, disliked.slope)
-    value = value + batch.total(weights * (are.value - were_value))
     are_slope = weights * are.slope
-
+    kl = kl_were = kl_are = None
+    of_all, of_drawn = options.kl_weight * batch.decision_weights, torch.zeros_like(weights)
     if options.estimates_kl:
         assert batch.shipped_tables is not None
         shipped_off, shipped_off_here, shipped_on_here = batch.shipped_tables
-        kl_weights = options.kl_weight * batch.decision_weights
-        kl, slope = kl_estimate(off, shipped_off, options.kl_estimator)
-        value = value + batch.total(kl_weights.sum(-1, keepdim=True) * kl)
-        dense = dense + kl_weights.sum(-1, keepdim=True) * slope
-        kl_weights = torch.where(on, kl_weights[..., None], 0.0)
-        kl_were, slope_were = kl_estimate(off_here, shipped_off_here, options.kl_estimator)
-        kl_are, slope_are = kl_estimate(on_here, shipped_on_here, options.kl_estimator)
-        value = value + batch.total(kl_weights * (kl_are - kl_were))
-        were_slope, are_slope = were_slope + kl_weights * slope_were, are_slope + kl_weights * slope_are
+        kl = kl_estimate(off, shipped_off, options.kl_estimator)
+        kl_were = kl_estimate(off_here, shipped_off_here, options.kl_estimator)
+        kl_are = kl_estimate(on_here, shipped_on_here, options.kl_estimator)
+        dense = dense + of_all.sum(-1, keepdim=True) * kl.slope
+        of_drawn = torch.where(on, of_all[..., None], 0.0)
+        were_slope, are_slope = were_slope + of_drawn * kl_were.slope, are_slope + of_drawn * kl_are.slope
 
     # d off / dz = -p and d on / dz = 1 - p.
     p_here = gather(here.p, batch.actions)
@@ -60,15 +55,23 @@ def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossRe
     exchanged = are_slope * (1 - p_here) + were_slope * p_here
     gradient.scatter_add_(1, batch.actions.clamp(min=0).flatten(1), exchanged.flatten(1))
 
-    active = batch.active[..., None] & on
-    likes = (batch.active & (batch.advantages > 0)).sum(-1)
-    others = batch.active.sum(-1) - likes
-    count = (batch.total(batch.active) * here.z.shape[1]).double().clamp(min=1)
+    def measure() -> LossMetrics:
+        value = batch.total(up * liked.value()) - batch.total(down * disliked.value())
+        were = advantages.abs() * off_at_tokens(liked.value(), disliked.value())
+        value = value + batch.total(weights * (are.value() - were))
+        if kl is not None and kl_were is not None and kl_are is not None:
+            value = value + batch.total(of_all.sum(-1, keepdim=True) * kl.value())
+            value = value + batch.total(of_drawn * (kl_are.value() - kl_were.value()))
+        return LossMetrics(value, share("low"), share("high"))
 
     def share(clipped: str) -> Tensor:
+        active = batch.active[..., None] & on
+        likes = (batch.active & (batch.advantages > 0)).sum(-1)
+        others = batch.active.sum(-1) - likes
+        count = (batch.total(batch.active) * here.z.shape[1]).double().clamp(min=1)
         tables = likes * getattr(liked, clipped).sum(-1) + others * getattr(disliked, clipped).sum(-1)
         were = off_at_tokens(getattr(liked, clipped), getattr(disliked, clipped))
         switches = batch.total(getattr(are, clipped) & active) - batch.total(were & active)
         return (batch.total(tables) + switches) / count
 
-    return LossResult(value, gradient / here.temperature, share("low"), share("high"))
+    return LossResult(gradient / here.temperature, measure)

@@ -103,6 +103,7 @@ def tune_heads(
     shipped: Head,
     config: GRPOConfig,
     *,
+    start: Tensor | None = None,
     with_metrics: bool = False,
 ) -> TunedHeads:
     """One night: move the heads of D devices towards what was rewarded to each.
@@ -120,6 +121,7 @@ def tune_heads(
         heads: where the updates start, stacked: (D, V, d) and (D, V).
         shipped: the head that shipped, for the KL term and the budgets.
         config: settings.
+        start: (D, N, V) logits of the heads, as `Head.logits` gives them; None: they are computed.
         with_metrics: `TunedHeads.metrics`, which cost as much as the update.
 
     Raises:
@@ -131,7 +133,8 @@ def tune_heads(
     devices, texts, _ = latents.shape
     with one_thread():
         everywhere = Head(*(t.expand(devices, *t.shape) for t in shipped))
-        start, reference = heads.logits(latents), everywhere.logits(latents)
+        start = heads.logits(latents) if start is None else start
+        reference = everywhere.logits(latents)
         advantages, batch = _batch(policy, start, reference, latents, groups, config)
         learnable = per_device(batch.active, devices) > 0
         descent = make_descent(latents, heads, start, config)
@@ -156,10 +159,11 @@ def tune_heads(
         stopped = learnable & ~running
         _require_finite(end, config)
 
-        budgets = Budgets(policy, reference, config)
-        share, whole = budgets.share(start.double(), end)
+        budgets = Budgets(policy, reference, config, batch.shipped)
+        spent, whole = budgets.spent(start, batch.start), budgets.spent(end, here)
+        share = budgets.share(start.double(), end, spent, whole)
         share[~learnable] = 1.0
-        moved, head, spent = _within_budgets(descent, budgets, start, learnable, share)
+        moved, head, spent = _within_budgets(descent, budgets, learnable, share, spent)
         _require_moved(heads, head, moved[(share == 1)[moved] & pushed[moved]], moved, config)
     return TunedHeads(
         moved, head, learnable, steps, stopped, share, whole, spent, advantages, tuple(metrics)
@@ -196,23 +200,28 @@ def _batch(
 
 
 def _within_budgets(
-    descent: Descent, budgets: Budgets, start: Tensor, learnable: Tensor, share: Tensor
+    descent: Descent, budgets: Budgets, learnable: Tensor, share: Tensor, spent: Spent
 ) -> tuple[Tensor, Head, Spent]:
     """Make the heads, and lower a share (in place) until the head that is made keeps the budgets.
 
     The share was found on logits in float64, and a head is float32, so one at the very edge can be beyond.
+
+    Args:
+        spent: of the budgets, by the heads at the start.
+
+    Returns:
+        The devices whose heads moved, their heads, and what is spent now.
     """
     less = 0.5**SEARCH_STEPS
     while True:
         moved = (learnable & (share > 0)).nonzero()[:, 0]
         head = descent.head(moved, share[moved])
-        logits = start.clone()
-        logits[moved] = head.logits(descent.latents[moved])
+        logits = head.logits(descent.latents[moved])
         _require_finite(logits, descent.config)
-        spent = budgets.spent(logits)
-        beyond = moved[~spent.within[moved]]
+        now = budgets.of(moved).spent(logits) if len(moved) else Spent(*(t[:0] for t in spent))
+        beyond = moved[~now.within]
         if not len(beyond):
-            return moved, head, spent
+            return moved, head, Spent(*(t.index_copy(0, moved, n) for t, n in zip(spent, now, strict=True)))
         share[beyond] = (share[beyond] - less).clamp(min=0)
         less *= 2
 
@@ -228,7 +237,7 @@ def _step_metrics(
 ) -> tuple[StepMetrics, ...]:
     texts = len(batch.rows) // batch.devices
     columns = (
-        loss.value, loss.clip_low, loss.clip_high, kl_old, here.kl(batch.shipped).view(-1, texts).mean(-1),
+        *loss.measure(), kl_old, here.kl(batch.shipped).view(-1, texts).mean(-1),
         here.entropy().view(-1, texts).mean(-1), descent.gradient_norm(gradient), descent.change(),
     )  # fmt: skip
     return tuple(StepMetrics(step, *row) for row in torch.stack(columns, -1).tolist())

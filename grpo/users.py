@@ -16,6 +16,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Final, Literal, TypeAlias, get_args
 
 import torch
@@ -97,9 +98,14 @@ class SimulatedUser:
 
     def scores(self, texts: Tensor, night: int) -> Tensor:
         """(N, d) base embeddings to (N, V), without noise."""
-        return _cosine(texts, self.tokens) / self.relevance_deviation + self.config.strength * self.taste(
-            night
-        )
+        _require_one_space(texts, self.tokens)
+        relevance = _unit(texts) @ self._directions.T / self.relevance_deviation
+        return relevance + self.config.strength * self.taste(night)
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """(V, d) tokens, of norm 1."""
+        return _unit(self.tokens)
 
     def value(self, texts: Tensor, actions: Tensor, night: int) -> Tensor:
         """(N, G) mean score of the tokens of each set; NaN for an empty one."""
@@ -225,17 +231,20 @@ def make_user(text: str, tokens: Tensor, reference: Tensor, seed: int) -> User:
 def relevance_deviation(texts: Tensor, tokens: Tensor) -> float:
     """Standard deviation of the cosine of text and token over all pairs; (M, d) texts, (V, d) tokens."""
     with one_thread():
-        deviation = float(_cosine(texts, tokens).double().std())
+        _require_one_space(texts, tokens)
+        deviation = float((_unit(texts) @ _unit(tokens).T).double().std())
     if not deviation > 0:
         raise DataError(f"cosines of texts and tokens must vary, got a deviation of {deviation}")
     return deviation
 
 
-def _cosine(texts: Tensor, tokens: Tensor) -> Tensor:
+def _unit(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def _require_one_space(texts: Tensor, tokens: Tensor) -> None:
     if texts.shape[-1] != tokens.shape[-1]:
         raise DataError(
             "texts and tokens must be embedded in one space,"
             f" got {tuple(texts.shape)} and {tuple(tokens.shape)}"
         )
-    normalize = torch.nn.functional.normalize
-    return normalize(texts, dim=-1) @ normalize(tokens, dim=-1).T

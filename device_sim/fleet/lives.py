@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from device_sim.simulate.bundle import head_fingerprint
+from device_sim.simulate.config import HELD_OUT_TEXTS
 from device_sim.simulate.drift import drift_of
 from grpo.config import GRPOConfig
 from grpo.exact import one_thread
@@ -22,6 +23,8 @@ BATCH: Final = 16
 """Heads in one product. More would not be faster: their logits no longer fit into a core's cache."""
 WEEK: Final = 7
 """Nights between measurements on held-out texts; the last night is always one."""
+GLANCE: Final = 100
+"""Held-out texts that are measured on before the last night."""
 TRACES: Final = ("overlap", "kl", "stopped", "scaled", "dropped", "silent")
 """What is kept of every night: what the head has spent of the budgets on the night's own texts; then, 1 or
 0, whether the update was cut short by `kl_stop`, scaled back by a budget, dropped by a budget, or had nothing
@@ -55,7 +58,7 @@ class Lived:
         reward: mean over held-out texts.
         gain: mean over held-out texts of the reward minus that of the head that shipped.
         oracle_share: gain divided by the most that any head could gain; None where there is no oracle.
-        gains: of the nights that `measured_nights` names.
+        gains: of the nights that `measured_nights` names; before the last, on the first GLANCE texts.
         kl, overlap: drift from the shipped head on held-out texts, as `pt simulate` measures it.
         stopped, scaled, dropped, silent: how many nights of each; see TRACES.
     """
@@ -118,22 +121,30 @@ def live_together(
     """
     heads = Head(*(t.repeat(len(devices), *[1] * t.ndim) for t in shipped))
     lives = [
-        Life(d.user, d.training, Head(heads.weight[i], heads.bias[i]), config, _with_seed(nights, d.seed))
+        Life(
+            d.user,
+            d.training,
+            Head(heads.weight[i], heads.bias[i]),
+            config,
+            replace(nights, seed=d.seed),
+            with_behaviour=False,
+        )
         for i, d in enumerate(devices)
     ]
     # Sets of switches are as wide as a device's largest, and how far they are padded shows in the bits.
     together = [[i] for i in range(len(lives))] if config.policy == "bernoulli" else [[*range(len(lives))]]
     gains: list[list[float]] = [[] for _ in devices]
     traces = torch.zeros(len(TRACES), len(devices), nights.nights, dtype=torch.float64)
-    with one_thread():
+    with one_thread(), torch.inference_mode():
         held_out = [_HeldOut(device, shipped) for device in devices]
         for night in range(nights.nights):
             for rows in together:
                 days = [lives[i].day(night) for i in rows]
                 part = heads if len(rows) == len(lives) else Head(heads.weight[rows], heads.bias[rows])
                 tuned = tune_heads(
-                    torch.stack([z for z, _ in days]), [g for _, g in days], part, shipped, config
-                )
+                    torch.stack([z for z, _ in days]), [g for _, g in days], part, shipped, config,
+                    start=torch.stack([lives[i].logits for i in rows]) if nights.replay == 1 else None,
+                )  # fmt: skip
                 at = torch.tensor(rows)
                 # The lives see their heads in these very tensors.
                 heads.weight[at[tuned.moved]] = tuned.head.weight
@@ -141,7 +152,7 @@ def live_together(
                 traces[:, at, night] = _trace(tuned)
             if night in measured_nights(nights.nights)[:-1]:
                 for gain, measure, life in zip(gains, held_out, lives, strict=True):
-                    gain.append(measure.gain(life.head, night)[1])
+                    gain.append(measure.gain(life.head, night, GLANCE)[1])
         lived = [
             measure.lived(life.head, config, nights.nights - 1, gain, counts)
             for measure, life, gain, counts in zip(
@@ -155,10 +166,6 @@ def live_together(
             row = summed.sums[name][device.kind]
             row[:] = [a + b for a, b in zip(row, values, strict=True)]
     return lived, summed
-
-
-def _with_seed(nights: NightsConfig, seed: int) -> NightsConfig:
-    return NightsConfig(nights.nights, nights.interactions, nights.group, nights.replay, seed)
 
 
 def _trace(tuned: TunedHeads) -> Tensor:
@@ -177,11 +184,12 @@ class _HeldOut:
         self.reference = shipped.logits(device.held_out.latents)
         self._top = top_tokens(self.reference)
 
-    def gain(self, head: Head, night: int) -> tuple[float, float, Tensor]:
+    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, float, Tensor]:
         """Mean reward of the shipped head's top 8, how much more this head's has, and this head's logits."""
-        logits = head.logits(self.device.held_out.latents)
-        both = torch.stack([self._top, top_tokens(logits)], 1)
-        rewards = self.device.user.value(self.device.held_out.embeddings, both, night).double()
+        held_out = self.device.held_out[:texts]
+        logits = head.logits(held_out.latents)
+        both = torch.stack([self._top[:texts], top_tokens(logits)], 1)
+        rewards = self.device.user.value(held_out.embeddings, both, night).double()
         return float(rewards[:, 0].mean()), float((rewards[:, 1] - rewards[:, 0]).mean()), logits
 
     def lived(

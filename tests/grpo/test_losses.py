@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -13,9 +14,16 @@ from grpo.batch import make_batch
 from grpo.losses import loss_and_gradient
 from grpo.plackett_luce import PlackettLuce
 from grpo.policies import PADDING, Bernoulli, Policy
-from grpo.surrogates import LossOptions, LossResult, kl_estimate
+from grpo.surrogates import LossOptions, kl_estimate
 
 TEXTS, GROUP, WIDTH, VOCABULARY = 4, 4, 3, 9
+
+
+class Found(NamedTuple):
+    value: Tensor
+    gradient: Tensor
+    clip_low: float
+    clip_high: float
 
 
 class Case:
@@ -138,15 +146,16 @@ def long_way(case: Case, logits: Tensor, options: LossOptions, old: Tensor) -> T
     return total - options.entropy_weight * entropy
 
 
-def closed_form(case: Case, logits: Tensor, options: LossOptions) -> LossResult:
+def closed_form(case: Case, logits: Tensor, options: LossOptions) -> Found:
     longest = VOCABULARY if isinstance(case.policy, Bernoulli) else WIDTH
     batch = make_batch(
         case.policy, case.start, case.shipped, case.actions, case.behaviour, case.advantages, case.groups,
         longest, options,
     )  # fmt: skip
     result = loss_and_gradient(case.policy.at(logits), batch, options)
-    assert {tuple(t.shape) for t in (result.value, result.clip_low, result.clip_high)} == {(1,)}
-    return result._replace(value=result.value[0])
+    measured = result.measure()
+    assert {tuple(t.shape) for t in measured} == {(1,)}
+    return Found(measured.value[0], result.gradient, float(measured.clip_low), float(measured.clip_high))
 
 
 POLICIES: tuple[Policy, ...] = (PlackettLuce(k=WIDTH, temperature=1.4), Bernoulli(temperature=0.8))
@@ -235,7 +244,8 @@ def test_kl_estimators_estimate_kl_and_k2_has_its_gradient(estimator: str, unbia
     y = torch.tensor([0.0, -0.5, 0.4, 0.6], dtype=torch.float64)
     p, log_p, log_q = z.softmax(0), z.log_softmax(0), y.log_softmax(0)
     kl = (p * (log_p - log_q)).sum()
-    value, slope = kl_estimate(log_p.detach(), log_q, estimator)  # type: ignore[arg-type]
+    estimate = kl_estimate(log_p.detach(), log_q, estimator)  # type: ignore[arg-type]
+    value, slope = estimate.value(), estimate.slope
     if unbiased:
         assert float((p * value).detach().sum()) == pytest.approx(float(kl.detach()), abs=1e-12)
     (mean,) = torch.autograd.grad((p.detach() * slope * log_p).sum(), z, retain_graph=True)
