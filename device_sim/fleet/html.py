@@ -187,7 +187,7 @@ def _charts(fleet: Fleet, everyone: Group) -> list[str]:
     kept = [] if grpo.overlap_budget is None else [Limit("budget", grpo.overlap_budget)]
     limit = [] if grpo.kl_budget is None else [Limit("budget", grpo.kl_budget)]
     own = "the night's own texts, mean over devices"
-    return [
+    charts = [
         line_chart("Top 8 in common with the shipped head", [Series(own, nights["overlap"], first=1)], kept),
         line_chart("KL to the shipped head, nats per decision", [Series(own, nights["kl"], first=1)], limit),
         line_chart(
@@ -197,14 +197,14 @@ def _charts(fleet: Fleet, everyone: Group) -> list[str]:
                 Series("dropped", nights["dropped"], first=1),
             ],
         ),
-        line_chart(
-            "Share of devices whose night ended early",
-            [
-                Series("cut short by kl_stop", nights["stopped"], first=1),
-                Series("nothing to learn", nights["silent"], first=1),
-            ],
-        ),
     ]
+    early = [
+        Series("cut short by kl_stop", nights["stopped"], first=1),
+        Series("nothing to learn", nights["silent"], first=1),
+    ]
+    if any(value for series in early for value in series.values):
+        charts.append(line_chart("Share of devices whose night ended early", early))
+    return charts
 
 
 def _worst(fleet: Fleet, worst: Sequence[Lived]) -> str:
