@@ -61,13 +61,14 @@ def simulate_fleet(config: FleetConfig, reporter: Reporter) -> Fleet:
         ToolkitError: a worker failed, with the devices that are missing; or a device does not have the head
             that `pt simulate` gives it.
     """
+    bundle = open_bundle(config.bundle)
+    available, texts = all_texts(config.data, config.nights.nights * config.nights.interactions)
+    embedder = Embedder(bundle, config.run, reporter)
+    # Before any worker does, and without a word.
+    embedder.open()
     with folder_lock(config.out):
-        bundle = open_bundle(config.bundle)
-        available, texts = all_texts(config.data, config.nights.nights * config.nights.interactions)
         plan = make_plan(config, texts)
         write_plan(plan)
-        # Before any worker: the run is checked, and a hosted encoder says where the texts go.
-        embedder = Embedder(bundle, config.run, reporter)
         if not plan.table_file("used").exists():
             save_array(plan.table_file("used"), used_rows(plan, available))
         started, missing = time.monotonic(), plan.missing()

@@ -135,6 +135,7 @@ class Plan:
 
     @contextmanager
     def _claim(self, byte: int) -> Iterator[bool]:
+        # One claim at a time in a process: closing the file ends all that the process holds on it.
         with (self.folder / ".claims").open("a+b") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)

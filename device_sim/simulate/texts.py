@@ -125,11 +125,8 @@ class Embedder:
                 f" ({bundle.run_fingerprint[:12]}…), is another ({self._run.fingerprint[:12]}…)"
             )
 
-    def embed(self, texts: Sequence[str]) -> tuple[Array, Array]:
-        """Base embeddings (N, d) and embeddings (N, 1536), float32, L2-normalized.
-
-        A text gets the same bits whatever texts are with it, and on any number of threads: it goes through
-        the encoder alone. (A hosted encoder computes where nobody sees it.)
+    def open(self) -> Encode:
+        """Load the encoder, if that has not been done; says so if texts will leave this machine.
 
         Raises:
             ToolkitError: neither the bundle nor a run has what it takes, or it cannot be loaded here.
@@ -138,12 +135,24 @@ class Embedder:
         if self._encode is None:
             packaged = self._run is None and self.bundle.has(ENCODER)
             self._encode = self._packaged() if packaged else self._in_torch()
+        return self._encode
+
+    def embed(self, texts: Sequence[str]) -> tuple[Array, Array]:
+        """Base embeddings (N, d) and embeddings (N, 1536), float32, L2-normalized.
+
+        A text gets the same bits whatever texts are with it, and on any number of threads: it goes through
+        the encoder alone. (A hosted encoder computes where nobody sees it.)
+
+        Raises:
+            ToolkitError, MismatchError: as `open`.
+        """
+        encode = self.open()
         base = np.empty((len(texts), self.bundle.encoder.dim), np.float32)
         embeddings = np.empty((len(texts), EMBEDDING_DIM), np.float32)
         with self.reporter.stage("embedding", len(texts), "texts") as stage, threadpool_limits(1):
             for start in range(0, len(texts), CHUNK):
                 picked = slice(start, start + CHUNK)
-                base[picked], embeddings[picked] = self._encode(texts[picked])
+                base[picked], embeddings[picked] = encode(texts[picked])
                 stage.advance(len(texts[picked]))
         return base, embeddings
 

@@ -1,11 +1,14 @@
 """Device-nights a second of `pt fleet`, as a share of what its matrix products alone would allow.
 
-    python tests/benchmarks/bench_fleet.py BUNDLE --data FILE [--devices 10000] [--nights 30] [--workers 2]
+    python tests/benchmarks/bench_fleet.py [--bundle BUNDLE --data FILE] [--devices 256] [--nights 14]
+
+Without a bundle, one is trained and exported first.
 
 Runs `pt fleet` as a user would, from the first process to the report, and measures the limit right before
 and right after: as many processes as there are workers, one thread each, do the float32 products of an update
 that steps the weights themselves, for `--interactions` texts: two products a step (logits, gradient), 12
-steps. `of_matmul_limit` is the rate of device-nights against that limit. The update in use needs fewer
+steps. `of_matmul_limit` is the rate of device-nights against that limit, from start to end; "matmul limit,
+living" that between the last text's embedding and the last device's last night. The update in use needs fewer
 products (the Gram matrix of the night's texts stands in for the weights); `of_own_products` counts those that
 it does.
 
@@ -33,6 +36,14 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.fleet.lives import BATCH, GLANCE, measured_nights
 from device_sim.simulate.config import HELD_OUT_TEXTS
 from personality_common.contract import LATENT_DIM, VOCAB_SIZE
+from personality_common.progress import Silent
+from pretrain.config import PretrainConfig
+from pretrain.conversations import DataConfig
+from pretrain.export.bundle import export
+from pretrain.export.config import ExportConfig
+from pretrain.pipeline import pretrain
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 
 SECONDS = 3.0
 """That the limit is measured for."""
@@ -82,20 +93,20 @@ def memory(root: int) -> int:
 
 
 def main() -> None:
-    defaults = FleetConfig(Path(), "")
     parser = argparse.ArgumentParser()
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--devices", type=int, default=defaults.devices)
-    parser.add_argument("--nights", type=int, default=defaults.nights.nights)
-    parser.add_argument("--interactions", type=int, default=defaults.nights.interactions)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--data", default=str(FIXTURE))
+    parser.add_argument("--devices", type=int, default=256)
+    parser.add_argument("--nights", type=int, default=14)
+    parser.add_argument("--interactions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    before = limit(options.workers, options.interactions)
     with tempfile.TemporaryDirectory() as folder:
+        bundle = options.bundle or make_bundle(Path(folder), options.data)
+        before = limit(options.workers, options.interactions)
         out = Path(folder) / "fleet"
         command = [
-            sys.executable, "-m", "personality_common.cli", "fleet", options.bundle, "--data", options.data,
+            sys.executable, "-m", "personality_common.cli", "fleet", bundle, "--data", options.data,
             "--out", out, "--devices", options.devices, "--nights", options.nights,
             "--interactions", options.interactions, "--workers", options.workers,
         ]  # fmt: skip
@@ -112,6 +123,12 @@ def main() -> None:
         lived = max(file.stat().st_mtime for file in (out / "chunks").iterdir()) - wall
     flops = (before + limit(options.workers, options.interactions)) / 2
     print(json.dumps(figures(options, seconds, embedded, lived, peak, flops), indent=2))
+
+
+def make_bundle(folder: Path, data: str) -> Path:
+    pretrain(PretrainConfig(DataConfig(data), folder / "run", device="cpu"), Silent())
+    export(ExportConfig(folder / "run", folder / "bundle", only=("model", "encoder")), Silent())
+    return folder / "bundle"
 
 
 def figures(
@@ -143,7 +160,7 @@ def figures(
         "gflops_of_products": round(flops / 1e9, 1),
         "matmul_limit_device_nights_per_second": round(flops / dense, 1),
         "of_matmul_limit": round(nights / seconds / (flops / dense), 3),
-        "of_matmul_limit_living": round(nights / (lived - embedded) / (flops / dense), 3),
+        "ratios": {"matmul limit, living": round(nights / (lived - embedded) / (flops / dense), 3)},
         "of_own_products_living": round(nights / (lived - embedded) * own / flops, 3),
     }
 
