@@ -32,6 +32,7 @@ BENCHMARKS: Final = (
     "grpo",
     "learning",
     "scale",
+    "fleet",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
