@@ -115,6 +115,7 @@ def _work(plan: Plan, processes: int, reporter: Reporter) -> None:
 
 def _watch(plan: Plan, launcher: subprocess.Popen[bytes], reporter: Reporter) -> None:
     """Until the launcher ends."""
+    left = set(plan.missing())
     texts = len(np.load(plan.table_file("used"), mmap_mode="r"))
     pieces = -(-texts // PIECE)
     if not plan.table_file("latents").exists():
@@ -126,7 +127,6 @@ def _watch(plan: Plan, launcher: subprocess.Popen[bytes], reporter: Reporter) ->
                     stage.advance(min(done * PIECE, texts) - min(shown * PIECE, texts))
                     shown = done
                 time.sleep(_LOOK)
-    left = set(plan.missing())
 
     def device_nights(chunks: Iterable[int]) -> int:
         return sum(len(plan.devices_of(chunk)) for chunk in chunks) * plan.nights.nights

@@ -28,7 +28,8 @@ except SystemExit:
 
 @pytest.fixture
 def pt(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "200")
+    # The console has read COLUMNS already, if another test imported it.
+    monkeypatch.setattr("personality_common.console.output.width", 200)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["pt", "heads", *map(str, arguments)])
