@@ -11,6 +11,6 @@ if __name__ == "__main__":
     except SystemExit as stop:
         sys.stdout.flush()
         sys.stderr.flush()
-        # All is written. Once Gloo was used, what its threads do while Python shuts down aborts the process now
-        # and then (3 of 8 runs of 4 processes, torch 2.13), and torchrun takes that for a failure.
+        # All is written. Once Gloo was used, its threads now and then abort a process that shuts down
+        # (3 of 8 runs of 4 processes, torch 2.13), and torchrun takes that for a failure.
         os._exit(stop.code if isinstance(stop.code, int) else 1 if stop.code else 0)
