@@ -80,11 +80,6 @@ class Processes:
             dist.all_reduce(total)
         return total
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
-            dist.barrier()
-
     def share(self, step: Callable[[], T]) -> T:
         """Do a step that may fail; where it fails on one process, it fails on all.
 

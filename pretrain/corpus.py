@@ -146,7 +146,7 @@ def _agree(
     # Within a record texts are in order already, and a record is one process's: a stable sort keeps that.
     order = np.argsort(np.concatenate(processes.gather(places)), kind="stable")
     distinct, first = np.unique(all_keys[order], return_index=True)
-    total = _total(summary, config.source, len(distinct), processes)
+    found = len(distinct)
     if config.max_samples is not None and len(first) > config.max_samples:
         kept = first <= np.partition(first, config.max_samples - 1)[config.max_samples - 1]
         distinct, first = distinct[kept], first[kept]
@@ -156,15 +156,19 @@ def _agree(
     return Corpus(
         keys=distinct,
         held_out=np.concatenate(processes.gather(held_out))[chosen],
-        summary=total,
+        summary=_total(summary, config.source, found, len(distinct), processes),
         own_keys=keys[own],
         _own=own,
         _spool=spool,
     )
 
 
-def _total(summary: ReadSummary, source: str, distinct: int, processes: Processes) -> ReadSummary:
-    """What all processes read together; a text that two of them found first is a repeat."""
+def _total(summary: ReadSummary, source: str, distinct: int, kept: int, processes: Processes) -> ReadSummary:
+    """What all processes read together; a text that two of them found first is a repeat.
+
+    With `max_samples` each process reads on until it has as many of its own: `kept` of the `distinct` texts
+    are left.
+    """
     if processes.size == 1:
         return summary
     everyone = [json.loads(text) for text in processes.gather_text(json.dumps(asdict(summary)))]
@@ -173,6 +177,6 @@ def _total(summary: ReadSummary, source: str, distinct: int, processes: Processe
         for count in ("records", "bad_records", "blank_texts", "repeats", "texts"):
             setattr(total, count, getattr(total, count) + part[count])
     total.repeats += total.texts - distinct
-    total.texts = distinct
+    total.texts = kept
     positions = [position for one in everyone for position in one["bad_positions"]]
     return ReadSummary([total], positions[:POSITIONS_KEPT])
