@@ -14,16 +14,19 @@ from personality_common.errors import ConfigError, ToolkitError
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
-    "pretrain": ("pretrain.cli:pretrain", "Train a personality model from conversations."),
-    "predict": ("pretrain.cli:predict", "Top tokens of texts, from a run."),
-    "export": ("pretrain.export.cli:export", "Export a run to a Core ML bundle that an app can ship."),
+    "pretrain": ("pretrain.personality.cli:pretrain", "Train a personality model from conversations."),
+    "predict": ("pretrain.personality.cli:predict", "Top tokens of texts, from a run."),
+    "export": (
+        "pretrain.personality.export.cli:export",
+        "Export a run to a Core ML bundle that an app can ship.",
+    ),
     "parity": ("device_sim.parity.cli:parity", "Prove that a bundle computes what PyTorch computes."),
     "run": ("device_sim.runtimes.cli:run", "Run a Core ML package on arrays, on any machine."),
     "inspect": (
-        "personality_common.inspect_cli:inspect",
+        "personality_common.inspection.cli:inspect",
         "What is in a bundle, a Core ML package, or a run.",
     ),
-    "trace": ("device_sim.trace_cli:trace", "Which op of a package loses the precision."),
+    "trace": ("device_sim.trace.cli:trace", "Which op of a package loses the precision."),
     "simulate": (
         "device_sim.simulate.cli:simulate",
         "Nights of feedback on a bundle, as on a phone, with a verdict.",

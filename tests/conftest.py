@@ -28,11 +28,12 @@ def make_run() -> MakeRun:
     ) -> Path:
         import torch
 
-        from personality_common.checkpoint import save_tensors, tensor_fingerprints
-        from personality_common.encoder import MINILM_SHA256, EncoderIdentity
-        from personality_common.files import write_json
-        from personality_common.model import EmbeddingProjector, PersonalityModel
+        from personality_common.files.atomic import write_json
+        from personality_common.files.tensors import save_tensors, tensor_fingerprints
+        from personality_common.text.identity import EncoderIdentity
+        from personality_common.text.sentence import MINILM_SHA256
         from personality_common.vocabulary import load_vocabulary
+        from pretrain.personality.model import EmbeddingProjector, PersonalityModel
 
         identity = {
             "minilm": EncoderIdentity(

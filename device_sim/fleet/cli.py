@@ -9,9 +9,9 @@ import click
 
 from device_sim.fleet.config import FleetConfig
 from device_sim.simulate.cli import FILE, ONE_REWARD, RUN
-from device_sim.simulate.options import dataclass_options, take
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
+from personality_common.terminal.options import dataclass_options, take
 
 _DEFAULTS: Final = FleetConfig(Path(), "")
 
@@ -46,8 +46,8 @@ def fleet(bundle: Path, **options: Any) -> None:
     from device_sim.fleet.fleet import simulate_fleet
     from device_sim.fleet.html import REPORT_FILE, report
     from device_sim.fleet.rendering import groups_table, nights_table, notes
-    from personality_common.console import ConsoleReporter, output
-    from personality_common.files import atomic_writer, write_json
+    from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.console import ConsoleReporter, output
 
     result = simulate_fleet(config, ConsoleReporter())
     found = population(result)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_sim.fleet.mix import parse_mix
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
 from personality_common.errors import ConfigError, ToolkitError
 
 

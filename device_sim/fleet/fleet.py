@@ -23,8 +23,8 @@ from device_sim.fleet.worker import FAILURE_FILE
 from device_sim.simulate.bundle import VerifiedBundle, open_bundle
 from device_sim.simulate.texts import Embedder
 from personality_common.errors import DataError, ToolkitError
-from personality_common.files import folder_lock, read_json_object
-from personality_common.progress import Reporter
+from personality_common.files.atomic import folder_lock, read_json_object
+from personality_common.terminal.progress import Reporter
 
 LOG_FILE: Final = "workers.log"
 _LOOK: Final = 0.2

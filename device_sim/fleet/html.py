@@ -10,9 +10,9 @@ from device_sim.fleet.figures import QUANTILES, Group, Population
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.lives import Lived, measured_nights
 from device_sim.fleet.proof import simulate_command
-from device_sim.simulate.charts import Limit, Series, line_chart
 from device_sim.simulate.html import POLICY, card
-from device_sim.simulate.style import CSS
+from personality_common.page.lines import Limit, Series, line_chart
+from personality_common.page.style import CSS
 
 REPORT_FILE: Final = "report.html"
 WIDTH: Final = 520

@@ -12,12 +12,12 @@ from torch import Tensor
 from device_sim.simulate.bundle import head_fingerprint
 from device_sim.simulate.config import HELD_OUT_TEXTS
 from device_sim.simulate.drift import drift_of
+from device_sim.users.nights import Life, NightsConfig, Texts
+from device_sim.users.users import User
 from grpo.config import GRPOConfig
 from grpo.exact import one_thread
 from grpo.head import Head, top_tokens
-from grpo.nights import Life, NightsConfig, Texts
 from grpo.tune import TunedHeads, tune_heads
-from grpo.users import User
 
 BATCH: Final = 16
 """Heads in one product. More would not be faster: their logits no longer fit into a core's cache."""

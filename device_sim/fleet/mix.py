@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from grpo.users import parse_user
+from device_sim.users.users import parse_user
 from personality_common.errors import ToolkitError
 
 _NEXT: Final = re.compile(r"\+(?=[^+*]*\*)")

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from device_sim.fleet.config import FleetConfig
 from device_sim.fleet.mix import Kind, assign, parse_mix
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import DataError, MismatchError
-from personality_common.files import atomic_writer, file_sha256, read_json_object, write_json
+from personality_common.files.atomic import atomic_writer, file_sha256, read_json_object, write_json
 
 SCHEMA: Final = 1
 PLAN_FILE: Final = "plan.json"

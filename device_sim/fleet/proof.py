@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from device_sim.fleet.lives import Lived
 from device_sim.fleet.plan import Plan
 from device_sim.fleet.tables import Tables, rows_of
+from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.bundle import PART, VerifiedBundle, head_fingerprint
-from device_sim.simulate.runtime import open_runtime
 from device_sim.simulate.texts import Chosen, Embedder, latents_of
+from device_sim.users.nights import NightsConfig, live
+from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig, live
-from grpo.users import make_user
 from personality_common.errors import ToolkitError
-from personality_common.progress import Reporter
+from personality_common.terminal.progress import Reporter
 
 DEVICES: Final = 3
 """Lived again: the first, and others that are drawn."""

@@ -21,10 +21,10 @@ from device_sim.fleet.plan import Plan, read_plan, texts_sha256
 from device_sim.fleet.tables import Tables, all_texts, make_tables, rows_of
 from device_sim.simulate.bundle import VerifiedBundle, open_bundle
 from device_sim.simulate.texts import Chosen
-from grpo.users import make_user
+from device_sim.users.users import make_user
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
-from personality_common.files import atomic_writer, file_sha256, write_json
+from personality_common.files.atomic import atomic_writer, file_sha256, write_json
 
 FAILURE_FILE: Final = "failure.txt"
 _PAUSE: Final = 0.1

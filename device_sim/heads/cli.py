@@ -26,7 +26,7 @@ def list_(store: Path, as_json: bool) -> None:
     """All versions, oldest first."""
     from device_sim.heads.rendering import versions_table
     from device_sim.heads.store import HeadStore
-    from personality_common.console import output
+    from personality_common.terminal.console import output
 
     versions = HeadStore(store).versions()
     if as_json:
@@ -43,7 +43,7 @@ def show(store: Path, version: str, as_json: bool) -> None:
     """Where VERSION comes from, its gates and its metrics; its checksums are verified."""
     from device_sim.heads.rendering import record_tables
     from device_sim.heads.store import HeadStore
-    from personality_common.console import output
+    from personality_common.terminal.console import output
 
     opened = HeadStore(store)
     opened.load(version)
@@ -64,7 +64,7 @@ def diff(store: Path, before: str, after: str, as_json: bool) -> None:
     from device_sim.heads.difference import difference
     from device_sim.heads.rendering import difference_tables
     from device_sim.heads.store import HeadStore
-    from personality_common.console import output
+    from personality_common.terminal.console import output
     from personality_common.vocabulary import load_vocabulary, require_same_vocabulary
 
     opened, vocabulary = HeadStore(store), load_vocabulary()

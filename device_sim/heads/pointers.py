@@ -9,7 +9,7 @@ from typing import Final
 from device_sim.heads.record import SCHEMA, check_id
 from device_sim.routes.bundle import Identity
 from personality_common.errors import DataError
-from personality_common.files import read_json_object, write_json
+from personality_common.files.atomic import read_json_object, write_json
 
 STORE_FILE: Final = "store.json"
 MAX_BYTES: Final = 1 << 20

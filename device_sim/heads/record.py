@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from device_sim.routes.bundle import Identity
 from personality_common.errors import DataError, ToolkitError
-from personality_common.files import read_json_object, write_json
+from personality_common.files.atomic import read_json_object, write_json
 
 SCHEMA: Final = 1
 RECORD_FILE: Final = "record.json"

@@ -31,11 +31,11 @@ from device_sim.heads.record import (
 )
 from device_sim.routes.bundle import Identity
 from grpo.head import Head
-from personality_common.checkpoint import load_tensors, save_tensors, tensor_fingerprints
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
-from personality_common.files import file_sha256, folder_lock
-from personality_common.staging import staged_folder
+from personality_common.files.atomic import file_sha256, folder_lock
+from personality_common.files.staging import staged_folder
+from personality_common.files.tensors import load_tensors, save_tensors, tensor_fingerprints
 
 VERSIONS_DIR: Final = "versions"
 MAX_HEAD_BYTES: Final = 64 << 20

@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.bundle.parts import PARTS
 from personality_common.contract import EMBEDDING_DIM, LATENT_DIM, MANIFEST_FILE, VOCAB_SIZE
 from personality_common.coreml.limits import read_bounded
 from personality_common.errors import ConfigError, DataError
-from personality_common.files import read_json_object
-from personality_common.tolerances import TOLERANCES, Tolerance, from_json
+from personality_common.evidence.tolerances import TOLERANCES, Tolerance, from_json
+from personality_common.files.atomic import read_json_object
 from personality_common.vocabulary import Vocabulary, load_vocabulary
-from pretrain.export.config import PARTS
 
 Array = NDArray[Any]
 
@@ -27,7 +27,7 @@ _GOLDEN_WIDTHS: Final = {"embeddings": EMBEDDING_DIM, "latents": LATENT_DIM, "lo
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a manifest says that a parameter is; see `pretrain.export.templates.StoredTensor`."""
+    """Where a manifest says that a parameter is; see `pretrain.coreml.templates.StoredTensor`."""
 
     name: str
     constant: str

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from device_sim.parity.metrics import HISTOGRAM_EDGES
 from device_sim.parity.report import DepthPoint
+from personality_common.evidence.distances import HISTOGRAM_EDGES
 
 WIDTH: Final = 760
 LEFT: Final = 58

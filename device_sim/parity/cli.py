@@ -84,8 +84,8 @@ def parity(
     from device_sim.parity.page import page
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
-    from personality_common.console import ConsoleReporter, output
-    from personality_common.files import atomic_writer, write_json
+    from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.console import ConsoleReporter, output
 
     report = run_parity(config, ConsoleReporter())
     if json_file is not None:

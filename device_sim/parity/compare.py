@@ -21,19 +21,19 @@ from device_sim.parity.inputs import (
     personality_suites,
 )
 from device_sim.parity.integrity import integrity_checks
-from device_sim.parity.metrics import measure
 from device_sim.parity.report import Check, Comparison, DepthPoint, Example, Report, RuntimeStatus
 from device_sim.parity.verdict import GOLDEN, Compared, figure, verdicts
-from device_sim.runtimes.base import LoadedModel, Runtime, most_rows, predict_rows
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import LoadedModel, Runtime, most_rows, predict_rows
 from device_sim.runtimes.torch_mirror import TorchRuntime
 from personality_common.contract import EMBEDDING, LATENT, LOGITS, SENTENCE_EMBEDDING
 from personality_common.errors import MismatchError, ToolkitError
-from personality_common.progress import Reporter
-from personality_common.run import Run, load_run
-from pretrain.conversations import DataConfig, read_texts
-from pretrain.export.text_encoder import load_text_encoder
+from personality_common.evidence.distances import measure
+from personality_common.terminal.progress import Reporter
+from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.personality.encoder.bert import load_text_encoder
+from pretrain.personality.run import Run, load_run
 
 Outputs = dict[str, Array]
 

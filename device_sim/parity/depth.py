@@ -11,13 +11,13 @@ from device_sim.mil import Record, load_mil
 from device_sim.parity.bundle import Array, Part
 from device_sim.parity.report import Check, DepthPoint
 from device_sim.parity.verdict import figure
-from device_sim.runtimes.base import LoadedModel
 from device_sim.runtimes.mil import MilModel
+from device_sim.runtimes.runtime import LoadedModel
 from device_sim.runtimes.torch_mirror import MirrorModel
 from personality_common.contract import LOGITS
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block
-from personality_common.tolerances import Tolerance
+from personality_common.evidence.tolerances import Tolerance
 
 ROWS = 8
 """Of the golden vectors."""

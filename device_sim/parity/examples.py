@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from device_sim.parity.bundle import Bundle
-from device_sim.parity.metrics import top_indices
 from device_sim.parity.report import Example
 from device_sim.parity.verdict import GOLDEN, Compared
 from personality_common.contract import LOGITS
+from personality_common.evidence.distances import top_indices
 
 EXAMPLES = 3
 """Of each package and pair."""

@@ -21,8 +21,8 @@ from personality_common.contract import (
     MAX_BATCH,
     SENTENCE_EMBEDDING,
 )
-from personality_common.encoder import SentenceEncoder
-from personality_common.run import Run
+from personality_common.text.sentence import SentenceEncoder
+from pretrain.personality.run import Run
 
 BATCHES: Final = (1, 2, 63, 64)
 SEED: Final = 0

@@ -9,6 +9,8 @@ import numpy as np
 
 from device_sim.parity.bundle import Array, Bundle, Part, Tensor
 from device_sim.parity.report import Check
+from personality_common.bundle.files import file_table
+from personality_common.bundle.stored import stored_values
 from personality_common.contract import (
     EMBEDDING_DIM,
     HEAD_PARAMETERS,
@@ -19,16 +21,13 @@ from personality_common.coreml.package import Package
 from personality_common.coreml.program import blocks, find_producer
 from personality_common.coreml.values import read_value
 from personality_common.errors import ToolkitError
-from personality_common.fingerprint import fingerprint
-from personality_common.model import PersonalityModel
-from personality_common.run import Run
-from personality_common.tolerances import TOLERANCES
-from pretrain.export.checks import check_head_blobs, check_weight_file
-from pretrain.export.encoder_package import check_encoder_tensors
-from pretrain.export.interface import INTERFACES
-from pretrain.export.manifest import file_table
-from pretrain.export.rules import require_rules
-from pretrain.export.templates import stored_values
+from personality_common.evidence.tolerances import TOLERANCES
+from personality_common.files.fingerprint import fingerprint
+from pretrain.personality.model import PersonalityModel
+from pretrain.personality.rules.checks import check_encoder_tensors, check_head_blobs, check_weight_file
+from pretrain.personality.rules.interface import INTERFACES
+from pretrain.personality.rules.rules import require_rules
+from pretrain.personality.run import Run
 
 _SHOWN = 3
 

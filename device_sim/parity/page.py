@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from device_sim.parity.charts import depth_plot, headroom, histogram
-from device_sim.parity.metrics import HISTOGRAM_EDGES
 from device_sim.parity.report import Check, Comparison, Example, Report
 from device_sim.parity.verdict import GOLDEN, figure
 from personality_common.contract import LOGITS
+from personality_common.evidence.distances import HISTOGRAM_EDGES
 
 STYLE: Final = Path(__file__).with_name("page.css")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"

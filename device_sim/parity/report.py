@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from device_sim.parity.metrics import HISTOGRAM_EDGES, Measures
+from personality_common.evidence.distances import HISTOGRAM_EDGES, Measures
 
 SCHEMA: Final = 1
 

@@ -8,10 +8,10 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from device_sim.parity.metrics import Measures
 from device_sim.parity.report import Comparison, Report
 from device_sim.parity.verdict import figure
 from personality_common.contract import LOGITS
+from personality_common.evidence.distances import Measures
 
 WIDE = 140
 """Columns from which on the table has all measures."""

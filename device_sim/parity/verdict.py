@@ -12,7 +12,7 @@ from device_sim.parity.bundle import Array, Bundle, Part
 from device_sim.parity.inputs import Suite
 from device_sim.parity.report import Check, Comparison
 from personality_common.contract import LATENT, LOGITS
-from personality_common.tolerances import Tolerance
+from personality_common.evidence.tolerances import Tolerance
 
 GOLDEN: Final = "golden"
 

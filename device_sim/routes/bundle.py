@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from grpo.head import Head
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT, MANIFEST_FILE
 from personality_common.errors import ConfigError, DataError, MismatchError
-from personality_common.files import read_json_object
-from personality_common.fingerprint import fingerprint, require_equal_fingerprints
+from personality_common.files.atomic import read_json_object
+from personality_common.files.fingerprint import fingerprint, require_equal_fingerprints
 
 ENCODER: Final = "encoder"
 """The part that is no package of the personality model."""

@@ -13,10 +13,10 @@ from device_sim.routes.bundle import Bundle, Place, head_of, read_place
 from device_sim.routes.route import Array, Delivered, HeadUpdate, run_rows
 from device_sim.routes.untouched import require_untouched
 from grpo.head import Head
+from personality_common.bundle.stored import stored_values
 from personality_common.contract import EMBEDDING, LOGITS
 from personality_common.coreml.patching import patched_copy
 from personality_common.errors import MismatchError
-from pretrain.export.templates import stored_values
 
 PART: Final = "model"
 

@@ -1,11 +1,11 @@
-"""What the three routes have in common."""
+"""What a route is, and what it delivers; `choosing` names them all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from device_sim.mil.model import Model
 from device_sim.mil.state import State
-from device_sim.routes.bundle import Bundle
 from grpo.head import Head
 from personality_common.contract import MAX_BATCH
 
-ROUTES: Final = ("patch", "update-task", "state")
 Array = NDArray[np.float32]
 
 
@@ -41,7 +39,7 @@ class Delivered:
     """A package that has the update.
 
     Attributes:
-        route: one of ROUTES.
+        route: its name, one of `choosing.ROUTES`.
         package: the copy; the one that came in for `state`, whose head is not in the package.
         head: what the copy (or the state) holds, read back; float32, for float16 exactly its numbers.
         head_dtype: as it is held, `float32` or `float16`.
@@ -77,27 +75,6 @@ class Route(Protocol):
             DataError: the package is malformed, or its parameters do not permit the update.
         """
         ...
-
-
-def make_route(bundle: Bundle, name: str) -> Route:
-    """The route of that name.
-
-    Raises:
-        ConfigError: the bundle was exported without the route's package, or there is no such route.
-    """
-    from device_sim.routes.patch import PatchRoute
-    from device_sim.routes.state import StateRoute
-    from device_sim.routes.task_route import UpdateTaskRoute
-    from personality_common.errors import ConfigError
-
-    made: dict[str, Callable[[Bundle], Route]] = {
-        "patch": PatchRoute,
-        "update-task": UpdateTaskRoute,
-        "state": StateRoute,
-    }
-    if name not in made:
-        raise ConfigError(f"--route must be one of {', '.join(ROUTES)}, got {name!r}")
-    return made[name](bundle)
 
 
 def run_rows(model: Model, name: str, rows: Array, output: str, state: State | None = None) -> Array:

@@ -9,7 +9,7 @@ from typing import Final
 
 from device_sim.routes.bundle import Place, read_place
 from personality_common.errors import MismatchError
-from personality_common.fingerprint import fingerprint, require_equal_fingerprints
+from personality_common.files.fingerprint import fingerprint, require_equal_fingerprints
 
 _CHUNK: Final = 1 << 20
 

@@ -40,8 +40,8 @@ def run(package: Path, input_file: Path, output: Path, runtime: str) -> None:
     config = RunConfig(package, input_file, output, runtime)
 
     from device_sim.runtimes.running import run_package
-    from personality_common.console import ConsoleReporter
-    from personality_common.console import output as console
+    from personality_common.terminal.console import ConsoleReporter
+    from personality_common.terminal.console import output as console
 
     result = run_package(config, ConsoleReporter())
     for name, array in result.outputs.items():

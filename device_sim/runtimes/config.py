@@ -1,14 +1,17 @@
-"""What `pt run` is asked to do, checked on construction."""
+"""Which runtimes there are, and what `pt run` is asked to do, checked on construction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from personality_common.errors import ConfigError
 
+RuntimeChoice: TypeAlias = Literal["mil", "coreml", "torch"]
+RUNTIME_CHOICES: Final = get_args(RuntimeChoice)
 RUNTIMES: Final = ("mil", "coreml")
+"""Those that run any package; `torch` knows the personality model alone."""
 
 
 @dataclass(frozen=True)

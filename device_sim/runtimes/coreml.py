@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from device_sim.mil.features import check_inputs, read_arrays
-from device_sim.runtimes.base import Array
+from device_sim.runtimes.runtime import Array
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, ToolkitError
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from personality_common.contract import LATENT, LATENT_DIM, TARGET, VOCAB_SIZE
 from personality_common.errors import ToolkitError
-from pretrain.export.head import LAYER
+from pretrain.personality.rules.updating import LAYER
 
 Array = NDArray[np.float32]
 

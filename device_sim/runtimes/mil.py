@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from device_sim.mil import Limits, Model, Observe, State, load_mil
-from device_sim.runtimes.base import Array
+from device_sim.runtimes.runtime import Array
 from personality_common.coreml.features import Feature
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from device_sim.arrays import read_arrays, write_arrays
-from device_sim.runtimes.base import Array, Runtime
+from device_sim.runtimes.arrays import read_arrays, write_arrays
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import Array, Runtime
 from personality_common.coreml.features import features
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
-from personality_common.progress import Reporter
+from personality_common.terminal.progress import Reporter
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from device_sim.mil.features import check_inputs, read_arrays
-from device_sim.runtimes.base import Array
+from device_sim.runtimes.runtime import Array
 from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,
@@ -28,10 +28,10 @@ from personality_common.contract import (
     STATE_WEIGHT,
 )
 from personality_common.coreml.package import Package
-from personality_common.encoder import SentenceEncoder
 from personality_common.errors import ToolkitError
-from personality_common.model import PersonalityModel
-from personality_common.run import Run, load_run_encoder
+from personality_common.text.sentence import SentenceEncoder
+from pretrain.personality.model import PersonalityModel
+from pretrain.personality.run import Run, load_run_encoder
 
 STATES: Final = {STATE_WEIGHT: HEAD_WEIGHT, STATE_BIAS: HEAD_BIAS}
 

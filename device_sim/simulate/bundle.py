@@ -13,10 +13,10 @@ from device_sim.routes.bundle import Bundle, Place, head_of, read_place
 from grpo.head import Head
 from personality_common.contract import GOLDEN_DIR, HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE, TOKENS_FILE
 from personality_common.coreml.package import Package
-from personality_common.encoder import EncoderIdentity
 from personality_common.errors import DataError, MismatchError
-from personality_common.files import file_sha256, read_json_object
-from personality_common.fingerprint import fingerprint
+from personality_common.files.atomic import file_sha256, read_json_object
+from personality_common.files.fingerprint import fingerprint
+from personality_common.text.identity import EncoderIdentity
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
 
 PART: Final = "model"

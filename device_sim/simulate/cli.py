@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import click
 
-from device_sim.simulate.config import OBJECTIVES, ROUTE_CHOICES, RUNTIME_CHOICES, SimulateConfig, TuneConfig
-from device_sim.simulate.options import dataclass_options, take
+from device_sim.runtimes.config import RUNTIME_CHOICES
+from device_sim.simulate.config import OBJECTIVES, ROUTE_CHOICES, SimulateConfig, TuneConfig
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
+from personality_common.terminal.options import dataclass_options, take
 
 _DEFAULTS = {name: field.default for name, field in SimulateConfig.__dataclass_fields__.items()}
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
@@ -70,8 +71,8 @@ def simulate(bundle: Path, **options: Any) -> None:
     from device_sim.simulate.rendering import nights_table, reasons, routes_table, verdict_table
     from device_sim.simulate.simulation import FIGURES_FILE
     from device_sim.simulate.simulation import simulate as run_simulation
-    from personality_common.console import ConsoleReporter, output
-    from personality_common.files import atomic_writer, write_json
+    from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.console import ConsoleReporter, output
 
     with run_simulation(config, ConsoleReporter()) as (result, folder):
         document, page = figures(result), report(result).encode()
@@ -112,7 +113,7 @@ def grpo(model: Path, **options: Any) -> None:
 
     from device_sim.simulate.one_update import tune_from_file
     from device_sim.simulate.rendering import update_table
-    from personality_common.console import ConsoleReporter, output
+    from personality_common.terminal.console import ConsoleReporter, output
 
     result = tune_from_file(config, ConsoleReporter())
     output.print(update_table(result))

@@ -6,21 +6,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
+from device_sim.runtimes.config import RUNTIME_CHOICES, RuntimeChoice
+from device_sim.users.nights import NightsConfig
+from device_sim.users.users import parse_user
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
-from grpo.users import parse_user
 from personality_common.errors import ConfigError, ToolkitError
 
 RouteChoice: TypeAlias = Literal["patch", "update-task", "state", "all"]
-RuntimeChoice: TypeAlias = Literal["mil", "coreml", "torch"]
 Objective: TypeAlias = Literal["grpo", "one-hot"]
 ROUTE_CHOICES: Final = get_args(RouteChoice)
-RUNTIME_CHOICES: Final = get_args(RuntimeChoice)
 OBJECTIVES: Final = get_args(Objective)
 _WITHOUT_GRPO: Final = ("policy", "k", "temperature", "reward_weights", "kl_budget", "overlap_budget")
 """Settings that mean something with one-hot targets."""
 HELD_OUT_FRACTION: Final = 0.3
-"""Share of the texts that is never trained on; a text's own hash decides (`pretrain.split`)."""
+"""Share of the texts that is never trained on; a text's own hash decides (`pretrain.data.split`)."""
 HELD_OUT_TEXTS: Final = 300
 """At most so many of them are measured on: enough for a confidence interval, few enough to embed at once."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from device_sim.simulate.bundle import head_fingerprint
 from device_sim.simulate.simulation import NightRecord, Said, Simulation
 from grpo.policies import PADDING
-from personality_common.files import atomic_writer
+from personality_common.files.atomic import atomic_writer
 
 SCHEMA: Final = 1
 FEEDBACK_FILE: Final = "feedback.jsonl"

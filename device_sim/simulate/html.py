@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from device_sim.simulate.charts import Limit, Series, line_chart
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.simulation import Simulation
-from device_sim.simulate.style import CSS
 from device_sim.simulate.verdict import Line
+from personality_common.page.lines import Limit, Series, line_chart
+from personality_common.page.style import CSS
 
 TOKENS_SHOWN: Final = 12
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"

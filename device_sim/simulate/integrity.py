@@ -10,7 +10,7 @@ import numpy as np
 
 from device_sim.routes.bundle import Place
 from personality_common.contract import HEAD_PARAMETERS
-from personality_common.fingerprint import fingerprint_bytes
+from personality_common.files.fingerprint import fingerprint_bytes
 
 
 @dataclass(frozen=True)

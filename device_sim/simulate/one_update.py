@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.bundle import PART, open_bundle
 from device_sim.simulate.config import TuneConfig
-from device_sim.simulate.runtime import open_runtime
 from device_sim.simulate.texts import Embedder, feedback_latents
 from grpo.feedback import Interaction, read_feedback
 from grpo.head import Head
 from grpo.tune import TuneResult, tune_head
-from personality_common.checkpoint import save_tensors
 from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
-from personality_common.progress import Reporter
-from personality_common.run import Run, load_run, load_run_encoder
+from personality_common.files.tensors import save_tensors
+from personality_common.terminal.progress import Reporter
+from pretrain.personality.run import Run, load_run, load_run_encoder
 
 
 def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:

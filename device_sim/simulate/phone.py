@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from device_sim.heads.record import Gate, HeadRecord
 from device_sim.heads.store import HeadStore
-from device_sim.routes.route import Delivered, HeadUpdate, Route, make_route
+from device_sim.routes.choosing import make_route
+from device_sim.routes.route import Delivered, HeadUpdate, Route
 from device_sim.routes.verify import RouteCheck, verify_routes
+from device_sim.runtimes.opening import evaluate, open_mirror
 from device_sim.simulate.bundle import PART, VerifiedBundle, read_head
 from device_sim.simulate.integrity import Integrity, compare_packages
-from device_sim.simulate.runtime import evaluate, open_mirror
 from grpo.head import Head
 
 PARTS: Final = {"patch": ("model",), "update-task": ("head", "updatable"), "state": ("stateful",)}

@@ -17,25 +17,27 @@ from torch import Tensor
 
 from device_sim.heads.record import HeadRecord
 from device_sim.heads.store import now
-from device_sim.routes.route import ROUTES, HeadUpdate, make_route
-from device_sim.runtimes.base import LoadedModel
+from device_sim.routes.choosing import ROUTES, make_route
+from device_sim.routes.route import HeadUpdate
+from device_sim.runtimes.config import RuntimeChoice
+from device_sim.runtimes.opening import evaluate, open_mirror, open_runtime
+from device_sim.runtimes.runtime import LoadedModel
 from device_sim.simulate import verdict
 from device_sim.simulate.bundle import PART, VerifiedBundle, open_bundle
-from device_sim.simulate.config import RuntimeChoice, SimulateConfig
+from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.drift import Drift, Example, TokenShift, examples, measure_drift, token_shifts
 from device_sim.simulate.phone import Delivery, Phone
-from device_sim.simulate.runtime import evaluate, open_mirror, open_runtime
 from device_sim.simulate.texts import Embedder, choose_texts, feedback_latents, latents_of
+from device_sim.users.nights import Night, Texts, live, top_reward
+from device_sim.users.users import UserConfig, make_user, parse_user
 from grpo.baselines import ONE_HOT, tune_one_hot
 from grpo.feedback import Interaction, read_feedback
 from grpo.groups import Groups
 from grpo.head import Head
-from grpo.nights import Night, Texts, live, top_reward
 from grpo.tune import TuneResult, tune_head
-from grpo.users import UserConfig, make_user, parse_user
 from personality_common.errors import ConfigError
-from personality_common.progress import Reporter
-from personality_common.staging import staged_folder
+from personality_common.files.staging import staged_folder
+from personality_common.terminal.progress import Reporter
 
 FIGURES_FILE: Final = "simulation.json"
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from device_sim.mil import load_mil
-from device_sim.runtimes.base import LoadedModel
+from device_sim.runtimes.runtime import LoadedModel
 from device_sim.simulate.bundle import VerifiedBundle
 from device_sim.simulate.config import HELD_OUT_FRACTION, HELD_OUT_TEXTS
 from grpo.feedback import Interaction
@@ -28,13 +28,14 @@ from personality_common.contract import (
     SENTENCE_EMBEDDING,
     WORDPIECE_FILE,
 )
-from personality_common.encoder import load_encoder, require_same_encoder
 from personality_common.errors import DataError, MismatchError, ToolkitError
-from personality_common.progress import Reporter
-from personality_common.run import load_run, load_run_encoder
-from pretrain.conversations import DataConfig, read_texts
-from pretrain.export.wordpiece import WordPiece
-from pretrain.split import is_validation
+from personality_common.terminal.progress import Reporter
+from personality_common.text.encoder import load_encoder
+from personality_common.text.identity import require_same_encoder
+from personality_common.text.wordpiece import WordPiece
+from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.data.split import is_validation
+from pretrain.personality.run import load_run, load_run_encoder
 
 CHUNK: Final = 256
 """Texts embedded between two signs of life."""
@@ -59,7 +60,8 @@ class Chosen:
 def choose_texts(source: str, needed: int, seed: int) -> Chosen:
     """Choose texts from conversations.
 
-    A text is held out by its own hash (`pretrain.split`), so no night ever trains on it, whatever the seed.
+    A text is held out by its own hash (`pretrain.data.split`), so no night ever trains on it, whatever the
+    seed.
 
     Args:
         source: as for `pt pretrain --data`.

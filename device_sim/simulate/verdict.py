@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from device_sim.routes.verify import RouteCheck
 from device_sim.simulate.drift import Drift, TokenShift
 from device_sim.simulate.phone import Delivery
+from device_sim.users.nights import Night
+from device_sim.users.users import UserConfig
 from grpo.config import GRPOConfig
 from grpo.head import Head, top_overlap
 from grpo.metrics import NightMetrics
-from grpo.nights import Night
-from grpo.users import UserConfig
 from personality_common.contract import TOP_K
-from personality_common.tolerances import TOLERANCES
+from personality_common.evidence.tolerances import TOLERANCES
 
 Status = Literal["passed", "failed", "not judged"]
 HELD_OUT_SLACK: Final = 0.1

@@ -18,7 +18,7 @@ from personality_common.coreml.features import Feature, features
 from personality_common.coreml.package import PIPELINES, Package
 from personality_common.coreml.values import BlobLocation
 from personality_common.errors import DataError
-from personality_common.fingerprint import fingerprint_bytes
+from personality_common.files.fingerprint import fingerprint_bytes
 
 MINIMUM_OS: Final = {
     1: "iOS 11, macOS 10.13",

@@ -36,12 +36,12 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.fleet.lives import BATCH, GLANCE, measured_nights
 from device_sim.simulate.config import HELD_OUT_TEXTS
 from personality_common.contract import LATENT_DIM, VOCAB_SIZE
-from personality_common.progress import Silent
-from pretrain.config import PretrainConfig
-from pretrain.conversations import DataConfig
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
-from pretrain.pipeline import pretrain
+from personality_common.terminal.progress import Silent
+from pretrain.data.conversations import DataConfig
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.pipeline import pretrain
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 

@@ -30,7 +30,7 @@ from grpo.plackett_luce import PlackettLuce
 from grpo.policies import Bernoulli
 from grpo.surrogates import LossOptions, Ratio
 from personality_common.contract import EMBEDDING_DIM, VOCAB_SIZE
-from personality_common.model import PersonalityModel
+from pretrain.personality.model import PersonalityModel
 
 CLIP = 0.2
 STEPS = 10

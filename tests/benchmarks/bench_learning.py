@@ -21,16 +21,16 @@ from typing import Any
 
 import torch
 
+from device_sim.users.nights import Learner, NightsConfig, Texts, live
+from device_sim.users.users import make_user
 from grpo.baselines import ONE_HOT, REINFORCE, one_hot, reinforce
 from grpo.config import GRPOConfig
 from grpo.head import Head
-from grpo.nights import Learner, NightsConfig, Texts, live
-from grpo.users import make_user
-from personality_common.progress import Silent
-from personality_common.run import load_run, load_run_encoder
-from pretrain.config import PretrainConfig
-from pretrain.conversations import DataConfig, read_texts
-from pretrain.pipeline import pretrain
+from personality_common.terminal.progress import Silent
+from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.pipeline import pretrain
+from pretrain.personality.run import load_run, load_run_encoder
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 HELD_OUT = 600

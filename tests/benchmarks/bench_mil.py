@@ -24,7 +24,7 @@ from suite import clock
 
 from device_sim.mil import load_mil
 from personality_common.contract import EMBEDDING, EMBEDDING_DIM, LOGITS
-from personality_common.model import PersonalityModel
+from pretrain.personality.model import PersonalityModel
 
 
 def convert(model: torch.nn.Module, precision: str, path: Path) -> None:

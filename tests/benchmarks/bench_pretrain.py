@@ -26,15 +26,16 @@ from suite import clock
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from personality_common.device import fast_dtype
-from personality_common.encoder import SentenceEncoder, find_minilm
-from personality_common.progress import Silent
+from personality_common.runs.device import fast_dtype
+from personality_common.terminal.progress import Silent
+from personality_common.text.encoder import find_minilm
+from personality_common.text.sentence import SentenceEncoder
 from personality_common.vocabulary import load_vocabulary
-from pretrain.config import PretrainConfig
-from pretrain.conversations import DataConfig, read_texts
-from pretrain.student import Student, start_at_teacher
-from pretrain.targets import QualityMeter, soft_targets
-from pretrain.training import TrainingData, train
+from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.student import Student, start_at_teacher
+from pretrain.personality.targets import QualityMeter, soft_targets
+from pretrain.personality.training import TrainingData, train
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 BATCH = 256

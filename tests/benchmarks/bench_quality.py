@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from personality_common.progress import Silent
-from pretrain.config import STARTS, PretrainConfig
-from pretrain.conversations import DataConfig
-from pretrain.pipeline import pretrain
+from personality_common.terminal.progress import Silent
+from pretrain.data.conversations import DataConfig
+from pretrain.personality.config import STARTS, PretrainConfig
+from pretrain.personality.pipeline import pretrain
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 FIGURES = ("val_top5_recall", "val_top8_recall", "val_ndcg8", "val_loss", "val_loss_floor")

@@ -30,16 +30,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import pretrain.pipeline as pipeline
-from personality_common.encoder import EncoderIdentity
-from personality_common.progress import Silent
+import pretrain.personality.pipeline as pipeline
+from personality_common.terminal.progress import Silent
+from personality_common.text.identity import EncoderIdentity
 from personality_common.vocabulary import load_vocabulary
-from pretrain.config import PretrainConfig
-from pretrain.conversations import DataConfig
-from pretrain.embedding_cache import EmbeddingCache
-from pretrain.keys import text_keys
-from pretrain.student import Student, start_at_teacher
-from pretrain.training import TrainingData, train
+from pretrain.data.conversations import DataConfig
+from pretrain.data.keys import text_keys
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.embedding_cache import EmbeddingCache
+from pretrain.personality.student import Student, start_at_teacher
+from pretrain.personality.training import TrainingData, train
 
 LOOP_TEXTS = 50_000
 NETWORK_BYTES_PER_SECOND = 10e9 / 8

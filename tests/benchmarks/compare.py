@@ -31,8 +31,8 @@ from typing import Final, Literal
 from rich.table import Table
 from suite import ROOT, BenchmarkError, choose, git, is_dirty, machine, run_main, run_script, script_of
 
-from personality_common.console import ConsoleReporter, output
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.terminal.console import ConsoleReporter, output
 
 TOLERANCE: Final = 0.15
 ROUNDS: Final = 3

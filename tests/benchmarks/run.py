@@ -16,8 +16,8 @@ from typing import Any
 from rich.table import Table
 from suite import ROOT, BenchmarkError, choose, git, is_dirty, machine, run_main, run_script, script_of
 
-from personality_common.console import ConsoleReporter, output
-from personality_common.files import write_json
+from personality_common.files.atomic import write_json
+from personality_common.terminal.console import ConsoleReporter, output
 
 RESULTS = ROOT / "benchmarks.json"
 

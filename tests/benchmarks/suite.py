@@ -22,8 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from personality_common.console import errors
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.terminal.console import errors
 
 BENCHMARKS: Final = (
     "pretrain",

@@ -22,12 +22,13 @@ from sentence_transformers import SentenceTransformer
 
 from device_sim.mil import Model, load_mil
 from personality_common.contract import ATTENTION_MASK, EMBEDDING, INPUT_IDS, SENTENCE_EMBEDDING
-from personality_common.encoder import find_minilm
-from personality_common.model import EmbeddingProjector
-from pretrain.export.config import ENCODER_WEIGHTS, EncoderWeights
-from pretrain.export.encoder_folder import MAX_TOKENS, read_wordpiece_vocabulary
-from pretrain.export.text_encoder import build_text_encoder
-from pretrain.export.wordpiece import WordPiece
+from personality_common.text.encoder import find_minilm
+from personality_common.text.wordpiece import MAX_TOKENS, WordPiece
+from pretrain.personality.encoder.bert import load_text_encoder
+from pretrain.personality.encoder.folder import read_wordpiece_vocabulary
+from pretrain.personality.export.config import ENCODER_WEIGHTS, EncoderWeights
+from pretrain.personality.export.encoder import convert_text_encoder
+from pretrain.personality.model import EmbeddingProjector
 
 PADDING_CHECKS = 20
 
@@ -70,7 +71,7 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "TextEncoder.mlpackage"
         start = time.perf_counter()
-        build_text_encoder(folder, projector, precision).save(str(package))
+        convert_text_encoder(load_text_encoder(folder, projector), precision).save(str(package))
         seconds = time.perf_counter() - start
         size = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
         model = load_mil(package)

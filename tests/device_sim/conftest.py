@@ -20,9 +20,9 @@ def run_folder(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four packages of the personality model, float32. Read only."""
-    from personality_common.progress import Silent
-    from pretrain.export.bundle import export
-    from pretrain.export.config import ExportConfig
+    from personality_common.terminal.progress import Silent
+    from pretrain.personality.export.bundle import export
+    from pretrain.personality.export.config import ExportConfig
 
     out = tmp_path_factory.mktemp("parity-bundle") / "bundle"
     export(ExportConfig(run_folder, out, target="iOS18"), Silent())
@@ -50,8 +50,8 @@ def amend_manifest() -> Spoil:
 def amend(bundle: Path) -> None:
     import numpy as np
 
-    from personality_common.fingerprint import fingerprint
-    from pretrain.export.manifest import file_table
+    from personality_common.bundle.files import file_table
+    from personality_common.files.fingerprint import fingerprint
 
     manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
     for entry in manifest["packages"].values():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from personality_common.encoder import EncoderIdentity
+from personality_common.text.identity import EncoderIdentity
 
 
 class HashEncoder:

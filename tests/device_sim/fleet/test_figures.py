@@ -13,8 +13,8 @@ from device_sim.fleet.lives import Lived, Traces
 from device_sim.fleet.plan import Plan
 from device_sim.fleet.proof import Proof
 from device_sim.fleet.rendering import groups_table, nights_table, notes
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
 
 MIX = "3*profile+1*<b>:likes&more"
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from personality_common.progress import Silent
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
+from personality_common.terminal.progress import Silent
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 SPEND = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", 3)

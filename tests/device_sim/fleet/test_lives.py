@@ -13,10 +13,10 @@ import torch
 from device_sim.fleet.lives import TRACES, Device, Lived, live_together, measured_nights
 from device_sim.simulate.bundle import head_fingerprint
 from device_sim.simulate.drift import measure_drift
+from device_sim.users.nights import Night, NightsConfig, Texts, live
+from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
 from grpo.head import Head
-from grpo.nights import Night, NightsConfig, Texts, live
-from grpo.users import make_user
 
 VOCABULARY, DIM, BASE = 325, 512, 24
 NIGHTS = NightsConfig(nights=3, interactions=9, group=4)

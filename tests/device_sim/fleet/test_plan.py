@@ -10,8 +10,8 @@ import pytest
 from device_sim.fleet.fleet import missing_devices
 from device_sim.fleet.plan import Plan, read_plan, texts_sha256, write_plan
 from device_sim.fleet.proof import simulate_command
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
 from personality_common.errors import DataError, MismatchError
 
 

@@ -29,7 +29,7 @@ except SystemExit:
 @pytest.fixture
 def pt(monkeypatch, capsys):
     # The console has read COLUMNS already, if another test imported it.
-    monkeypatch.setattr("personality_common.console.output.width", 200)
+    monkeypatch.setattr("personality_common.terminal.console.output.width", 200)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["pt", "heads", *map(str, arguments)])

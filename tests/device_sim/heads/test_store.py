@@ -14,7 +14,7 @@ from device_sim.heads.store import HeadStore, now
 from device_sim.routes.bundle import Identity
 from grpo.head import Head
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
-from personality_common.files import folder_lock
+from personality_common.files.atomic import folder_lock
 
 
 def bits(head):
@@ -268,7 +268,7 @@ def test_numbers_are_not_used_twice(grown, make_head, make_record):
 
 def test_another_process_holding_the_store_is_waited_for_by_the_user(store, make_head, make_record):
     script = (
-        "import sys; from pathlib import Path; from personality_common.files import folder_lock\n"
+        "import sys; from pathlib import Path; from personality_common.files.atomic import folder_lock\n"
         "with folder_lock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(

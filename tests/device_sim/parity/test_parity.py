@@ -17,7 +17,7 @@ from device_sim.parity.config import ParityConfig
 from device_sim.parity.page import page
 from device_sim.parity.report import Report, to_json
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
-from personality_common.progress import Silent
+from personality_common.terminal.progress import Silent
 
 PACKAGES = {
     "PersonalityModel.mlpackage",
@@ -179,8 +179,8 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Report:
     """MiniLM, and a hostile text in the data."""
-    from pretrain.export.bundle import export
-    from pretrain.export.config import ExportConfig
+    from pretrain.personality.export.bundle import export
+    from pretrain.personality.export.config import ExportConfig
 
     folder = tmp_path_factory.mktemp("minilm")
     run = make_run(folder / "run", encoder="minilm")

@@ -12,7 +12,7 @@ from device_sim.parity.compare import parity
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.report import Report
 from personality_common.coreml.proto import Model_pb2
-from personality_common.progress import Silent
+from personality_common.terminal.progress import Silent
 
 MODEL = "PersonalityModel.mlpackage"
 PROGRAM = "Data/com.apple.CoreML/model.mlmodel"

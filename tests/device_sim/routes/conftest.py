@@ -10,10 +10,10 @@ import torch
 from device_sim.routes.bundle import Bundle
 from device_sim.routes.route import HeadUpdate
 from grpo.head import Head
-from personality_common.progress import Silent
-from personality_common.run import Run, load_run
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
+from personality_common.terminal.progress import Silent
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.run import Run, load_run
 
 LOSS = torch.nn.functional.binary_cross_entropy_with_logits
 

@@ -11,17 +11,18 @@ import torch
 
 from device_sim.mil.model import load_mil
 from device_sim.routes.bundle import Bundle
+from device_sim.routes.choosing import ROUTES, make_route
 from device_sim.routes.patch import PatchRoute
-from device_sim.routes.route import ROUTES, HeadUpdate, make_route
+from device_sim.routes.route import HeadUpdate
 from device_sim.routes.state import StateRoute, overflowed, to_buffers
 from device_sim.routes.task_route import UpdateTaskRoute, basis_rows, fit_shift
 from device_sim.routes.verify import require_routes, verify_routes
 from grpo.head import Head
 from personality_common.contract import MODEL_PACKAGE
 from personality_common.errors import ConfigError, DataError, MismatchError
-from personality_common.progress import Silent
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
+from personality_common.terminal.progress import Silent
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
 
 
 @pytest.fixture(scope="module")

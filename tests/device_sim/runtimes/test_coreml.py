@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_sim.runtimes.base import predict_rows
 from device_sim.runtimes.coreml import COMPUTE_UNITS, CoreMLRuntime
 from device_sim.runtimes.coreml_update import calibrate, fit_factor, run_update, unavailable
 from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import predict_rows
 from personality_common.errors import ConfigError, ToolkitError
-from personality_common.run import load_run
+from pretrain.personality.run import load_run
 
 on_a_mac = pytest.mark.skipif(unavailable() is not None, reason=f"update task: {unavailable()}")
 off_a_mac = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is available here")

@@ -1,4 +1,4 @@
-"""`pt run`; the files that it reads are tested with `device_sim.arrays`."""
+"""`pt run`; the files that it reads are tested with `device_sim.runtimes.arrays`."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ import pytest
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.running import run_package
 from personality_common.errors import ConfigError, ToolkitError
-from personality_common.progress import Silent
-from personality_common.run import load_run
+from personality_common.terminal.progress import Silent
+from pretrain.personality.run import load_run
 
 
 def save(path: Path, **arrays: Any) -> Path:

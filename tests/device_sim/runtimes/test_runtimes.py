@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from device_sim.runtimes.base import Runtime, most_rows, predict_rows
 from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import Runtime, most_rows, predict_rows
 from device_sim.runtimes.torch_mirror import TorchRuntime
 from personality_common.coreml.features import Feature
 from personality_common.errors import DataError, ToolkitError
-from personality_common.run import Run, load_run
+from pretrain.personality.run import Run, load_run
 
 
 @pytest.fixture(scope="module")

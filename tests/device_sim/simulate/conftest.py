@@ -14,11 +14,11 @@ import torch
 from device_sim.simulate.bundle import open_bundle
 from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.simulation import Simulation, simulate
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from grpo.nights import NightsConfig
-from personality_common.progress import Silent
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
+from personality_common.terminal.progress import Silent
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 

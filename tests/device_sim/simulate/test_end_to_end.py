@@ -13,9 +13,9 @@ import pytest
 from device_sim.simulate.bundle import open_bundle
 from device_sim.simulate.texts import Embedder
 from personality_common.errors import MismatchError, ToolkitError
-from personality_common.progress import Silent
-from pretrain.export.bundle import export
-from pretrain.export.config import ExportConfig
+from personality_common.terminal.progress import Silent
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 

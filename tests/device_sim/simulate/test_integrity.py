@@ -12,8 +12,8 @@ from device_sim.routes.bundle import Place
 from device_sim.simulate.drift import Drift, TokenShift
 from device_sim.simulate.integrity import compare_packages
 from device_sim.simulate.verdict import drift_within, reward_rose
+from device_sim.users.users import UserConfig
 from grpo.config import GRPOConfig
-from grpo.users import UserConfig
 
 
 def place(name: str, offset: int, data: bytes) -> Place:

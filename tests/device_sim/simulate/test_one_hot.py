@@ -24,7 +24,7 @@ from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.head import Head
 from personality_common.errors import ConfigError
-from personality_common.progress import Silent
+from personality_common.terminal.progress import Silent
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 DRIFT, REWARD = "drift within budget", "reward on held-out texts rose"

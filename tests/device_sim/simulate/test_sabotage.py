@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from device_sim.heads.store import HeadStore
-from device_sim.routes.route import Delivered, HeadUpdate, make_route
+from device_sim.routes.choosing import make_route
+from device_sim.routes.route import Delivered, HeadUpdate
 from device_sim.simulate.bundle import open_bundle
 from device_sim.simulate.simulation import Simulation
 from grpo.config import GRPOConfig
 from grpo.head import Head
 from personality_common.errors import DataError, MismatchError, ToolkitError
-from personality_common.files import file_sha256
+from personality_common.files.atomic import file_sha256
 
 FROZEN = "frozen tensors bit-identical"
 OTHER = "every other byte of the package identical"
@@ -244,7 +245,7 @@ def test_feedback_of_another_vocabulary(run_small: Run, tmp_path: Path) -> None:
 
 
 def _one_night() -> Any:
-    from grpo.nights import NightsConfig
+    from device_sim.users.nights import NightsConfig
 
     return NightsConfig(nights=1, interactions=8, group=4)
 

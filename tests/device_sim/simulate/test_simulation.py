@@ -19,13 +19,13 @@ from device_sim.simulate.figures import figures, write_feedback_log
 from device_sim.simulate.html import report
 from device_sim.simulate.simulation import Simulation, simulate
 from device_sim.simulate.texts import HELD_OUT_FRACTION, choose_texts
+from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from grpo.feedback import read_feedback
-from grpo.nights import NightsConfig
-from personality_common.checkpoint import load_tensors
 from personality_common.errors import ConfigError, DataError
-from personality_common.progress import Silent
-from pretrain.split import is_validation
+from personality_common.files.tensors import load_tensors
+from personality_common.terminal.progress import Silent
+from pretrain.data.split import is_validation
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 Run = Callable[..., Simulation]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from device_sim.runtimes.opening import evaluate, open_runtime
 from device_sim.simulate.bundle import PART, open_bundle
-from device_sim.simulate.runtime import evaluate, open_runtime
 from device_sim.simulate.texts import choose_rows, choose_texts, latents_of, one_by_one, split_texts
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")

@@ -1,0 +1,1 @@
+"""Which op of a package loses the precision."""

@@ -1,0 +1,1 @@
+"""Simulated users, and the nights that they live through."""

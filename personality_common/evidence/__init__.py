@@ -1,0 +1,1 @@
+"""What was measured, how far it may go, and what follows."""

@@ -1,0 +1,1 @@
+"""Files that are complete or absent: atomic writes, staged folders, tensors, fingerprints."""

@@ -1,0 +1,1 @@
+"""What a file or a folder holds, described as plain data and rendered."""

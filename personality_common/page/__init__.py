@@ -1,0 +1,1 @@
+"""HTML pages: one frame, one style, charts."""

@@ -1,0 +1,1 @@
+"""Text encoders, and what makes an encoder that encoder."""

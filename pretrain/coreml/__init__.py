@@ -1,0 +1,1 @@
+"""Torch -> Core ML, with stand-ins for the parameters."""

@@ -1,0 +1,1 @@
+"""Sources -> records -> texts, their keys and their split."""

@@ -1,0 +1,183 @@
+"""Conversations -> the distinct texts that humans wrote in them, in order of first appearance.
+
+Reads local JSON, JSONL (also gzipped) and Parquet, and hub datasets by streaming, in the schemas
+of `pretrain.data.schemas`. Texts are compared after stripping, exactly: no case folding, no Unicode
+normalization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, get_args
+
+from personality_common.errors import ConfigError, DataError
+from pretrain.data.keys import KeySet, text_key
+from pretrain.data.schemas import BadRecord, Unit, human_texts
+from pretrain.data.sources import Part, open_source
+
+POSITIONS_KEPT: Final = 5
+_RECORD_BITS: Final = 40
+
+
+class Found(NamedTuple):
+    """A text as the reader comes upon it.
+
+    Attributes:
+        text: stripped.
+        key: see `pretrain.data.keys`.
+        place: of its record among all records of the source, whichever process read it: an int64 that grows
+            with part and record.
+    """
+
+    text: str
+    key: bytes
+    place: int
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the texts come from and what counts as one.
+
+    Attributes:
+        source: path of a file or a folder, or ``hf:OWNER/NAME``.
+        unit: ``turn``: each human turn is a text; ``conversation``: all of a record's together.
+        max_samples: distinct texts kept at most; reading stops there. None: all.
+        skip_bad_records: count malformed records and go on, instead of stopping at the first.
+    """
+
+    source: str
+    unit: Unit = "turn"
+    max_samples: int | None = 50_000
+    skip_bad_records: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ConfigError("--data must name a file, a folder, or hf:OWNER/NAME; it is empty")
+        if self.unit not in get_args(Unit):
+            raise ConfigError(f"--unit must be turn or conversation, got {self.unit!r}")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ConfigError(f"--max-samples must be 1 or more, got {self.max_samples}")
+
+
+@dataclass
+class PartCount:
+    """What one file or stream gave; see ReadSummary."""
+
+    name: str
+    records: int = 0
+    bad_records: int = 0
+    blank_texts: int = 0
+    repeats: int = 0
+    texts: int = 0
+
+
+@dataclass
+class ReadSummary:
+    """What was read: counts per file, and their totals. Holds no user text.
+
+    Attributes:
+        parts: the files and streams that were opened, in order. ``records`` counts all that were
+            read, bad ones included; ``blank_texts`` human turns of white space; ``repeats`` texts
+            that had come before; ``texts`` the distinct ones that it was first to give.
+        bad_positions: "file:line: why" of the first few bad records.
+    """
+
+    parts: list[PartCount] = field(default_factory=list)
+    bad_positions: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return sum(part.records for part in self.parts)
+
+    @property
+    def bad_records(self) -> int:
+        return sum(part.bad_records for part in self.parts)
+
+    @property
+    def blank_texts(self) -> int:
+        return sum(part.blank_texts for part in self.parts)
+
+    @property
+    def repeats(self) -> int:
+        return sum(part.repeats for part in self.parts)
+
+    @property
+    def texts(self) -> int:
+        return sum(part.texts for part in self.parts)
+
+
+def read_texts(config: DataConfig) -> tuple[list[str], ReadSummary]:
+    """Read everything, so that a bad record is found before any work is done.
+
+    Raises:
+        DataError: as `iter_distinct_texts`; or there is no text at all.
+        ToolkitError: the hub cannot be reached, or breaks off.
+    """
+    summary = ReadSummary()
+    texts = list(iter_distinct_texts(config, summary))
+    if not texts:
+        raise no_text(config, summary)
+    return texts, summary
+
+
+def no_text(config: DataConfig, summary: ReadSummary) -> DataError:
+    """What to say of a source without any text."""
+    skipped = f", {summary.bad_records} of them malformed" if summary.bad_records else ""
+    return DataError(
+        f"no human text in {config.source}: {summary.records} records{skipped}, "
+        f"{summary.blank_texts} blank turns; human turns are those from human or user"
+    )
+
+
+def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[str]:
+    """Yield the distinct texts while reading, for data that do not fit in memory.
+
+    Holds one record, and a key per text (`pretrain.data.keys`).
+
+    Args:
+        config: what to read.
+        summary: filled in as reading goes on.
+
+    Raises:
+        DataError: the source is not there, or a record is malformed (unless skip_bad_records);
+            the message has file and line, or row.
+        ToolkitError: the hub cannot be reached, or breaks off.
+    """
+    return (found.text for found in distinct_texts(open_source(config.source), config, summary))
+
+
+def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSummary) -> Iterator[Found]:
+    """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at."""
+    seen = KeySet()
+    for index, part in enumerate(parts):
+        count = PartCount(part.name)
+        summary.parts.append(count)
+        for number, record in part.read():
+            count.records += 1
+            try:
+                if isinstance(record, BadRecord):
+                    raise record
+                texts, blank = human_texts(record, config.unit)
+            except BadRecord as bad:
+                _count_bad(f"{part.position(number)}: {bad}", count, summary, config)
+                continue
+            count.blank_texts += blank
+            place = (index << _RECORD_BITS) + (number - 1) * part.stride + part.offset
+            for text in texts:
+                key = text_key(text)
+                if not seen.add(key):
+                    count.repeats += 1
+                    continue
+                count.texts += 1
+                yield Found(text, key, place)
+                if len(seen) == config.max_samples:
+                    return
+
+
+def _count_bad(where_and_why: str, count: PartCount, summary: ReadSummary, config: DataConfig) -> None:
+    if not config.skip_bad_records:
+        raise DataError(f"{where_and_why} (--skip-bad-records leaves such records out and counts them)")
+    count.bad_records += 1
+    if len(summary.bad_positions) < POSITIONS_KEPT:
+        summary.bad_positions.append(where_and_why)

@@ -1,0 +1,182 @@
+"""The texts of a run: each process holds the text of its share on disk, and all hold the keys of all.
+
+What a run does depends on the set of texts alone: the order of the data and the number of processes
+that read it change nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personality_common.runs.processes import Processes
+from pretrain.data.conversations import (
+    POSITIONS_KEPT,
+    DataConfig,
+    PartCount,
+    ReadSummary,
+    distinct_texts,
+    no_text,
+)
+from pretrain.data.keys import KEY_DTYPE
+from pretrain.data.sources import open_source
+from pretrain.data.split import is_validation
+
+
+class TextSpool:
+    """Texts in a nameless file: 8 bytes of memory each, and gone when the process is, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `close`
+        self._ends = array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def add(self, text: str) -> None:
+        """Raises OSError: no space."""
+        self._ends.append(self._ends[-1] + self._file.write(text.encode()))
+
+    def texts(self, indices: NDArray[np.int64]) -> Iterator[str]:
+        """Texts by their number, from 0, in the order of adding."""
+        for index in indices.tolist():
+            start, end = self._ends[index], self._ends[index + 1]
+            if self._file.tell() != start:
+                self._file.seek(start)
+            yield self._file.read(end - start).decode()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The distinct texts of a source.
+
+    Attributes:
+        keys: (N,) of all texts, sorted.
+        held_out: (N,) bool, whether a text is for validation.
+        summary: what was read, by all processes.
+        own_keys: (n,) of the texts that are this process's to embed, sorted.
+    """
+
+    keys: NDArray[np.bytes_]
+    held_out: NDArray[np.bool_]
+    summary: ReadSummary
+    own_keys: NDArray[np.bytes_]
+    _own: NDArray[np.int64] = field(repr=False)
+    _spool: TextSpool = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted keys: of the set of texts, in whatever order they came."""
+        return hashlib.sha256(self.keys.tobytes()).hexdigest()
+
+    def own_texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
+        """The texts of `own_keys` where `chosen` (n,)."""
+        return self._spool.texts(self._own[chosen])
+
+
+@contextmanager
+def read_corpus(
+    config: DataConfig, val_fraction: float, folder: Path, processes: Processes
+) -> Iterator[Corpus]:
+    """Read a source, all processes together, each its share; the texts are there until the block ends.
+
+    Everything is read before anything is done, so that a bad record is found first. A text is its that has
+    it first: in the earliest record of the whole source.
+
+    Args:
+        folder: where texts are spooled.
+
+    Raises:
+        DataError: as `pretrain.data.conversations.read_texts`.
+        ToolkitError: the hub cannot be reached or breaks off, or another process failed.
+        OSError: no space in the folder.
+    """
+    spool = TextSpool(folder)
+    keys, places, held_out = bytearray(), array("q"), array("b")
+    summary = ReadSummary()
+
+    def read() -> None:
+        parts = open_source(config.source, processes.rank, processes.size)
+        for text, key, place in distinct_texts(parts, config, summary):
+            spool.add(text)
+            keys.extend(key)
+            places.append(place)
+            held_out.append(is_validation(text, val_fraction))
+
+    try:
+        processes.share(read)
+        corpus = _agree(
+            np.frombuffer(keys, KEY_DTYPE),
+            np.frombuffer(places, np.int64),
+            np.frombuffer(held_out, np.bool_),
+            spool, summary, config, processes,
+        )  # fmt: skip
+        if not len(corpus.keys):
+            raise no_text(config, corpus.summary)
+        yield corpus
+    finally:
+        spool.close()
+
+
+def _agree(
+    keys: NDArray[np.bytes_],
+    places: NDArray[np.int64],
+    held_out: NDArray[np.bool_],
+    spool: TextSpool,
+    summary: ReadSummary,
+    config: DataConfig,
+    processes: Processes,
+) -> Corpus:
+    """Which texts there are in all, and whose each is."""
+    shares = [len(share) for share in processes.gather(held_out)]
+    all_keys = np.concatenate(processes.gather(keys))
+    # Within a record texts are in order already, and a record is one process's: a stable sort keeps that.
+    order = np.argsort(np.concatenate(processes.gather(places)), kind="stable")
+    distinct, first = np.unique(all_keys[order], return_index=True)
+    found = len(distinct)
+    if config.max_samples is not None and len(first) > config.max_samples:
+        kept = first <= np.partition(first, config.max_samples - 1)[config.max_samples - 1]
+        distinct, first = distinct[kept], first[kept]
+    chosen = order[first]
+    begin = sum(shares[: processes.rank])
+    own = chosen[(chosen >= begin) & (chosen < begin + len(keys))] - begin
+    return Corpus(
+        keys=distinct,
+        held_out=np.concatenate(processes.gather(held_out))[chosen],
+        summary=_total(summary, config.source, found, len(distinct), processes),
+        own_keys=keys[own],
+        _own=own,
+        _spool=spool,
+    )
+
+
+def _total(summary: ReadSummary, source: str, distinct: int, kept: int, processes: Processes) -> ReadSummary:
+    """What all processes read together; a text that two of them found first is a repeat.
+
+    With `max_samples` each process reads on until it has as many of its own: `kept` of the `distinct` texts
+    are left.
+    """
+    if processes.size == 1:
+        return summary
+    everyone = [json.loads(text) for text in processes.gather_text(json.dumps(asdict(summary)))]
+    total = PartCount(source)
+    for part in (part for one in everyone for part in one["parts"]):
+        for count in ("records", "bad_records", "blank_texts", "repeats", "texts"):
+            setattr(total, count, getattr(total, count) + part[count])
+    total.repeats += total.texts - distinct
+    total.texts = kept
+    positions = [position for one in everyone for position in one["bad_positions"]]
+    return ReadSummary([total], positions[:POSITIONS_KEPT])

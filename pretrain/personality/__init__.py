@@ -1,0 +1,1 @@
+"""The personality model: training, prediction, export."""

@@ -1,0 +1,83 @@
+"""What `pt pretrain` is asked to do, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from personality_common.errors import ConfigError
+from pretrain.data.conversations import DataConfig
+
+Start = Literal["teacher", "plain"]
+STARTS: Final = get_args(Start)
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+
+DEFAULT_LR: Final = {"teacher": 2e-5, "plain": 1e-3}
+ADAM_EPS: Final = {"teacher": 1e-3, "plain": 1e-8}
+"""At the teacher nearly all gradients are noise, and Adam divides a gradient by its own size: each
+weight would walk by `lr` a step in a random direction, and the ranking with it (recall 0.95 after
+3 epochs). An eps above the noise leaves those steps small; gradients along the log-partition's
+direction are larger and keep their pace."""
+
+FINAL_LR: Final = 1e-6
+WEIGHT_DECAY: Final = 1e-2
+GRADIENT_CLIP: Final = 1.0
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One run of `pt pretrain`.
+
+    Attributes:
+        data: what to read.
+        output_dir: the run.
+        tokens: the app's vocabulary; None for the one that ships.
+        encoder: minilm, openai, auto, or a folder.
+        epochs: passes over the training texts.
+        batch_size: texts per step, over all processes.
+        lr: first learning rate of the cosine schedule; None for the start's own.
+        val_fraction: share of the distinct texts that is held out.
+        seed: of weights, order and dropout.
+        resume: go on where a killed run stopped.
+        device: auto, cpu, cuda or mps.
+        dropout: share of the residual branches' outputs that training drops.
+        start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
+    """
+
+    data: DataConfig
+    output_dir: Path
+    tokens: Path | None = None
+    encoder: str = "minilm"
+    epochs: int = 3
+    batch_size: int = 256
+    lr: float | None = None
+    val_fraction: float = 0.05
+    seed: int = 0
+    resume: bool = False
+    device: str = "auto"
+    dropout: float = 0.1
+    start: Start = "teacher"
+
+    def __post_init__(self) -> None:
+        checks = {
+            f"--epochs must be 1 or more, got {self.epochs}": self.epochs >= 1,
+            f"--batch-size must be 1 or more, got {self.batch_size}": self.batch_size >= 1,
+            f"--lr must be above 0 and at most 1, got {self.lr}": self.lr is None or 0 < self.lr <= 1,
+            f"--val-fraction must be above 0 and below 1, got {self.val_fraction}": 0 < self.val_fraction < 1,
+            f"--seed must be between 0 and 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
+            f"--dropout must be 0 or more and below 1, got {self.dropout}": 0 <= self.dropout < 1,
+            f"--device must be one of {', '.join(DEVICES)}, got {self.device}": self.device in DEVICES,
+            f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
+        }
+        for message, holds in checks.items():
+            if not holds:
+                raise ConfigError(message)
+
+    @property
+    def first_lr(self) -> float:
+        return DEFAULT_LR[self.start] if self.lr is None else self.lr
+
+    @property
+    def adam_eps(self) -> float:
+        return ADAM_EPS[self.start]

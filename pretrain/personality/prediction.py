@@ -1,0 +1,51 @@
+"""Top tokens of texts, from a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from personality_common.contract import TOP_K, VOCAB_SIZE
+from personality_common.errors import ConfigError, ToolkitError
+from pretrain.personality.run import Run, load_run_encoder
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A text's tokens, the likeliest first, with their activation probabilities."""
+
+    text: str
+    tokens: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@torch.inference_mode()
+def predict(run: Run, texts: Sequence[str], top_k: int = TOP_K) -> list[Prediction]:
+    """Encode texts with the run's own encoder, in float32, and rank the tokens.
+
+    Args:
+        run: see `pretrain.personality.run.load_run`.
+        texts: none blank.
+        top_k: tokens per text, 1 to 325.
+
+    Raises:
+        ConfigError: `top_k` out of range.
+        ToolkitError: a blank text, or the encoder cannot be loaded.
+        MismatchError: the encoder that is here is not the run's.
+    """
+    if not 1 <= top_k <= VOCAB_SIZE:
+        raise ConfigError(f"--top-k must be between 1 and {VOCAB_SIZE}, got {top_k}")
+    blank = [i for i, text in enumerate(texts, start=1) if not text.strip()]
+    if blank:
+        raise ToolkitError(f"every text must have a character that is not a space; text {blank[0]} has none")
+    encoder = load_run_encoder(run, "cpu", torch.float32)
+    embedding = torch.from_numpy(encoder.encode([text.strip() for text in texts]))
+    if run.projector is not None:
+        embedding = run.projector(embedding)
+    top = torch.sigmoid(run.model(embedding)).topk(top_k)
+    return [
+        Prediction(text, tuple(run.vocabulary.tokens[i] for i in indices), tuple(probabilities))
+        for text, indices, probabilities in zip(texts, top.indices.tolist(), top.values.tolist(), strict=True)
+    ]

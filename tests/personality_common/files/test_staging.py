@@ -1,0 +1,153 @@
+"""A staged folder is complete or absent, whatever happens."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from personality_common.errors import ToolkitError
+from personality_common.files.atomic import staging
+from personality_common.files.staging import staged_folder
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def build(target, text):
+    with staged_folder(target) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_text(text)
+        (folder / "b").write_text(text)
+
+
+def whole(target, text):
+    return content(target) == {"sub/a": text, "b": text}
+
+
+def test_new_folder(tmp_path):
+    build(tmp_path / "t", "1")
+    assert whole(tmp_path / "t", "1")
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_existing_folder_is_replaced(tmp_path, monkeypatch, swap):
+    if not swap:
+        monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+    build(tmp_path / "t", "1")
+    build(tmp_path / "t", "2")
+    assert whole(tmp_path / "t", "2")
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_failure_leaves_what_was_there(tmp_path, existing, error):
+    if existing:
+        build(tmp_path / "t", "1")
+
+    def fail():
+        with staged_folder(tmp_path / "t") as folder:
+            (folder / "b").write_text("2")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == (["t"] if existing else [])
+    assert not existing or whole(tmp_path / "t", "1")
+
+
+def test_rename_that_fails_puts_the_old_one_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+    build(tmp_path / "t", "1")
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name == "new":
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(PermissionError):
+        build(tmp_path / "t", "2")
+    assert whole(tmp_path / "t", "1")
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+def test_kill_between_two_renames_is_mended(tmp_path):
+    build(tmp_path / "t", "1")
+    aside = tmp_path / ".t.partial"
+    aside.mkdir()
+    (tmp_path / "t").rename(aside / "old")
+    (aside / "new").mkdir()
+    with staged_folder(tmp_path / "t") as folder:
+        assert whole(tmp_path / "t", "1")
+        assert list(folder.iterdir()) == []
+    build(tmp_path / "t", "1")
+    assert whole(tmp_path / "t", "1")
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+def test_two_at_once(tmp_path):
+    with (
+        staged_folder(tmp_path / "t") as folder,
+        pytest.raises(ToolkitError, match="is working in this folder"),
+        staged_folder(tmp_path / "t"),
+    ):
+        raise AssertionError("the second one must not get here")
+    assert folder.name == "new"
+    assert (tmp_path / "t").is_dir()
+
+
+def test_swap_is_one_step_on_this_file_system(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "was_a").touch()
+    if not staging._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("the file system of the temporary folder cannot swap two names")
+    assert (tmp_path / "b" / "was_a").exists()
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+WRITER = """
+import os
+import sys
+from pathlib import Path
+from personality_common.files.staging import staged_folder
+n = 0
+while True:
+    n += 1
+    with staged_folder(Path(sys.argv[1])) as folder:
+        for i in range(20):
+            (folder / str(i)).write_text(f"{os.getpid()}, {n}")
+    print(n, flush=True)
+"""
+
+
+def test_killed_at_any_moment(tmp_path):
+    """A process that replaces a folder again and again is killed: the folder is always of one piece."""
+    target = tmp_path / "t"
+    seen = set()
+    for attempt in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.0017 * attempt)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        texts = content(target)
+        assert set(texts) == {str(i) for i in range(20)}
+        assert len(set(texts.values())) == 1
+        seen |= set(texts.values())
+    assert len(seen) > 1
+    build(target, "end")
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]

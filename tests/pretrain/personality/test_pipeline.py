@@ -1,0 +1,293 @@
+"""`pretrain` as a library, with an encoder that stands in for MiniLM: what it writes, resumes and refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import pretrain.personality.pipeline as pipeline
+from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.terminal.progress import Silent
+from pretrain.data.conversations import DataConfig
+from pretrain.data.split import is_validation
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.run import load_run
+from pretrain.personality.training import learning_rate
+
+TEXTS = [f"sentence number {i}" for i in range(120)]
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+@pytest.fixture
+def config(tmp_path: Path, hash_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> PretrainConfig:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    monkeypatch.setattr(pipeline, "load_encoder", lambda *_: hash_encoder())
+    return PretrainConfig(
+        DataConfig(str(data)), tmp_path / "run", epochs=3, batch_size=32, val_fraction=0.2, device="cpu"
+    )
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+
+
+def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
+    result = pipeline.pretrain(config, Silent())
+    run = load_run(config.output_dir)
+    assert result.embedded == 325 + 120
+    names = {path.name for path in config.output_dir.iterdir()}
+    assert names == {
+        ".lock",
+        "cache",
+        "checkpoints",
+        "embedding_projector_weights.safetensors",
+        "learning_curve.png",
+        "personality-tokens.json",
+        "personality_model_weights.safetensors",
+        "run.json",
+        "training_history.json",
+    }
+    checkpoints = sorted((config.output_dir / "checkpoints").iterdir())
+    assert len(checkpoints) == 6
+    last = load_file(
+        next(p for p in checkpoints if p.name.startswith("epoch_3_valloss_0.") and "state" not in p.name)
+    )
+    deployed = load_file(config.output_dir / "personality_model_weights.safetensors")
+    assert all(np.array_equal(deployed[name], last[f"model.{name}"]) for name in deployed)
+    assert set(deployed) == set(run.model.state_dict())
+
+    held_out = [text for text in TEXTS if is_validation(text, 0.2)]
+    assert run.info["data"]["val_texts"] == len(held_out) > 0
+    assert run.info["data"]["train_texts"] == 120 - len(held_out)
+    assert [entry["epoch"] for entry in result.history] == [0, 1, 2, 3]
+    assert run.info["quality"] == result.history[-1]
+    assert (config.output_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_same_seed_same_bits_other_seed_other_bits(config: PretrainConfig, tmp_path: Path) -> None:
+    pipeline.pretrain(config, Silent())
+    twin = dataclasses.replace(config, output_dir=tmp_path / "twin")
+    pipeline.pretrain(twin, Silent())
+    assert weights(config.output_dir) == weights(twin.output_dir)
+    other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1)
+    pipeline.pretrain(other, Silent())
+    assert weights(other.output_dir) != weights(twin.output_dir)
+
+
+def test_second_run_embeds_nothing_and_replaces_the_first(config: PretrainConfig) -> None:
+    pipeline.pretrain(config, Silent())
+    before = weights(config.output_dir)
+    again = pipeline.pretrain(dataclasses.replace(config, seed=5), Silent())
+    assert again.embedded == 0
+    assert weights(config.output_dir) != before
+    assert load_run(config.output_dir).info["config"]["seed"] == 5
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_resume_gives_the_same_bits(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
+    pipeline.pretrain(whole, Silent())
+
+    import pretrain.personality.training as training
+
+    save = training.save_checkpoint
+
+    def save_and_die(*arguments: Any) -> Any:
+        path = save(*arguments)
+        if arguments[1].epoch == stop:
+            raise KeyboardInterrupt
+        return path
+
+    monkeypatch.setattr(training, "save_checkpoint", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.pretrain(config, Silent())
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    with pytest.raises(ToolkitError, match="--resume"):
+        pipeline.pretrain(config, Silent())
+    with pytest.raises(MismatchError, match="batch_size is 32 there, 16 here"):
+        pipeline.pretrain(dataclasses.replace(config, resume=True, batch_size=16), Silent())
+    listener = Listener()
+    resumed = dataclasses.replace(config, resume=True)
+    pipeline.pretrain(resumed, listener)
+    assert f"resuming after epoch {stop} of 3" in listener.said
+    assert weights(config.output_dir) == weights(whole.output_dir)
+    # A restarted job that finds everything done ends at once.
+    pipeline.pretrain(resumed, listener)
+    assert "finished already" in listener.said[-1]
+
+
+@pytest.mark.parametrize("victim", ["epoch_3_*[0-9].safetensors", "epoch_3_*.state.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate"])
+def test_damaged_checkpoint_is_named_and_not_used(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, damage: str
+) -> None:
+    whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
+    pipeline.pretrain(whole, Silent())
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_write_results", die)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.pretrain(config, Silent())
+    path = next((config.output_dir / "in-progress" / "checkpoints").glob(victim))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    listener = Listener()
+    pipeline.pretrain(dataclasses.replace(config, resume=True), listener)
+    assert len(listener.warned) == 1
+    assert path.name in listener.warned[0]
+    assert "resuming after epoch 2 of 3" in listener.said
+    assert weights(config.output_dir) == weights(whole.output_dir)
+
+
+def test_damaged_run_is_refused(config: PretrainConfig) -> None:
+    pipeline.pretrain(config, Silent())
+    victim = config.output_dir / "personality_model_weights.safetensors"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=r"personality_model_weights.safetensors: damaged"):
+        load_run(config.output_dir)
+    victim.write_bytes(whole)
+    tokens = config.output_dir / "personality-tokens.json"
+    swapped = json.loads(tokens.read_text())["tokens"]
+    swapped[0], swapped[1] = swapped[1], swapped[0]
+    tokens.write_text(json.dumps({"tokens": swapped}))
+    with pytest.raises(MismatchError, match="vocabulary"):
+        load_run(config.output_dir)
+
+
+def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Path) -> None:
+    pipeline.pretrain(config, Silent())
+    other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1, epochs=1)
+    pipeline.pretrain(other, Silent())
+    name = "personality_model_weights.safetensors"
+    (config.output_dir / name).write_bytes((other.output_dir / name).read_bytes())
+    with pytest.raises(MismatchError, match=r"must be the weights that run\.json names"):
+        load_run(config.output_dir)
+
+
+def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainConfig) -> None:
+    pipeline.pretrain(config, Silent())
+    expected = weights(config.output_dir)
+    # As a kill leaves it: run.json and some files still wait below.
+    work = config.output_dir / "in-progress"
+    work.mkdir()
+    for name in ("run.json", "personality_model_weights.safetensors", "checkpoints"):
+        (config.output_dir / name).rename(work / name)
+    load_run(config.output_dir)
+    assert weights(config.output_dir) == expected
+    assert not work.exists()
+
+
+def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.pretrain(config, Silent())
+    before = weights(config.output_dir)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "draw_learning_curve", full)
+    with pytest.raises(OSError, match="No space left"):
+        pipeline.pretrain(dataclasses.replace(config, seed=9), Silent())
+    assert weights(config.output_dir) == before
+    assert load_run(config.output_dir).info["config"]["seed"] == 0
+
+
+def test_failure_in_the_last_write_loses_no_epoch(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = pipeline.write_json
+
+    def full(path: Path, value: Any) -> None:
+        if path.name == "run.json":
+            raise OSError(28, "No space left on device")
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            pipeline.pretrain(config, Silent())
+    listener = Listener()
+    pipeline.pretrain(dataclasses.replace(config, resume=True), listener)
+    assert "resuming after epoch 3 of 3" in listener.said
+    load_run(config.output_dir)
+
+
+def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
+    path = Path(config.data.source)
+    path.write_text(path.read_text() + '{"text": 3}\n')
+    with pytest.raises(DataError, match=r"data\.jsonl:121"):
+        pipeline.pretrain(config, Silent())
+    assert {entry.name for entry in config.output_dir.iterdir()} == {".lock"}
+    skipping = dataclasses.replace(config, data=dataclasses.replace(config.data, skip_bad_records=True))
+    listener = Listener()
+    pipeline.pretrain(skipping, listener)
+    assert load_run(config.output_dir).info["data"]["bad_records"] == 1
+    assert any("skipped 1 malformed" in line for line in listener.warned)
+
+
+def test_too_few_texts_are_refused(config: PretrainConfig) -> None:
+    Path(config.data.source).write_text('{"text": "one"}\n')
+    with pytest.raises(DataError, match=r"1 for training and 0 for|0 for training and 1 for"):
+        pipeline.pretrain(config, Silent())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"val_fraction": 0.0},
+        {"val_fraction": 1.0},
+        {"seed": -1},
+        {"device": "tpu"},
+        {"start": "warm"},
+    ],
+)
+def test_config_names_the_flag(wrong: dict[str, Any]) -> None:
+    flag = "--" + next(iter(wrong)).replace("_", "-")
+    with pytest.raises(ConfigError, match=flag):
+        PretrainConfig(DataConfig("x"), Path("run"), **wrong)
+
+
+def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pretrain.personality.training as training
+
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        return arguments[0] @ arguments[1].T * float("nan")
+
+    monkeypatch.setattr(training, "soft_targets", poisoned)
+    monkeypatch.setattr(training, "evaluate", lambda *_: training.Quality(1.0, 1.0, 0.0, 0.0, 0.0))
+    with pytest.raises(ToolkitError, match="loss must stay finite"):
+        pipeline.pretrain(config, Silent())
+
+
+def test_schedule_is_a_cosine() -> None:
+    assert learning_rate(0, 101, 1e-4) == pytest.approx(1e-4)
+    assert learning_rate(50, 101, 1e-4) == pytest.approx((1e-4 + 1e-6) / 2)
+    assert learning_rate(100, 101, 1e-4) == pytest.approx(1e-6)
+    assert learning_rate(0, 1, 1e-7) == 1e-7
