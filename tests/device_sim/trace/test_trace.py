@@ -26,10 +26,10 @@ from click.testing import CliRunner
 from torch.nn import functional
 
 from device_sim.mil import load_mil
+from device_sim.trace import torch_ops
 from device_sim.trace.cli import trace
 from device_sim.trace.int8 import fake_quantize
 from device_sim.trace.trace import OpTrace, TraceConfig, by_accumulated, by_added, error_of, trace_package
-from device_sim.trace.trace import torch_ops as trace_torch
 from personality_common.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -312,7 +312,7 @@ def test_torch_is_a_second_opinion(many_ops: Path) -> None:
 
 def test_what_torch_computes_otherwise_comes_first(many_ops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"gelu": lambda x, mode: functional.gelu(x, approximate="tanh")}
-    monkeypatch.setattr(trace_torch, "_FUNCTIONS", trace_torch._FUNCTIONS | wrong)
+    monkeypatch.setattr(torch_ops, "_FUNCTIONS", torch_ops._FUNCTIONS | wrong)
     ranked = by_added(list(_records(many_ops, _x(), "torch").values()))
     assert ranked[0].op == "gelu"
     assert ranked[0].added is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from personality_common.errors import ToolkitError
-from personality_common.files.atomic import staging
+from personality_common.files import staging
 from personality_common.files.staging import staged_folder
 
 
