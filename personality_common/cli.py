@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 import click
 
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.terminal.signals import Ended, end_on_signals
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
@@ -66,17 +67,20 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C.
+    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C,
+    143 on SIGTERM, 129 on SIGHUP.
 
     Of the processes that torchrun starts, the first alone says what all of them fail with.
 
     Args:
         arguments: None for those of the command line.
     """
+    if arguments is None:
+        end_on_signals()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # --debug is taken out by hand so that it works before and after the command's name.
-    arguments = [a for a in given if a != "--debug"]
-    debug = len(arguments) < len(given)
+    words = [a for a in given if a != "--debug"]
+    debug = len(words) < len(given)
     leads = os.environ.get("RANK", "0") == "0"
 
     def say(message: str) -> None:
@@ -84,16 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             click.echo(message, err=True)
 
     try:
-        sys.exit(cli.main(arguments, prog_name="pt", standalone_mode=False) or 0)
+        sys.exit(cli.main(words, prog_name="pt", standalone_mode=False) or 0)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "pt"
         say(f"{command}: {error.format_message()} (see {command} --help)")
         sys.exit(2)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        say("interrupted")
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # click puts Abort in the place of what a signal raised.
+        ended = error.__cause__ if isinstance(error, click.Abort) else error
+        say(str(ended) if isinstance(ended, Ended) else "interrupted")
+        sys.exit(ended.exit_code if isinstance(ended, Ended) else 130)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong, and nothing may be printed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

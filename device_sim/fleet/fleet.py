@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,13 +19,12 @@ from device_sim.simulate.bundle import VerifiedBundle, open_bundle
 from device_sim.simulate.texts import Embedder
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import folder_lock, read_json_object
+from personality_common.runs.workers import Workers, started
 from personality_common.terminal.progress import Reporter
 
 LOG_FILE: Final = "workers.log"
-_LOOK: Final = 0.2
+_LOOK_S: Final = 0.2
 """Seconds between looks at the workers."""
-_GRACE: Final = 15.0
-"""Seconds that the workers have to end when they are asked to."""
 
 
 @dataclass(frozen=True)
@@ -94,66 +88,44 @@ def missing_devices(plan: Plan) -> str:
 
 
 def _work(plan: Plan, processes: int, reporter: Reporter) -> None:
-    """Start workers under torchrun and watch them until the last chunk is there."""
+    """Start workers, which share the work through the folder, and watch them to the last chunk."""
     (plan.folder / FAILURE_FILE).unlink(missing_ok=True)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-        "-m", "device_sim.fleet.worker", str(plan.folder),
-    ]  # fmt: skip
     # One thread each: there are as many workers as cores, and the bits are those of one thread.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(_import_path())}
-    with (plan.folder / LOG_FILE).open("wb") as log:
-        # A session of its own: Ctrl-C comes here first, and the workers are then stopped in order.
-        launcher = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        try:
-            _watch(plan, launcher, reporter)
-        finally:
-            _stop(launcher)
+    environments = [{"OMP_NUM_THREADS": "1"}] * processes
+    log = plan.folder / LOG_FILE
+    with started("device_sim.fleet.worker", [str(plan.folder)], environments, log) as workers:
+        _watch(plan, workers, reporter)
     if plan.missing():
         raise ToolkitError(_failure(plan))
 
 
-def _watch(plan: Plan, launcher: subprocess.Popen[bytes], reporter: Reporter) -> None:
-    """Until the launcher ends."""
-    left = set(plan.missing())
+def _watch(plan: Plan, workers: Workers, reporter: Reporter) -> None:
+    """Until all workers have ended, or one has failed."""
     texts = len(np.load(plan.table_file("used"), mmap_mode="r"))
-    pieces = -(-texts // PIECE)
     if not plan.table_file("latents").exists():
+        pieces = -(-texts // PIECE)
         with reporter.stage("embedding", texts, "texts") as stage:
             shown = 0
-            while launcher.poll() is None and not plan.table_file("latents").exists():
+            while workers.running and not plan.table_file("latents").exists():
                 done = sum(plan.piece_file("latents", piece).exists() for piece in range(pieces))
                 if done > shown:
                     stage.advance(min(done * PIECE, texts) - min(shown * PIECE, texts))
                     shown = done
-                time.sleep(_LOOK)
+                time.sleep(_LOOK_S)
 
     def device_nights(chunks: Iterable[int]) -> int:
         return sum(len(plan.devices_of(chunk)) for chunk in chunks) * plan.nights.nights
 
+    left = set(plan.missing())
     with reporter.stage("living", device_nights(left), "device-nights") as stage:
-        while left:
-            ended = launcher.poll() is not None
-            if done_now := [chunk for chunk in left if plan.chunk_file(chunk).exists()]:
-                left.difference_update(done_now)
-                stage.advance(device_nights(done_now))
-            elif ended:
-                return
-            if not ended:
-                time.sleep(_LOOK)
-    launcher.wait()
-
-
-def _stop(launcher: subprocess.Popen[bytes]) -> None:
-    """torchrun hands a SIGTERM on to its workers."""
-    if launcher.poll() is not None:
-        return
-    launcher.terminate()
-    try:
-        launcher.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(launcher.pid, signal.SIGKILL)
-        launcher.wait()
+        running = True
+        while running:
+            running = workers.running
+            done_now = [chunk for chunk in left if plan.chunk_file(chunk).exists()]
+            left.difference_update(done_now)
+            stage.advance(device_nights(done_now))
+            if running:
+                time.sleep(_LOOK_S)
 
 
 def _failure(plan: Plan) -> str:
@@ -180,8 +152,3 @@ def _collect(plan: Plan) -> tuple[tuple[Lived, ...], Traces]:
             raise DataError(f"{file}: must hold devices {plan.devices_of(chunk)}; remove it and run again")
         lived += found
     return tuple(lived), traces
-
-
-def _import_path() -> Iterable[str]:
-    """What this process imports from, its own folder and packages included."""
-    return [str(Path(__file__).resolve().parents[2]), *(p for p in (os.environ.get("PYTHONPATH"),) if p)]

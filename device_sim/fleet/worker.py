@@ -1,13 +1,12 @@
-"""A worker: takes pieces of the plan until none is left. `pt fleet` starts some under torchrun.
+"""A worker: takes pieces of the plan until none is left. `pt fleet` starts some.
 
-    torchrun --nnodes 4 --nproc-per-node 16 … -m device_sim.fleet.worker FOLDER
+    python -m device_sim.fleet.worker FOLDER
 
-on machines that share the folder does the same; `pt fleet` with the same settings then makes the report.
+helps along, from any machine that shares the folder; `pt fleet` with the same settings makes the report.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from device_sim.users.users import make_user
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.files.atomic import atomic_writer, file_sha256, write_json
+from personality_common.terminal.signals import Ended
 
 FAILURE_FILE: Final = "failure.txt"
 _PAUSE: Final = 0.1
@@ -91,8 +91,10 @@ def main() -> int:
     except (ToolkitError, OSError) as error:
         with atomic_writer(folder / FAILURE_FILE) as file:
             file.write(f"{error}\n".encode())
-        print(f"worker {os.environ.get('RANK', '0')}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
+    except Ended as ended:
+        return ended.exit_code
     return 0
 
 

@@ -1,5 +1,6 @@
 """`pt fleet` with real workers and the bundle's own encoder, beside `pt simulate`."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -7,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
+MIX = ("--user", "1*profile+1*thumbs:answers=0.4")
 SPEND = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", 3)
 ROOT = Path(__file__).parents[3]
 LINUX = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers in /proc")
@@ -54,8 +57,7 @@ def devices_of(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fleet") / "out"
-    mix = ("--devices", 70, "--user", "1*profile+1*thumbs:answers=0.4", "--workers", 2)
-    done = run(fleet(bundle, out, *mix))
+    done = run(fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lived again alone, with the same heads bit for bit: devices 0, " in done.stdout
     assert "living 140/140" in done.stderr
@@ -101,12 +103,11 @@ def test_figures_and_report(finished: Path) -> None:
 
 
 def test_a_finished_fleet_says_so_and_another_is_refused(bundle: Path, finished: Path) -> None:
-    mix = ("--user", "1*profile+1*thumbs:answers=0.4")
     before = {path: path.stat().st_mtime_ns for path in (finished / "chunks").iterdir()}
-    again = run(fleet(bundle, finished, "--devices", 70, *mix, "--workers", 1))
+    again = run(fleet(bundle, finished, "--devices", 70, *MIX, "--workers", 1))
     assert again.returncode == 0, again.stderr
     assert "every device had lived before; nothing was left to do" in again.stdout
-    other = run(fleet(bundle, finished, "--devices", 71, *mix))
+    other = run(fleet(bundle, finished, "--devices", 71, *MIX))
     assert other.returncode == 1
     assert "it differs in devices" in other.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (finished / "chunks").iterdir()}
@@ -121,80 +122,130 @@ def test_a_head_that_is_not_pt_simulate_s_fails_the_fleet(
     head = document["devices"][0]["head"]
     document["devices"][0]["head"] = ("1" if head[0] == "0" else "0") + head[1:]
     file.write_text(json.dumps(document))
-    mix = ("--devices", 70, "--user", "1*profile+1*thumbs:answers=0.4")
-    done = run(fleet(bundle, spoilt, *mix))
+    done = run(fleet(bundle, spoilt, "--devices", 70, *MIX))
     assert done.returncode == 1
     assert "error: device 0 must have the head that pt simulate gives it" in done.stderr
+
+
+@contextmanager
+def claimed(out: Path, chunks: range) -> Iterator[None]:
+    """Chunks that no worker can take meanwhile: a fleet cannot finish."""
+    with (out / ".claims").open("a+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, len(chunks), chunks.start)
+        yield
 
 
 def workers_of(out: Path) -> list[int]:
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"torch.distributed.run" not in words and {b"device_sim.fleet.worker", os.fsencode(out)} <= set(
-            words
-        ):
-            found.append(int(file.parent.name))
+        with suppress(OSError):
+            if {b"device_sim.fleet.worker", os.fsencode(out)} <= set(file.read_bytes().split(b"\0")):
+                found.append(int(file.parent.name))
     return found
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def listening(process: int) -> list[str]:
+    """Addresses, in hex, at which a process listens."""
+    mine = {str(fd.readlink()) for fd in Path(f"/proc/{process}/fd").iterdir()}
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()
+    ]
+    return [words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in mine]
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
     deadline = time.monotonic() + 120
     while not (found := what()):
-        assert process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
+
+
+def chunks_of(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((out / "chunks").glob("*.json"))}
+
+
+def begin(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 @LINUX
 def test_a_killed_worker_and_ctrl_c_lose_nothing_that_was_finished(
     bundle: Path, finished: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    command = fleet(bundle, out, "--devices", 640, "--user", "profile", "--workers", 2)
-    start: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
-
-    def chunks() -> dict[Path, bytes]:
-        return {file: file.read_bytes() for file in sorted((out / "chunks").glob("*.json"))}
-
-    process = subprocess.Popen(command, **start)
-    wait_for(chunks, process)
-    os.kill(wait_for(lambda: workers_of(out), process)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    out = Path(shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("chunks")))
+    command = fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2)
+    first = {"00000.json": chunks_of(finished)["00000.json"]}
+    with claimed(out, range(1, 2)):
+        process = begin(command)
+        wait_for(lambda: chunks_of(out), process)
+        os.kill(workers_of(out)[0], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
-    kept = chunks()
-    assert 1 <= len(kept) < 10
+    assert chunks_of(out) == first
     assert "error: all devices must live to the end, and a worker failed" in said
-    first = next(i for i in range(10) if f"{i:05}.json" not in {file.name for file in kept})
-    assert f"missing: devices {first * 64}-" in said
-    assert said.rstrip().endswith("the same command goes on with them")
+    assert "missing: devices 64-69; the same command goes on with them" in said
     assert len(said.rstrip().splitlines()[-1]) < 400
+    assert not workers_of(out)
 
     # The same command goes on, and is interrupted.
-    process = subprocess.Popen(command, **start)
-    wait_for(lambda: len(chunks()) > len(kept), process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with claimed(out, range(1, 2)):
+        process = begin(command)
+        wait_for(lambda: len(workers_of(out)) == 2, process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert not workers_of(out)
-    more = chunks()
-    assert len(more) > len(kept)
+    assert chunks_of(out) == first
 
-    done = run(command)
-    assert done.returncode == 0, done.stderr
-    everything = chunks()
-    assert len(everything) == 10
-    assert {file: everything[file] for file in more} == more
-    assert {file: more[file] for file in kept} == kept
-    # As if nothing had happened: a chunk again, by one worker.
-    (out / "chunks" / "00000.json").unlink()
+    # As if nothing had happened, and by one worker.
     done = run([*command[:-1], "1"])
     assert done.returncode == 0, done.stderr
-    assert chunks() == everything
+    assert chunks_of(out) == chunks_of(finished)
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("number", "code", "last"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up"), (signal.SIGKILL, -9, None)],
+    ids=["TERM", "HUP", "KILL"],
+)
+def test_workers_end_with_the_command_and_nobody_listens(
+    bundle: Path, finished: Path, tmp_path: Path, number: signal.Signals, code: int, last: str | None
+) -> None:
+    """Whatever ends the command; and while they work, none of the processes has a socket to connect to."""
+    out = Path(shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("00001.json")))
+    with claimed(out, range(1, 2)):
+        process = begin(fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2))
+        workers = wait_for(lambda: len(found := workers_of(out)) == 2 and found, process)
+        assert [listening(each) for each in (process.pid, *workers)] == [[], [], []]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        asked = time.monotonic()
+        wait_for(lambda: not workers_of(out))
+        assert time.monotonic() - asked < 5  # a look each quarter of a second, on a busy machine
+    assert process.returncode == code
+    if last is not None:
+        assert said.rstrip().splitlines()[-1] == last
+        assert "Traceback" not in said
+
+
+@LINUX
+def test_a_socket_that_listens_is_noticed() -> None:
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert [address.split(":")[0] for address in listening(process.pid)] == ["0100007F"]
+        process.communicate(b"\n")
 
 
 def test_a_worker_s_own_words_are_passed_on(bundle: Path, finished: Path, tmp_path: Path) -> None:
