@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo test lint types unit bench bench-compare clean
+.PHONY: demo test lint types unit faults bench bench-compare clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -50,6 +50,10 @@ types: $(READY)
 # One thread per worker: two workers on two cores would otherwise wait for each other's threads.
 unit: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 -q
+
+# Every system call that changes files fails, or kills, in turn. ONLY=registry tries what has it in its name.
+faults: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults $(if $(ONLY),--only '$(ONLY)')
 
 # ONLY="mil grpo" runs these alone. Results go to benchmarks.json.
 bench: $(READY)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from grpo.head import Head
+    from personality_common.registry.registry import Registry
 
 _store = click.argument("store", type=click.Path(path_type=Path))
 _version = click.argument("version")
@@ -16,23 +22,30 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print the result a
 
 @click.group()
 def heads() -> None:
-    """Versions of the head in a STORE: what is active, where each comes from, what it changed."""
+    """Versions of the head in a STORE: what is active, where each comes from, what it changed.
+
+    A version may be named by any beginning of its id that no other has: h0007.
+    """
 
 
 @heads.command("list")
 @_store
 @_json
 def list_(store: Path, as_json: bool) -> None:
-    """All versions, oldest first."""
-    from device_sim.heads.rendering import versions_table
-    from device_sim.heads.store import HeadStore
+    """All versions, oldest first.
+
+    reward: mean of the night that a version learned from; overlap: share of the shipped head's top 8 that it
+    keeps on those texts.
+    """
+    from device_sim.heads.rendering import stored_json, versions_table
     from personality_common.terminal.console import output
 
-    versions = HeadStore(store).versions()
+    versions = _open(store).versions()
     if as_json:
-        click.echo(json.dumps([asdict(version) for version in versions]))
+        lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
+        click.echo(json.dumps(lines))
     else:
-        output.print(versions_table(versions))
+        output.print(versions_table(versions, output.width))
 
 
 @heads.command()
@@ -41,15 +54,15 @@ def list_(store: Path, as_json: bool) -> None:
 @_json
 def show(store: Path, version: str, as_json: bool) -> None:
     """Where VERSION comes from, its gates and its metrics; its checksums are verified."""
-    from device_sim.heads.rendering import record_tables
-    from device_sim.heads.store import HeadStore
+    from device_sim.heads.rendering import record_tables, stored_json
     from personality_common.terminal.console import output
 
-    opened = HeadStore(store)
+    opened = _open(store)
+    version = opened.resolve(version)
     opened.load(version)
     stored = opened.show(version)
     if as_json:
-        click.echo(json.dumps(asdict(stored)))
+        click.echo(json.dumps(stored_json(stored)))
     else:
         output.print(*record_tables(stored), sep="\n")
 
@@ -58,17 +71,25 @@ def show(store: Path, version: str, as_json: bool) -> None:
 @_store
 @click.argument("before")
 @click.argument("after")
+@click.option(
+    "--tokens", type=click.Path(path_type=Path), help="The app's own vocabulary; one ships with the toolkit."
+)
 @_json
-def diff(store: Path, before: str, after: str, as_json: bool) -> None:
+def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: bool) -> None:
     """What changed from version BEFORE to version AFTER."""
     from device_sim.heads.difference import difference
     from device_sim.heads.rendering import difference_tables
-    from device_sim.heads.store import HeadStore
+    from personality_common.errors import MismatchError
     from personality_common.terminal.console import output
-    from personality_common.vocabulary import load_vocabulary, require_same_vocabulary
+    from personality_common.vocabulary import load_vocabulary
 
-    opened, vocabulary = HeadStore(store), load_vocabulary()
-    require_same_vocabulary(opened.pointers().identity.vocabulary, vocabulary.fingerprint, str(store))
+    opened, vocabulary = _open(store), load_vocabulary(tokens)
+    if opened.pointers().identity.get("vocabulary") != vocabulary.fingerprint:
+        raise MismatchError(
+            f"{store}: its heads must have the vocabulary of {tokens or 'the toolkit'}, have another one;"
+            " name the personality-tokens.json of their bundle with --tokens"
+        )
+    before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after), vocabulary.tokens)
     if as_json:
         click.echo(json.dumps({"before": before, "after": after, **asdict(found)}))
@@ -78,12 +99,29 @@ def diff(store: Path, before: str, after: str, as_json: bool) -> None:
 
 @heads.command()
 @_store
+@_json
+def audit(store: Path, as_json: bool) -> int:
+    """Verify every byte of every version, and tell which was active when."""
+    from device_sim.heads.rendering import audit_tables
+    from personality_common.terminal.console import output
+
+    found = _open(store).audit()
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        output.print(*audit_tables(found), sep="\n")
+    return int(any(found.damage.values()))
+
+
+@heads.command()
+@_store
 @_version
 @_json
 def activate(store: Path, version: str, as_json: bool) -> None:
     """Make VERSION the active one; refused unless checksums hold and its gates passed."""
-    opened = _open(store)
-    opened.activate(version)
+    with _changed(store) as opened:
+        version = opened.resolve(version)
+        opened.activate(version)
     _say(as_json, {"active": version}, f"active: {version}")
 
 
@@ -92,7 +130,8 @@ def activate(store: Path, version: str, as_json: bool) -> None:
 @_json
 def rollback(store: Path, as_json: bool) -> None:
     """Go back to the version that was active before."""
-    version = _open(store).rollback()
+    with _changed(store) as opened:
+        version = opened.rollback()
     _say(as_json, {"active": version}, f"active: {version}")
 
 
@@ -103,25 +142,47 @@ def rollback(store: Path, as_json: bool) -> None:
 @_json
 def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
     """Keep VERSION whatever is pruned."""
-    opened = _open(store)
-    (opened.unpin if off else opened.pin)(version)
+    with _changed(store) as opened:
+        version = opened.resolve(version)
+        (opened.unpin if off else opened.pin)(version)
     _say(as_json, {"version": version, "pinned": not off}, f"{'unpinned' if off else 'pinned'}: {version}")
 
 
 @heads.command()
 @_store
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the last to keep.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @_json
-def prune(store: Path, keep: int, as_json: bool) -> None:
-    """Remove old versions; never one that is pinned, active, or was active before."""
-    removed = _open(store).prune(keep)
+def prune(store: Path, keep: int, dry_run: bool, as_json: bool) -> None:
+    """Remove old versions; never one that is pinned, active, or was active before.
+
+    Copies of one head count once for --keep, so that nights that changed nothing drive nothing out.
+    """
+    if dry_run:
+        removable = _open(store).prunable(keep)
+        _say(as_json, {"would_remove": removable}, f"would remove: {', '.join(removable) or 'none'}")
+        return
+    with _changed(store) as opened:
+        removed = opened.prune(keep)
     _say(as_json, {"removed": removed}, f"removed: {', '.join(removed) or 'none'}")
 
 
-def _open(store: Path) -> Any:
-    from device_sim.heads.store import HeadStore
+def _open(store: Path) -> Registry[Head]:
+    from device_sim.heads.heads import open_heads
 
-    return HeadStore(store)
+    return open_heads(store)
+
+
+@contextlib.contextmanager
+def _changed(store: Path) -> Iterator[Registry[Head]]:
+    """A store to change; says so if that brought it to another schema."""
+    from personality_common.terminal.console import ConsoleReporter
+
+    opened = _open(store)
+    older = opened.older
+    yield opened
+    if older and not opened.older:
+        ConsoleReporter().say(f"{store}: brought to the present schema; an earlier pt cannot open it now")
 
 
 def _say(as_json: bool, value: dict[str, Any], line: str) -> None:

@@ -38,20 +38,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Fingerprints of what a head belongs to.
-
-    Attributes:
-        bundle: SHA-256 over the fingerprints of every parameter of the packages of the personality model.
-        vocabulary, encoder: as the manifest has them.
-    """
-
-    bundle: str
-    vocabulary: str
-    encoder: str
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A folder that `pt export` wrote, with its manifest; only read."""
 
@@ -155,19 +141,23 @@ class Bundle:
         return head_of(arrays[HEAD_WEIGHT], arrays[HEAD_BIAS])
 
     @property
-    def identity(self) -> Identity:
-        """What a head that is made for this bundle belongs to."""
+    def identity(self) -> dict[str, str]:
+        """What a head that is made for this bundle belongs to.
+
+        `bundle` is the SHA-256 over the fingerprints of every parameter of the packages of the personality
+        model; `vocabulary` and `encoder` are as the manifest has them.
+        """
         tensors = {
             part: {str(entry["name"]): str(entry["fingerprint"]) for entry in package["tensors"]}
             for part, package in self.manifest["packages"].items()
             if part != ENCODER
         }
         digest = hashlib.sha256(json.dumps(tensors, sort_keys=True).encode()).hexdigest()
-        return Identity(
-            digest,
-            str(self.manifest["vocabulary"]["fingerprint"]),
-            str(self.manifest["encoder"]["fingerprint"]),
-        )
+        return {
+            "bundle": digest,
+            "vocabulary": str(self.manifest["vocabulary"]["fingerprint"]),
+            "encoder": str(self.manifest["encoder"]["fingerprint"]),
+        }
 
 
 def head_of(weight: NDArray[Any], bias: NDArray[Any]) -> Head:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from device_sim.heads.record import Gate, HeadRecord
-from device_sim.heads.store import HeadStore
+from device_sim.heads.heads import create_heads, open_heads
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate, Route
 from device_sim.routes.verify import RouteCheck, verify_routes
@@ -21,6 +20,7 @@ from device_sim.runtimes.opening import evaluate, open_mirror
 from device_sim.simulate.bundle import PART, VerifiedBundle, read_head
 from device_sim.simulate.integrity import Integrity, compare_packages
 from grpo.head import Head
+from personality_common.registry.record import Gate, Record
 
 PARTS: Final = {"patch": ("model",), "update-task": ("head", "updatable"), "state": ("stateful",)}
 """Route -> the package that it changes: the first that the bundle has."""
@@ -64,12 +64,12 @@ class Phone:
         # Frozen, so PyTorch's latents of the probes are the same every night.
         mirror = open_mirror(bundle.package(PART), bundle.places(PART))
         self.probe_latents, _ = evaluate(mirror, self.probes)
-        self.store = HeadStore.create(folder / "heads", bundle.identity, bundle.head)
+        self.store = create_heads(folder / "heads", bundle.identity, bundle.head)
         self.shipped_version = self.store.active
         self.delivered: tuple[Delivered, ...] = ()
         self.held_before = [(self.shipped_version, bundle.head)]
 
-    def deliver(self, update: HeadUpdate, record: HeadRecord) -> Delivery:
+    def deliver(self, update: HeadUpdate, record: Record) -> Delivery:
         """Bring an update into a copy by every route, read it back, verify it, and keep the version.
 
         Raises:
@@ -86,7 +86,7 @@ class Phone:
             ),
         )
         head = self.held(self.delivered[0])
-        version = self.store.add(head, replace(record, parent=self.store.active, gates=gates))
+        version = self.store.add(head, replace(record, parents=(self.store.active,), gates=gates))
         activated = all(gate.passed for gate in gates)
         if activated:
             self.store.activate(version)
@@ -113,7 +113,7 @@ class Phone:
         """
         aside = self.folder / "restored"
         shutil.copytree(self.store.path, aside / "heads")
-        store = HeadStore(aside / "heads")
+        store = open_heads(aside / "heads")
         wrong = []
         for version, head in reversed(self.held_before[:-1]):
             back = store.rollback()

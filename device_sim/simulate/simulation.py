@@ -15,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from device_sim.heads.record import HeadRecord
-from device_sim.heads.store import now
 from device_sim.routes.choosing import ROUTES, make_route
 from device_sim.routes.route import HeadUpdate
 from device_sim.runtimes.config import RuntimeChoice
@@ -37,6 +35,7 @@ from grpo.head import Head
 from grpo.tune import TuneResult, tune_head
 from personality_common.errors import ConfigError
 from personality_common.files.staging import staged_folder
+from personality_common.registry.record import Record, now
 from personality_common.terminal.progress import Reporter
 
 FIGURES_FILE: Final = "simulation.json"
@@ -284,16 +283,16 @@ def _update(config: SimulateConfig, latents: Tensor, groups: Groups, head: Head,
 
 def _record(
     config: SimulateConfig, bundle: VerifiedBundle, update: TuneResult, feedback: str | None = None
-) -> HeadRecord:
-    """Of a version in the store; the phone adds parent and gates."""
+) -> Record:
+    """Of a version in the store; the phone adds parents and gates."""
     night = update.night
-    return HeadRecord(
+    return Record(
         identity=bundle.identity,
         created=now(),
         settings=asdict(config.grpo)
         if config.objective == "grpo"
         else {"objective": config.objective, **asdict(ONE_HOT)},
-        feedback=feedback,
+        data={} if feedback is None else {"feedback": feedback},
         before={} if night.reward_mean is None else {"reward_mean": night.reward_mean},
         after={
             "kl_shipped": night.kl_shipped,

@@ -44,6 +44,13 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder; it must be held, so that none is at work."""
+    for path in folder.glob(".*.tmp"):
+        if not path.is_dir():
+            path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -33,7 +33,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
         ToolkitError: another process is building the same target.
         OSError: no space, no permission; the target is as it was.
     """
-    aside = target.parent / f".{target.name}.partial"
+    aside = _aside(target)
     new, old = aside / "new", aside / "old"
     with folder_lock(aside):
         try:
@@ -48,6 +48,22 @@ def staged_folder(target: Path) -> Iterator[Path]:
         finally:
             if target.exists() or not old.exists():
                 shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_aside(target: Path) -> None:
+    """Remove what a kill left beside a target that is in place, where no next `staged_folder` will.
+
+    Raises:
+        ToolkitError: another process is building the target.
+    """
+    aside = _aside(target)
+    if aside.is_dir() and target.exists():
+        with folder_lock(aside):
+            shutil.rmtree(aside)
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.partial"
 
 
 def _flush(folder: Path) -> None:

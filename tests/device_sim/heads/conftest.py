@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from device_sim.heads.record import Gate, HeadRecord
-from device_sim.heads.store import HeadStore
-from device_sim.routes.bundle import Identity
+from device_sim.heads.heads import create_heads
 from grpo.head import Head
+from personality_common.registry.record import Gate, Record
+from personality_common.registry.registry import Registry
 
-IDENTITY = Identity("b" * 64, "v" * 64, "e" * 64)
+IDENTITY = {"bundle": "b" * 64, "vocabulary": "v" * 64, "encoder": "e" * 64}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_head() -> Callable[..., Head]:
     def make(seed: int, rows: int = 6, columns: int = 4) -> Head:
         draw = torch.Generator().manual_seed(seed)
@@ -23,35 +23,35 @@ def make_head() -> Callable[..., Head]:
     return make
 
 
-@pytest.fixture
-def make_record() -> Callable[..., HeadRecord]:
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., Record]:
     """A record of an update that passed its gate."""
 
-    def make(parent: str | None, **changes: object) -> HeadRecord:
+    def make(parent: str, **changes: object) -> Record:
         fields = {
             "identity": IDENTITY,
             "created": "2026-01-02T03:04:05+00:00",
-            "parent": parent,
+            "parents": (parent,),
             "settings": {"learning_rate": 30.0, "loss": "dr-grpo"},
-            "feedback": "f" * 64,
-            "before": {"reward": 0.25},
-            "after": {"reward": 0.5},
+            "data": {"feedback": "f" * 64},
+            "before": {"reward_mean": 0.25},
+            "after": {"kl_shipped": 0.5, "overlap_shipped": 0.75},
             "gates": (Gate("frozen tensors identical", True, "26 tensors"),),
         }
-        return HeadRecord(**{**fields, **changes})  # type: ignore[arg-type]
+        return Record(**{**fields, **changes})  # type: ignore[arg-type]
 
     return make
 
 
 @pytest.fixture
-def store(tmp_path: Path, make_head: Callable[..., Head]) -> HeadStore:
-    return HeadStore.create(tmp_path / "heads", IDENTITY, make_head(0))
+def store(tmp_path: Path, make_head: Callable[..., Head]) -> Registry[Head]:
+    return create_heads(tmp_path / "heads", IDENTITY, make_head(0))
 
 
 @pytest.fixture
 def grown(
-    store: HeadStore, make_head: Callable[..., Head], make_record: Callable[..., HeadRecord]
-) -> tuple[HeadStore, list[str]]:
+    store: Registry[Head], make_head: Callable[..., Head], make_record: Callable[..., Record]
+) -> tuple[Registry[Head], list[str]]:
     """Six versions, each made from the one before and activated."""
     versions = [store.active]
     for seed in range(1, 6):

@@ -1,18 +1,19 @@
 """`pt heads`: what it prints, and how it fails."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from device_sim.heads.difference import difference
-from device_sim.heads.record import Gate
-from device_sim.heads.store import HeadStore
-from device_sim.routes.bundle import Identity
+from device_sim.heads.heads import create_heads
 from grpo.head import Head
 from personality_common.cli import main
 from personality_common.errors import MismatchError
+from personality_common.registry.record import Gate
 from personality_common.vocabulary import load_vocabulary
 
 HELP = """
@@ -44,9 +45,9 @@ def pt(monkeypatch, capsys):
 @pytest.fixture
 def whole(tmp_path, make_head, make_record):
     """A store of heads as large as ours: the shipped one, and one with two tokens changed."""
-    identity = Identity("b" * 64, load_vocabulary().fingerprint, "e" * 64)
+    identity = {"bundle": "b" * 64, "vocabulary": load_vocabulary().fingerprint, "encoder": "e" * 64}
     shipped = make_head(0, 325, 512)
-    store = HeadStore.create(tmp_path / "heads", identity, shipped)
+    store = create_heads(tmp_path / "heads", identity, shipped)
     tuned = Head(shipped.weight.clone(), shipped.bias.clone())
     tuned.weight[3, :2] += 0.5
     tuned.bias[[3, 7]] = shipped.bias[[3, 7]] + tuned.bias.new_tensor([0.25, -2.0])
@@ -84,6 +85,8 @@ def test_show(pt, whole):
         assert words in out
     shown = json.loads(pt("show", store.path, second, "--json")[1])
     assert shown["record"]["feedback"] == "f" * 64
+    assert shown["record"]["parent"] == store.active
+    assert shown["head_sha256"] == shown["files"]["head.safetensors"]["sha256"]
 
 
 def test_diff_names_what_moved(pt, whole):
@@ -111,11 +114,67 @@ def test_diff_of_a_head_with_itself(make_head):
         difference(head, head, list("abcde"))
 
 
-def test_diff_of_another_vocabulary(pt, grown):
-    store, versions = grown
-    code, _, err = pt("diff", store.path, versions[0], versions[1])
+def test_diff_of_another_vocabulary(pt, make_head, make_record, tmp_path):
+    tokens = [f"token {i}" for i in range(325)]
+    path = tmp_path / "personality-tokens.json"
+    path.write_text(json.dumps({"tokens": tokens}))
+    identity = {"vocabulary": load_vocabulary(path).fingerprint}
+    store = create_heads(tmp_path / "heads", identity, make_head(0, 325, 8))
+    tuned = Head(make_head(0, 325, 8).weight, make_head(0, 325, 8).bias)
+    tuned.bias[5] += 1
+    store.add(tuned, make_record(store.active, identity=identity))
+    code, _, err = pt("diff", store.path, "h0001", "h0002")
     assert (code, err.count("\n")) == (1, 1)
-    assert "vocabulary" in err
+    assert "vocabulary of the toolkit" in err
+    assert "--tokens" in err
+    found = json.loads(pt("diff", store.path, "h0001", "h0002", "--tokens", path, "--json")[1])
+    assert [c["token"] for c in found["gained"]] == ["token 5"]
+    assert found["after"].startswith("h0002-")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_list_shows_reward_and_drift_and_whole_ids(pt, grown, monkeypatch, width):
+    store, versions = grown
+    monkeypatch.setattr("personality_common.terminal.console.output.width", width)
+    lines = pt("list", store.path)[1].splitlines()
+    assert max(map(len, lines)) <= width
+    line = next(line for line in lines if versions[3] in line)
+    for cell in ("2026-01-02", "+0.25", "0.75", "1 passed"):
+        assert cell in line
+
+
+def test_prune_shows_what_it_would_do(pt, grown):
+    store, versions = grown
+    code, out, _ = pt("prune", store.path, "--keep", 3, "--dry-run")
+    assert (code, out) == (0, f"would remove: {versions[1]}, {versions[2]}\n")
+    found = json.loads(pt("prune", store.path, "--keep", 3, "--dry-run", "--json")[1])
+    assert found == {"would_remove": versions[1:3]}
+    assert len(store.versions()) == 6
+    assert json.loads(pt("prune", store.path, "--keep", 3, "--json")[1]) == {"removed": versions[1:3]}
+
+
+def test_audit(pt, grown):
+    store, versions = grown
+    code, out, _ = pt("audit", store.path)
+    assert code == 0
+    assert out.count("as recorded") == 6
+    assert out.count("activated") == 5
+    (store.path / "versions" / versions[2] / "head.safetensors").write_bytes(b"")
+    code, out, _ = pt("audit", store.path, "--json")
+    found = json.loads(out)
+    assert (code, len(found["log"])) == (1, 6)
+    assert "damaged" in found["damage"][versions[2]]
+    assert found["damage"][versions[1]] is None
+
+
+def test_change_of_an_earlier_schema_is_said(pt, tmp_path):
+    path = shutil.copytree(Path(__file__).parent / "store-of-schema-1", tmp_path / "heads")
+    assert pt("list", path)[2] == ""
+    code, out, err = pt("rollback", path)
+    assert (code, out[:14], err.count("\n")) == (0, "active: h0002-", 1)
+    assert "brought to the present schema" in err
+    assert pt("rollback", path)[2] == ""
+    assert "rolled back" in pt("audit", path)[1]
 
 
 def test_refusals_are_one_line(pt, store, make_head, make_record, tmp_path):

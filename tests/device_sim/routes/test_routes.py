@@ -266,8 +266,8 @@ def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
     export(ExportConfig(run.path, again, only=("head",)), Silent())
     export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), Silent())
     ours, theirs = Bundle.open(again).identity, Bundle.open(other).identity
-    assert ours.vocabulary == theirs.vocabulary == bundle.identity.vocabulary
-    assert ours.bundle != theirs.bundle
+    assert ours["vocabulary"] == theirs["vocabulary"] == bundle.identity["vocabulary"]
+    assert ours["bundle"] != theirs["bundle"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 
 import device_sim.simulate.simulation as module
 import personality_common.cli as cli
-from device_sim.heads.store import HeadStore
+from device_sim.heads.heads import open_heads
 from device_sim.routes.update_task import TaskSettings, UpdateTask, one_hot_targets
 from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.html import report
@@ -75,7 +75,7 @@ def test_heads_are_those_of_the_packages_own_update_task(
         at_logits = 2 * (z + head.bias.numpy() - targets) / targets.size
         norm = math.hypot(np.linalg.norm(at_logits.T @ x), np.linalg.norm(at_logits.sum(0)))
         assert night.update.night.gradient_norm == pytest.approx(norm, rel=1e-3)
-    store = HeadStore(tmp_path / "out" / "heads")
+    store = open_heads(tmp_path / "out" / "heads")
     assert store.show(store.active).record.settings == {"objective": "one-hot", **asdict(ONE_HOT)}
     assert "plackett-luce and one-hot targets under MSE" in report(result)
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from device_sim.heads.store import HeadStore
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate
 from device_sim.simulate.bundle import open_bundle
@@ -18,6 +17,7 @@ from grpo.config import GRPOConfig
 from grpo.head import Head
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import file_sha256
+from personality_common.registry.registry import Registry
 
 FROZEN = "frozen tensors bit-identical"
 OTHER = "every other byte of the package identical"
@@ -130,15 +130,15 @@ def test_rollback_that_gives_another_head(
     run_small: Run, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One number of the shipped head, off by its last bit."""
-    load = HeadStore.load
+    load = Registry.load
 
-    def nearly(store: HeadStore, version: str) -> Head:
+    def nearly(store: Registry[Head], version: str) -> Head:
         head = load(store, version)
         if version.startswith("h0001"):
             head.bias[7] = torch.nextafter(head.bias[7], torch.tensor(1.0))
         return head
 
-    monkeypatch.setattr(HeadStore, "load", nearly)
+    monkeypatch.setattr(Registry, "load", nearly)
     found = statuses(run_small(nights=_one_night()))
     assert found.pop("head restored bit for bit by rollback") == "failed"
     assert set(found.values()) == {"passed"}
@@ -148,7 +148,7 @@ def test_rollback_to_the_wrong_version(
     run_small: Run, statuses: Statuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that it went back, and the head stays."""
-    monkeypatch.setattr(HeadStore, "rollback", lambda store: store.active)
+    monkeypatch.setattr(Registry, "rollback", lambda store: store.active)
     found = statuses(run_small(nights=_one_night()))
     assert found["head restored bit for bit by rollback"] == "failed"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import personality_common.cli as cli
-from device_sim.heads.store import HeadStore
+from device_sim.heads.heads import open_heads
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.figures import figures, write_feedback_log
 from device_sim.simulate.html import report
@@ -64,7 +64,7 @@ def test_all_routes_through_the_command_line(
     shipped = bundle / "PersonalityModel.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
     kept = out / "packages/patch/PersonalityModel.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
     before, after = (np.frombuffer(file.read_bytes(), np.uint8).copy() for file in (shipped, kept))
-    store = HeadStore(out / "heads")
+    store = open_heads(out / "heads")
     head = store.load(store.active)
     assert len(store.versions()) == 3
     manifest = json.loads((bundle / "manifest.json").read_text())

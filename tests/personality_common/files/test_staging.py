@@ -1,18 +1,13 @@
-"""A staged folder is complete or absent, whatever happens."""
+"""A staged folder is complete or absent, whatever happens; killed at any step: tests/faults."""
 
 import errno
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from personality_common.errors import ToolkitError
 from personality_common.files import staging
-from personality_common.files.staging import staged_folder
+from personality_common.files.staging import clear_aside, staged_folder
 
 
 def content(folder):
@@ -115,39 +110,15 @@ def test_swap_is_one_step_on_this_file_system(tmp_path):
     assert list((tmp_path / "a").iterdir()) == []
 
 
-WRITER = """
-import os
-import sys
-from pathlib import Path
-from personality_common.files.staging import staged_folder
-n = 0
-while True:
-    n += 1
-    with staged_folder(Path(sys.argv[1])) as folder:
-        for i in range(20):
-            (folder / str(i)).write_text(f"{os.getpid()}, {n}")
-    print(n, flush=True)
-"""
-
-
-def test_killed_at_any_moment(tmp_path):
-    """A process that replaces a folder again and again is killed: the folder is always of one piece."""
-    target = tmp_path / "t"
-    seen = set()
-    for attempt in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(0.0017 * attempt)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        texts = content(target)
-        assert set(texts) == {str(i) for i in range(20)}
-        assert len(set(texts.values())) == 1
-        seen |= set(texts.values())
-    assert len(seen) > 1
-    build(target, "end")
+def test_what_a_kill_left_beside_a_finished_target_is_cleared(tmp_path):
+    build(tmp_path / "t", "1")
+    (tmp_path / ".t.partial" / "new").mkdir(parents=True)
+    clear_aside(tmp_path / "t")
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
+    clear_aside(tmp_path / "t")
+    # Where the target is missing, what lies aside may be all there is of it.
+    (tmp_path / ".u.partial" / "old").mkdir(parents=True)
+    clear_aside(tmp_path / "u")
+    assert (tmp_path / ".u.partial" / "old").is_dir()
+    with staged_folder(tmp_path / "t"), pytest.raises(ToolkitError, match="is working in this folder"):
+        clear_aside(tmp_path / "t")

@@ -1,0 +1,83 @@
+"""The head as a kind of thing that has versions: its files, its shape, and stores of earlier schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import torch
+
+from grpo.head import Head
+from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
+from personality_common.errors import DataError
+from personality_common.files.tensors import load_tensors, save_tensors, tensor_fingerprints
+from personality_common.registry.codec import Codec
+from personality_common.registry.identity import Identity
+from personality_common.registry.registry import Registry
+
+HEAD_FILE: Final = "head.safetensors"
+
+
+class HeadCodec(Codec[Head]):
+    """`projection.weight` and `output_bias` in one file; ids carry the fingerprint of the weight."""
+
+    kind = "head"
+    letter = "h"
+    files: ClassVar[Mapping[str, int]] = {HEAD_FILE: 64 << 20}
+
+    def write(self, value: Head, folder: Path) -> None:
+        save_tensors(folder / HEAD_FILE, _tensors(value))
+
+    def read(self, files: Mapping[str, Path]) -> Head:
+        tensors, _ = load_tensors(files[HEAD_FILE])
+        if tensors.keys() != set(HEAD_PARAMETERS):
+            raise DataError(
+                f"{files[HEAD_FILE]}: must hold {', '.join(HEAD_PARAMETERS)}, holds {sorted(tensors)[:5]}"
+            )
+        return Head(tensors[HEAD_WEIGHT], tensors[HEAD_BIAS])
+
+    def fingerprint(self, value: Head) -> str:
+        return tensor_fingerprints(_tensors(value))[HEAD_WEIGHT]
+
+    def check(self, value: Head) -> None:
+        value.check(torch.zeros(1, value.weight.shape[1]))
+
+    def shapes(self, value: Head) -> dict[str, tuple[int, ...]]:
+        return {"weight": tuple(value.weight.shape)}
+
+    def modern_store(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Schema 1 knew one kind, and no log."""
+        if content.get("schema") != 1:
+            return content
+        names = ("identity", "next", "active", "history", "pinned")
+        entry = {name: content[name] for name in names}
+        return {"schema": 2, "kinds": {"head": entry | {"shapes": {"weight": content["shape"]}, "log": []}}}
+
+    def modern_record(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Schema 1 knew one file, one parent, and feedback as all there is to learn from."""
+        if content.get("schema") != 1:
+            return content
+        record = dict(content["record"])
+        parent, feedback = record.pop("parent"), record.pop("feedback")
+        record["parents"] = [] if parent is None else [parent]
+        record["data"] = {} if feedback is None else {"feedback": feedback}
+        files = {HEAD_FILE: {"sha256": content["head_sha256"], "size": None}}
+        return {"schema": 2, "version": content["version"], "files": files, "record": record}
+
+
+HEADS: Final = HeadCodec()
+
+
+def open_heads(path: Path) -> Registry[Head]:
+    """A store of heads that is there; raises DataError where none is."""
+    return Registry(path, HEADS)
+
+
+def create_heads(path: Path, identity: Identity, shipped: Head) -> Registry[Head]:
+    """A new store of heads, with the one that shipped active and pinned."""
+    return Registry.create(path, HEADS, identity, shipped)
+
+
+def _tensors(head: Head) -> dict[str, torch.Tensor]:
+    return dict(zip(HEAD_PARAMETERS, head, strict=True))
