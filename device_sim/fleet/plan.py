@@ -33,9 +33,9 @@ from grpo.config import GRPOConfig
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import atomic_writer, file_sha256, read_json_object, write_json
+from personality_common.runs.plan import PLAN_FILE, require_same_plan
 
 SCHEMA: Final = 1
-PLAN_FILE: Final = "plan.json"
 CHUNK: Final = 64
 """Devices whose lives are written together: what is lost, at most, when a worker dies."""
 PIECE: Final = 128
@@ -178,14 +178,7 @@ def write_plan(plan: Plan) -> None:
     """
     file = plan.folder / PLAN_FILE
     if file.exists():
-        theirs = read_json_object(file)
-        ours = plan.document
-        differs = sorted(k for k in ours.keys() | theirs.keys() if _plain(ours.get(k)) != theirs.get(k))
-        if differs:
-            raise MismatchError(
-                f"{plan.folder}: must be empty or the same fleet's, and holds another (it differs in"
-                f" {', '.join(differs)}); take another --out"
-            )
+        require_same_plan(read_json_object(file), plan.document, plan.folder, "take another --out")
         return
     if plan.folder.is_dir() and any(path.name != ".lock" for path in plan.folder.iterdir()):
         raise DataError(f"{plan.folder}: must be empty or a fleet's, and has other files; take another --out")
@@ -222,13 +215,6 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     """As .npy, atomically."""
     with atomic_writer(path) as file:
         np.save(file, array, allow_pickle=False)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _path(value: str | None) -> Path | None:

@@ -28,7 +28,8 @@ def fast_dtype(device: str) -> torch.dtype:
     """bfloat16 where the device multiplies it faster than float32, else float32."""
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
-    if device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    has = torch.cpu.get_capabilities()
+    if device == "cpu" and (has.get("avx512_bf16") or has.get("amx_tile")):
         return torch.bfloat16
     return torch.float32
 

@@ -1,30 +1,106 @@
-"""The folder that a job writes: what is unfinished stands aside, what is published is whole.
+"""The folder of a run: what is unfinished stands aside, what is published is whole.
 
-A job works in `RUN/in-progress`. When all is there it writes `RUN/in-progress/run.json` last and
+A trainer works in `RUN/in-progress`. When all is there it writes `RUN/in-progress/run.json` last and
 publishes: every entry moves up into RUN, `run.json` last. A kill before that file leaves what the
 folder held before; a kill after it leaves a move half done, which the next `finish_publishing`
-completes.
+completes. What else is in RUN, such as a cache, stays: that, and going on after a kill, is why a run is not
+a folder of `personality_common.files.staging`, which takes another's place as a whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from personality_common.contract import RUN_FILE
-from personality_common.files.atomic import sync_folder
+from personality_common.contract import CHECKPOINTS_DIR, RUN_FILE
+from personality_common.errors import DataError, ToolkitError
+from personality_common.files.atomic import folder_lock, read_json_object, sync_folder, write_json
+from personality_common.runs.plan import PLAN_FILE, require_same_plan
+from personality_common.terminal.progress import Reporter
 
 WORK_DIR: Final = "in-progress"
+MAY_DIFFER: Final = frozenset({"device", "threads", "processes", "torch"})
+"""Keys of a plan that tell what computes, not what is computed. Another value rounds otherwise (and
+processes draw their dropout each for itself), so the bits are others and the result is as good: a run may go
+on where it can, and says so. All else in a plan changes what is learned."""
+RESUMED_WITH: Final = "resumed_with"
+"""Entry of a plan: for each time that a run went on elsewhere, what differed."""
+
+
+@contextlib.contextmanager
+def hold_run(run: Path, resume: bool) -> Iterator[None]:
+    """Have a run's folder for this process alone, with what was finished in it published.
+
+    Raises:
+        ToolkitError: another process has it; or it holds an unfinished run with checkpoints, which is neither
+            overwritten nor, without `resume`, taken up.
+    """
+    with folder_lock(run):
+        finish_publishing(run)
+        if not resume and any((run / WORK_DIR / CHECKPOINTS_DIR).glob("*.safetensors")):
+            raise ToolkitError(
+                f"{run}: holds an unfinished run with checkpoints; add --resume to go on, "
+                f"or remove {run / WORK_DIR} to start again"
+            )
+        yield
+
+
+def take_up(run: Path, plan: Mapping[str, Any], resume: bool, reporter: Reporter) -> bool:
+    """Make the work folder ready for a plan: all that the bits of the result depend on.
+
+    Returns:
+        Whether `resume` finds the run finished.
+
+    Raises:
+        MismatchError: `resume` with another plan, see MAY_DIFFER.
+    """
+    work = run / WORK_DIR
+    advice = "--resume needs the same settings and data"
+    if resume and (work / PLAN_FILE).exists():
+        theirs = read_json_object(work / PLAN_FILE)
+        before = theirs.pop(RESUMED_WITH, [])
+        elsewhere = require_same_plan(theirs, plan, work, advice, MAY_DIFFER)
+        if elsewhere:
+            said = ", ".join(f"{key} {value} (was {theirs.get(key)})" for key, value in elsewhere.items())
+            reporter.warn(f"going on with {said}: the bits will not be those of a run without a break")
+            write_json(work / PLAN_FILE, theirs | {RESUMED_WITH: [*before, elsewhere]})
+        return False
+    if resume and (run / RUN_FILE).exists():
+        theirs = dict(read_json_object(run / RUN_FILE).get("plan", {}))
+        theirs.pop(RESUMED_WITH, None)
+        require_same_plan(theirs, plan, run, advice, MAY_DIFFER)
+        return True
+    shutil.rmtree(work, ignore_errors=True)
+    write_json(work / PLAN_FILE, dict(plan))
+    return False
+
+
+def publish(run: Path, record: Mapping[str, Any]) -> None:
+    """Put finished work in place, with its record and its plan in `run.json`."""
+    work = run / WORK_DIR
+    write_json(work / RUN_FILE, {**record, "plan": read_json_object(work / PLAN_FILE)})
+    finish_publishing(run)
 
 
 def finish_publishing(run: Path) -> None:
-    """Move finished work up into the run; does nothing where there is none. Idempotent."""
+    """Move finished work up into the run; does nothing where there is none. Idempotent.
+
+    Raises:
+        DataError: the work folder is a link.
+    """
     work = run / WORK_DIR
+    if work.is_symlink():
+        raise DataError(f"{work}: must be a folder, is a link; remove it")
     if not (work / RUN_FILE).exists():
         return
-    entries = sorted(work.iterdir(), key=lambda entry: entry.name == RUN_FILE)
-    for entry in entries:
+    # Only here: without its plan an unfinished run cannot be resumed, and would start again.
+    (work / PLAN_FILE).unlink(missing_ok=True)
+    for half_written in work.rglob(".*.tmp"):
+        half_written.unlink()
+    for entry in sorted(work.iterdir(), key=lambda entry: entry.name == RUN_FILE):
         target = run / entry.name
         if entry.is_dir() and target.exists():
             shutil.rmtree(target)

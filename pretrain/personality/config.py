@@ -79,5 +79,9 @@ class PretrainConfig:
         return DEFAULT_LR[self.start] if self.lr is None else self.lr
 
     @property
+    def last_lr(self) -> float:
+        return min(FINAL_LR, self.first_lr)
+
+    @property
     def adam_eps(self) -> float:
         return ADAM_EPS[self.start]

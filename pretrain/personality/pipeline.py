@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,15 +18,15 @@ from personality_common.contract import (
     HISTORY_FILE,
     MODEL_WEIGHTS_FILE,
     PROJECTOR_WEIGHTS_FILE,
-    RUN_FILE,
     TOKENS_FILE,
 )
-from personality_common.errors import DataError, MismatchError, ToolkitError
-from personality_common.files.atomic import folder_lock, read_json_object, write_json
-from personality_common.files.tensors import save_tensors, tensor_fingerprints
+from personality_common.errors import DataError
+from personality_common.files.atomic import read_json_object, write_json
+from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
-from personality_common.runs.folder import WORK_DIR, finish_publishing
+from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.processes import ALONE, Processes
+from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter
 from personality_common.text.encoder import load_encoder, resolve_auto
 from personality_common.text.identity import Encoder
@@ -40,13 +35,11 @@ from pretrain.data.conversations import ReadSummary
 from pretrain.data.corpus import Corpus, read_corpus
 from pretrain.data.keys import text_keys
 from pretrain.personality.config import PretrainConfig
-from pretrain.personality.curve import draw_learning_curve
 from pretrain.personality.embedding_cache import EmbeddingCache
-from pretrain.personality.run import RUN_SCHEMA
+from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.training import TrainingData, train
 
-PLAN_FILE: Final = "plan.json"
 CURVE_FILE: Final = "learning_curve.png"
 RECORDED_PACKAGES: Final = ("personality-toolkit", "torch", "numpy", "sentence-transformers")
 TEACHER_SAMPLE: Final = 8192
@@ -87,17 +80,24 @@ def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = 
     vocabulary = load_vocabulary(config.tokens)
     device = choose_device(config.device)
     with contextlib.ExitStack() as stack:
-        processes.share(lambda: _take_folder(run, config, stack) if processes.leads else None)
+
+        def hold() -> None:
+            if processes.leads:
+                stack.enter_context(hold_run(run, config.resume))
+
+        processes.share(hold)
         corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes))
         _say_what_was_read(corpus.summary, config, reporter)
         _require_both_sides(corpus, config)
         encoder = _open_encoder(config, device, reporter)
-        plan = _plan(config, device, vocabulary, encoder, corpus.fingerprint)
+
+        plan = _plan(config, device, vocabulary, encoder, corpus.fingerprint, processes)
         processes.require_same(json.dumps(plan), "settings, data, encoder and versions")
-        finished = processes.share(lambda: _take_up(run, config, plan) if processes.leads else None)
-        if any(processes.gather_text("finished" if finished is not None else "")):
+        finished = processes.share(lambda: processes.leads and take_up(run, plan, config.resume, reporter))
+        if any(processes.gather_text("finished" if finished else "")):
             reporter.say(f"{run}: this run is finished already; nothing to do")
-            return PretrainResult(run, finished or [], corpus.summary, embedded=0)
+            history = read_json_object(run / HISTORY_FILE)["epochs"]
+            return PretrainResult(run, history, corpus.summary, embedded=0)
 
         data, embedded = _embed(corpus, vocabulary, run, encoder, reporter, processes)
         seed_everything(config.seed)
@@ -108,19 +108,9 @@ def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = 
         work = run / WORK_DIR
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
         if processes.leads:
-            _write_results(work, student, vocabulary, history)
-            record = _record(plan, student, vocabulary, encoder, config, corpus.summary, data, history)
-            write_json(work / RUN_FILE, record | {"processes": processes.size})
-            # Only now: without its plan an unfinished run cannot be resumed, and would start again.
-            (work / PLAN_FILE).unlink()
-            finish_publishing(run)
+            record = _write_results(work, student, vocabulary, config, history)
+            publish(run, record | _sources(corpus, data, vocabulary, encoder, config))
     return PretrainResult(run, history, corpus.summary, embedded)
-
-
-def _take_folder(run: Path, config: PretrainConfig, stack: contextlib.ExitStack) -> None:
-    stack.enter_context(folder_lock(run))
-    finish_publishing(run)
-    _require_clear(run, config)
 
 
 def _embed(
@@ -153,16 +143,6 @@ def _embed(
         token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(vocabulary.tokens)))),
     )
     return data, embedded
-
-
-def _require_clear(run: Path, config: PretrainConfig) -> None:
-    """An unfinished run that has finished epochs is neither overwritten nor taken up unasked."""
-    checkpoints = list((run / WORK_DIR / CHECKPOINTS_DIR).glob("epoch_*"))
-    if checkpoints and not config.resume:
-        raise ToolkitError(
-            f"{run}: holds an unfinished run with checkpoints; add --resume to go on, "
-            f"or remove {run / WORK_DIR} to start again"
-        )
 
 
 def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: Reporter) -> None:
@@ -201,13 +181,19 @@ def _open_encoder(config: PretrainConfig, device: str, reporter: Reporter) -> En
 
 
 def _plan(
-    config: PretrainConfig, device: str, vocabulary: Vocabulary, encoder: Encoder, data: str
+    config: PretrainConfig,
+    device: str,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    data: str,
+    processes: Processes,
 ) -> dict[str, Any]:
-    """All that the bits of the result depend on; a run is resumed only with the same."""
+    """All that the bits of the result depend on; see `personality_common.runs.folder` for what may differ."""
     return {
         "data_fingerprint": data,
         "vocabulary_fingerprint": vocabulary.fingerprint,
         "encoder_fingerprint": encoder.identity.fingerprint,
+        # Not only rounding: it decides which embeddings of the cache are used.
         "encoder_compute_dtype": encoder.compute_dtype,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
@@ -218,100 +204,57 @@ def _plan(
         "start": config.start,
         "device": device,
         "threads": torch.get_num_threads(),
+        "processes": processes.size,
         "torch": torch.__version__,
     }
 
 
-def _take_up(run: Path, config: PretrainConfig, plan: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Make the work folder ready; returns the history where `resume` finds the run finished.
-
-    Raises:
-        MismatchError: `resume` with another plan.
-    """
-    work = run / WORK_DIR
-    if config.resume and (work / PLAN_FILE).exists():
-        _require_same_plan(read_json_object(work / PLAN_FILE), plan, work)
-        return None
-    if config.resume and (run / RUN_FILE).exists():
-        _require_same_plan(read_json_object(run / RUN_FILE).get("plan", {}), plan, run)
-        history: list[dict[str, Any]] = read_json_object(run / HISTORY_FILE)["epochs"]
-        return history
-    shutil.rmtree(work, ignore_errors=True)
-    write_json(work / PLAN_FILE, plan)
-    return None
-
-
-def _require_same_plan(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: Path) -> None:
-    differing = [
-        f"{key} is {theirs.get(key)!r} there, {value!r} here"
-        for key, value in ours.items()
-        if theirs.get(key) != value
-    ]
-    if differing:
-        raise MismatchError(
-            f"{where}: --resume needs the same settings, data and machine: {'; '.join(differing)}"
-        )
-
-
-def _deployed(student: Student) -> dict[str, torch.nn.Module]:
+def _write_results(
+    work: Path,
+    student: Student,
+    vocabulary: Vocabulary,
+    config: PretrainConfig,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Everything but `run.json`, of which it returns what every run has."""
     modules: dict[str, torch.nn.Module] = {MODEL_WEIGHTS_FILE: student.model}
     if student.projector is not None:
         modules[PROJECTOR_WEIGHTS_FILE] = student.projector
-    return modules
-
-
-def _write_results(
-    work: Path, student: Student, vocabulary: Vocabulary, history: list[dict[str, Any]]
-) -> None:
-    for name, module in _deployed(student).items():
-        save_tensors(work / name, module.state_dict(), {"vocabulary_fingerprint": vocabulary.fingerprint})
+    tensors = save_weights(work, modules, {"vocabulary_fingerprint": vocabulary.fingerprint})
     write_json(work / TOKENS_FILE, {"tokens": list(vocabulary.tokens)})
     write_json(work / HISTORY_FILE, {"epochs": history})
-    draw_learning_curve(history, work / CURVE_FILE)
+    epochs = [entry["epoch"] for entry in history]
+    draw_learning_curve("epoch", epochs, _panels(history), work / CURVE_FILE)
+    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors)
 
 
-def _record(
-    plan: Mapping[str, Any],
-    student: Student,
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    config: PretrainConfig,
-    summary: ReadSummary,
-    data: TrainingData,
-    history: list[dict[str, Any]],
+def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:
+    gaps = [entry["val_loss"] - entry["val_loss_floor"] for entry in history]
+    labels = {"top-5 recall": "val_top5_recall", "top-8 recall": "val_top8_recall", "NDCG@8": "val_ndcg8"}
+    ranking = {label: [entry[key] for entry in history] for label, key in labels.items()}
+    lowest = min(min(figures) for figures in ranking.values())
+    return [
+        Panel("on held-out texts: validation BCE", {"above its floor": gaps}, (0, 1.1 * max(gaps))),
+        # A change in the third decimal should not look like a cliff.
+        Panel("on held-out texts: ranking", ranking, (min(0.9, lowest - 0.05), 1.005)),
+    ]
+
+
+def _sources(
+    corpus: Corpus, data: TrainingData, vocabulary: Vocabulary, encoder: Encoder, config: PretrainConfig
 ) -> dict[str, Any]:
-    tensors = {
-        name: {
-            key: {
-                "shape": list(tensor.shape),
-                "dtype": str(tensor.dtype).removeprefix("torch."),
-                "fingerprint": tensor_fingerprints({key: tensor})[key],
-            }
-            for key, tensor in module.state_dict().items()
-        }
-        for name, module in _deployed(student).items()
-    }
+    """What `run.json` says of this trainer's runs alone."""
     return {
-        "schema": RUN_SCHEMA,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": asdict(config)
-        | {"output_dir": str(config.output_dir), "tokens": config.tokens and str(config.tokens)},
-        "plan": dict(plan),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in RECORDED_PACKAGES},
-        },
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         "data": {
             "source": config.data.source,
-            "fingerprint": plan["data_fingerprint"],
+            "fingerprint": corpus.fingerprint,
             "train_texts": len(data.train_rows),
             "val_texts": len(data.val_rows),
-            "records": summary.records,
-            "bad_records": summary.bad_records,
-            "bad_positions": summary.bad_positions,
-            "blank_texts": summary.blank_texts,
-            "repeats": summary.repeats,
+            "records": corpus.summary.records,
+            "bad_records": corpus.summary.bad_records,
+            "bad_positions": corpus.summary.bad_positions,
+            "blank_texts": corpus.summary.blank_texts,
+            "repeats": corpus.summary.repeats,
         },
         "vocabulary": {"fingerprint": vocabulary.fingerprint, "size": len(vocabulary.tokens)},
         "encoder": {
@@ -321,6 +264,4 @@ def _record(
             "source": encoder.source,
             "compute_dtype": encoder.compute_dtype,
         },
-        "quality": history[-1],
-        "tensors": tensors,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,19 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from personality_common.errors import ToolkitError
-from personality_common.runs.checkpoints import (
-    Checkpoint,
-    newest_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from personality_common.runs.checkpoints import Checkpoint, Checkpoints
 from personality_common.runs.device import fast_dtype
 from personality_common.runs.processes import ALONE, Processes
+from personality_common.runs.schedule import cosine, set_learning_rate
 from personality_common.terminal.progress import Reporter
-from pretrain.personality.config import FINAL_LR, GRADIENT_CLIP, WEIGHT_DECAY, PretrainConfig
+from pretrain.personality.config import GRADIENT_CLIP, WEIGHT_DECAY, PretrainConfig
 from pretrain.personality.student import Student
 from pretrain.personality.targets import Quality, QualityMeter, recall, soft_targets
 
 EVALUATION_BATCH = 1024
-RECALL_EVERY = 10
-"""Steps between two looks at the training recall: ranking 325 tokens costs as much as the head."""
+LOOK_EVERY = 10
+"""Steps between two looks at loss and recall: reading them waits for the device, and ranking 325 tokens costs
+as much as the head."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,6 @@ class TrainingData:
 
     def batch(self, rows: NDArray[np.int64], device: str) -> Tensor:
         return torch.from_numpy(self.fetch(rows)).to(device)
-
-
-def learning_rate(step: int, steps: int, first: float) -> float:
-    """Cosine from `first` at step 0 to FINAL_LR at the last step (arXiv:1608.03983, one cycle)."""
-    last = min(FINAL_LR, first)
-    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / max(steps - 1, 1)))
 
 
 def train(
@@ -96,38 +86,50 @@ def train(
         ToolkitError: the loss is not finite.
         OSError: a checkpoint cannot be written.
     """
+    # Device and precision
     student.to(device)
     tokens = data.token_embedding.to(device)
     precision = fast_dtype(device)
+
+    # Optimizer and schedule
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.first_lr, eps=config.adam_eps, weight_decay=WEIGHT_DECAY, fused=device != "mps"
     )
-    steps_per_epoch = math.ceil(len(data.train_rows) / config.batch_size)
+    texts = len(data.train_rows)
+    steps_per_epoch = math.ceil(texts / config.batch_size)
     steps = config.epochs * steps_per_epoch
 
-    checkpoint = newest_checkpoint(folder, reporter) if config.resume else None
-    if checkpoint is None:
-        epoch, step = 0, 0
-        quality = evaluate(student, data, device, processes)
-        history = [{"epoch": 0, **_figures(quality)}]
-        reporter.say(f"start: {_sentence(quality)}")
-    else:
-        epoch, step, history = checkpoint.epoch, checkpoint.step, checkpoint.history
-        student.load_state_dict(dict(checkpoint.weights))
-        restore_optimizer(optimizer, checkpoint.optimizer)
+    # Where to begin
+    step, epoch = 0, 0
+    history: list[dict[str, Any]] = []
+    checkpoints = Checkpoints(folder, count="epoch", metric="valloss")
+    if config.resume and (checkpoint := checkpoints.restore(student, [optimizer], reporter)):
+        step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
     processes.require_same(str(epoch), "the checkpoint that training goes on from")
-    # It gives all processes the leader's weights.
+    # Gives all processes the leader's weights.
     model = DistributedDataParallel(student) if processes.size > 1 else student
+    trained: dict[str, float] = {}
 
-    while epoch < config.epochs:
+    while True:
+        # Evaluation comes before the steps, so that the start and the end are measured, too.
+        if len(history) == epoch:
+            quality = evaluate(student, data, device, processes)
+            history.append({"epoch": epoch, **trained, **_figures(quality)})
+            if epoch > 0 and processes.leads:
+                place = Checkpoint(step, {"epoch": epoch}, history)
+                checkpoints.save(place, quality.loss, student, [optimizer])
+            reporter.say(_sentence(epoch, config.epochs, quality, trained))
+        if epoch == config.epochs:
+            return history
+
         epoch += 1
         started = time.monotonic()
-        loss_sum = torch.zeros((), device=device)
+        loss_sum, seen = torch.zeros((), device=device), 0
         torch.manual_seed(_drawn_from(config.seed, epoch, processes.rank))
         student.train()
-        with reporter.stage(f"epoch {epoch}/{config.epochs}", len(data.train_rows), "samples") as stage:
+        with reporter.stage(f"epoch {epoch}/{config.epochs}", texts, "samples") as stage:
             for batch in _shuffled_batches(data.train_rows, config.batch_size, config.seed, epoch):
                 rows = np.array_split(batch, processes.size)[processes.rank]
                 base = data.batch(rows, device)
@@ -139,49 +141,32 @@ def train(
                 # Gradients are averaged over processes, whose parts of a batch may differ by one text.
                 (summed * (processes.size / len(batch))).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
-                lr = learning_rate(step, steps, config.first_lr)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
+                lr = cosine(step, steps, config.first_lr, config.last_lr)
+                set_learning_rate(optimizer, lr)
                 optimizer.step()
-
-                loss_sum += summed.detach()
-                loss = summed.item() / max(1, len(rows))
-                figures = {"loss": f"{loss:.5f}"}
-                if not math.isfinite(loss):
-                    raise ToolkitError(
-                        f"the loss must stay finite, is {loss} in step {step} of epoch {epoch}; "
-                        "use a smaller --lr"
-                    )
-                if step % RECALL_EVERY == 0:
-                    figures["top-5 recall"] = f"{recall(logits.detach(), targets, 5).mean().item():.3f}"
-                stage.advance(len(batch), figures)
                 step += 1
 
+                loss_sum += summed.detach()
+                seen += len(rows)
+                figures: dict[str, str] = {}
+                if step % LOOK_EVERY == 0 or step % steps_per_epoch == 0:
+                    loss = loss_sum.item() / max(1, seen)
+                    if not math.isfinite(loss):
+                        raise ToolkitError(
+                            f"the loss must stay finite, is {loss} by step {step}, in epoch {epoch}; "
+                            "use a smaller --lr"
+                        )
+                    top5 = recall(logits.detach(), targets, 5).mean().item()
+                    figures = {"loss": f"{loss:.5f}", "top-5 recall": f"{top5:.3f}"}
+                stage.advance(len(batch), figures)
+
         seconds = time.monotonic() - started
-        quality = evaluate(student, data, device, processes)
-        entry = {
-            "epoch": epoch,
-            "train_loss": processes.sum(loss_sum.cpu().double()).item() / len(data.train_rows),
+        trained = {
+            "train_loss": processes.sum(loss_sum.cpu().double()).item() / texts,
             "learning_rate": lr,
             "seconds": round(seconds, 3),
-            "samples_per_second": round(len(data.train_rows) / seconds, 1),
-            **_figures(quality),
+            "samples_per_second": round(texts / seconds, 1),
         }
-        history.append(entry)
-        saved = Checkpoint(
-            epoch=epoch,
-            step=step,
-            weights=student.state_dict(),
-            optimizer=optimizer_tensors(optimizer),
-            history=history,
-        )
-        if processes.leads:
-            save_checkpoint(folder, saved, quality.loss)
-        reporter.say(
-            f"epoch {epoch}/{config.epochs}: {_sentence(quality)}  "
-            f"{entry['samples_per_second']:,.0f} samples/s  {seconds:.1f} s"
-        )
-    return history
 
 
 @torch.no_grad()
@@ -215,8 +200,12 @@ def _figures(quality: Quality) -> dict[str, float]:
     return {f"val_{name}": value for name, value in asdict(quality).items()}
 
 
-def _sentence(quality: Quality) -> str:
+def _sentence(epoch: int, epochs: int, quality: Quality, trained: Mapping[str, float]) -> str:
+    """Of an epoch, or of the start (epoch 0)."""
+    at = f"epoch {epoch}/{epochs}" if epoch else "start"
+    speed = "  {samples_per_second:,.0f} samples/s  {seconds:.1f} s".format(**trained) if epoch else ""
     return (
-        f"val loss {quality.loss:.6f} (floor + {quality.gap:.1e})  top-5 recall {quality.top5_recall:.4f}  "
-        f"top-8 recall {quality.top8_recall:.4f}  NDCG@8 {quality.ndcg8:.4f}"
+        f"{at}: val loss {quality.loss:.6f} (floor + {quality.gap:.1e})  "
+        f"top-5 recall {quality.top5_recall:.4f}  top-8 recall {quality.top8_recall:.4f}  "
+        f"NDCG@8 {quality.ndcg8:.4f}{speed}"
     )

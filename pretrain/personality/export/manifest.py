@@ -69,7 +69,7 @@ def manifest(
             "precision": config.precision,
             "encoder_weights": config.encoder_weights,
         },
-        "run": {"fingerprint": run.fingerprint, "finished": run.info.get("finished")},
+        "run": {"fingerprint": run.fingerprint, "finished": run.record.finished},
         "vocabulary": {
             "fingerprint": run.vocabulary.fingerprint,
             "size": VOCAB_SIZE,

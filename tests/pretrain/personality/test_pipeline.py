@@ -12,12 +12,13 @@ from safetensors.numpy import load_file
 
 import pretrain.personality.pipeline as pipeline
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.runs import folder
+from personality_common.runs.checkpoints import Checkpoint, Checkpoints
 from personality_common.terminal.progress import Silent
 from pretrain.data.conversations import DataConfig
 from pretrain.data.split import is_validation
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.run import load_run
-from pretrain.personality.training import learning_rate
 
 TEXTS = [f"sentence number {i}" for i in range(120)]
 
@@ -74,10 +75,10 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
     assert set(deployed) == set(run.model.state_dict())
 
     held_out = [text for text in TEXTS if is_validation(text, 0.2)]
-    assert run.info["data"]["val_texts"] == len(held_out) > 0
-    assert run.info["data"]["train_texts"] == 120 - len(held_out)
+    assert run.record.content["data"]["val_texts"] == len(held_out) > 0
+    assert run.record.content["data"]["train_texts"] == 120 - len(held_out)
     assert [entry["epoch"] for entry in result.history] == [0, 1, 2, 3]
-    assert run.info["quality"] == result.history[-1]
+    assert run.record.content["quality"] == result.history[-1]
     assert (config.output_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -97,7 +98,7 @@ def test_second_run_embeds_nothing_and_replaces_the_first(config: PretrainConfig
     again = pipeline.pretrain(dataclasses.replace(config, seed=5), Silent())
     assert again.embedded == 0
     assert weights(config.output_dir) != before
-    assert load_run(config.output_dir).info["config"]["seed"] == 5
+    assert load_run(config.output_dir).record.content["config"]["seed"] == 5
 
 
 @pytest.mark.parametrize("stop", [1, 2])
@@ -107,20 +108,16 @@ def test_resume_gives_the_same_bits(
     whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
     pipeline.pretrain(whole, Silent())
 
-    import pretrain.personality.training as training
+    save = Checkpoints.save
 
-    save = training.save_checkpoint
-
-    def save_and_die(*arguments: Any) -> Any:
-        path = save(*arguments)
-        if arguments[1].epoch == stop:
+    def save_and_die(self: Checkpoints, checkpoint: Checkpoint, *rest: Any) -> None:
+        save(self, checkpoint, *rest)
+        if checkpoint.position == {"epoch": stop}:
             raise KeyboardInterrupt
-        return path
 
-    monkeypatch.setattr(training, "save_checkpoint", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Checkpoints, "save", save_and_die)
         pipeline.pretrain(config, Silent())
-    monkeypatch.setattr(training, "save_checkpoint", save)
     with pytest.raises(ToolkitError, match="--resume"):
         pipeline.pretrain(config, Silent())
     with pytest.raises(MismatchError, match="batch_size is 32 there, 16 here"):
@@ -212,13 +209,13 @@ def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: p
     with pytest.raises(OSError, match="No space left"):
         pipeline.pretrain(dataclasses.replace(config, seed=9), Silent())
     assert weights(config.output_dir) == before
-    assert load_run(config.output_dir).info["config"]["seed"] == 0
+    assert load_run(config.output_dir).record.content["config"]["seed"] == 0
 
 
 def test_failure_in_the_last_write_loses_no_epoch(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = pipeline.write_json
+    write = folder.write_json
 
     def full(path: Path, value: Any) -> None:
         if path.name == "run.json":
@@ -226,7 +223,7 @@ def test_failure_in_the_last_write_loses_no_epoch(
         write(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_json", full)
+        patch.setattr(folder, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
             pipeline.pretrain(config, Silent())
     listener = Listener()
@@ -244,7 +241,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
     skipping = dataclasses.replace(config, data=dataclasses.replace(config.data, skip_bad_records=True))
     listener = Listener()
     pipeline.pretrain(skipping, listener)
-    assert load_run(config.output_dir).info["data"]["bad_records"] == 1
+    assert load_run(config.output_dir).record.content["data"]["bad_records"] == 1
     assert any("skipped 1 malformed" in line for line in listener.warned)
 
 
@@ -284,10 +281,3 @@ def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: p
     monkeypatch.setattr(training, "evaluate", lambda *_: training.Quality(1.0, 1.0, 0.0, 0.0, 0.0))
     with pytest.raises(ToolkitError, match="loss must stay finite"):
         pipeline.pretrain(config, Silent())
-
-
-def test_schedule_is_a_cosine() -> None:
-    assert learning_rate(0, 101, 1e-4) == pytest.approx(1e-4)
-    assert learning_rate(50, 101, 1e-4) == pytest.approx((1e-4 + 1e-6) / 2)
-    assert learning_rate(100, 101, 1e-4) == pytest.approx(1e-6)
-    assert learning_rate(0, 1, 1e-7) == 1e-7

@@ -105,7 +105,7 @@ def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) ->
         assert ours.keys() == alone.keys()
         assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 1e-5
         info = json.loads((tmp_path / str(size) / "run.json").read_text())
-        assert info["processes"] == size
+        assert info["plan"]["processes"] == size
         assert results[size]["embedded"] == results[1]["embedded"]
         assert set(keys_in_cache(tmp_path / str(size)).values()) == {1}
     moved = alone[f"{WEIGHTS[0]}/encoder.0.ffn_out.weight"]  # zero at the start

@@ -61,8 +61,8 @@ def test_manifest_says_what_it_is_of(bundle, read_manifest, run):
     manifest = read_manifest(bundle)
     assert manifest["schema"] == 1
     assert manifest["run"]["fingerprint"] == run.fingerprint
-    assert manifest["vocabulary"]["fingerprint"] == run.info["vocabulary"]["fingerprint"]
-    assert manifest["encoder"]["fingerprint"] == run.info["encoder"]["fingerprint"]
+    assert manifest["vocabulary"]["fingerprint"] == run.record.content["vocabulary"]["fingerprint"]
+    assert manifest["encoder"]["fingerprint"] == run.record.content["encoder"]["fingerprint"]
     assert manifest["encoder"]["version"] == "encoder_v1"
     assert manifest["updatable"] == ["projection.weight", "output_bias"]
     assert len(manifest["not_computed"]["tensors"]) == 8

@@ -311,7 +311,7 @@ def test_metadata_is_in_every_package(bundle, run, read_manifest):
         assert metadata["vocab_size"] == "325"
         assert metadata["embedding_dim"] == "1536"
         assert metadata["encoder_version"] == "encoder_v1"
-        assert metadata["vocabulary_fingerprint"] == run.info["vocabulary"]["fingerprint"]
-        assert metadata["encoder_fingerprint"] == run.info["encoder"]["fingerprint"]
+        assert metadata["vocabulary_fingerprint"] == run.record.content["vocabulary"]["fingerprint"]
+        assert metadata["encoder_fingerprint"] == run.record.content["encoder"]["fingerprint"]
         assert metadata["run_fingerprint"] == run.fingerprint
         assert metadata["route"] == entry["route"]

@@ -1,0 +1,18 @@
+"""Learning rates by step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def cosine(step: int, steps: int, first: float, last: float) -> float:
+    """From `first` at step 0 down to `last` at the last of `steps` (arXiv:1608.03983, one cycle)."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / max(steps - 1, 1)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Of all its parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
