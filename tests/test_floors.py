@@ -25,7 +25,10 @@ def floors() -> dict[str, Version]:
 
 
 def test_minimum_versions_are_the_floors() -> None:
-    assert pinned("constraints-minimum.txt") == floors()
+    tried = pinned("constraints-minimum.txt")
+    # Matplotlib 3.8 calls what pyparsing 3.3 deprecates, and warnings are errors in tests.
+    del tried["pyparsing"]
+    assert tried == floors()
 
 
 def test_what_we_develop_with_is_allowed() -> None:
