@@ -73,10 +73,8 @@ def _title(package: str) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, Content]]:
     yield "bundle", _name(report)
     yield "made from run", tag("code", f"{report.run_fingerprint[:16]}…")
-    yield (
-        "exported for",
-        ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in report.settings.items()),
-    )
+    settings = (f"{key.replace('_', ' ')} {value}" for key, value in report.settings.items())
+    yield "exported for", ", ".join(settings)
     for runtime in report.runtimes:
         used = runtime.unavailable is None
         state = tag("span", "used" if used else "left out", class_="ok" if used else "mute")
@@ -118,12 +116,10 @@ def _package(report: Report, package: str) -> Html:
     own = [r for r in report.comparisons if r.package == package and not r.hostile]
     features = {r.feature for r in own}
     feature = LOGITS if LOGITS in features else min(features, default="")
-    runtimes = dict.fromkeys((r.value, r.reference) for r in own)
-    pairs = [pair for pair in runtimes if pair[1] != GOLDEN] or list(runtimes)
-    charts = [
-        _differences(report, [r for r in own if (r.value, r.reference, r.feature) == (*pair, feature)])
-        for pair in pairs
-    ]
+    own = [r for r in own if r.feature == feature]
+    own = [r for r in own if r.reference != GOLDEN] or own
+    pairs = dict.fromkeys(r.runtimes for r in own)
+    charts = [_differences(report, [r for r in own if r.runtimes == pair]) for pair in pairs]
     points = report.depth.get(package, ())
     examples = [e for e in report.examples if e.package == package]
     return kit.card(

@@ -93,7 +93,7 @@ def runtimes_agree(
     logits, top8 = limits[f"{precision}.logits"], limits[f"{precision}.top8"]
     worst = float(np.abs(ours.astype(np.float64) - theirs).max())
     overlap = float(top_overlap(torch.from_numpy(ours), torch.from_numpy(theirs)).mean())
-    detail = f"logits of {len(ours)} texts; top 8 overlap {overlap:.4f} (limit {top8.value:g})"
+    detail = f"worst of {len(ours)} texts' logits; top 8 overlap {overlap:.4f} (limit {top8.value:g})"
     check = within("runtimes-agree", f"runtimes agree ({names})", worst, logits.bound, logits.value, detail)
     return check if top8.holds(overlap) else replace(check, status="failed")
 
@@ -123,7 +123,7 @@ def reward_rose(night: Night | None, user: UserConfig | None, shifts: Sequence[T
             night.rise, "<=", noise, "what chance gives, as rewards say nothing",
         )  # fmt: skip
     share = "" if night.oracle_share is None else f", {night.oracle_share:.0%} of what the best head gains"
-    detail = f"{night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}"
+    detail = f"low end of {night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}"
     return within(id, name, night.low, ">", 0, detail)
 
 

@@ -17,6 +17,8 @@ _DASHES: Final = ("", "6 4")
 """Series differ by more than colour."""
 _MAX_NAMES: Final = 40
 _MAX_TICKS: Final = 10
+_MAX_NAME: Final = 26
+"""Characters that have room below the axis."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def line_chart(
     across = Scale(first - 0.5, last + 0.5, step) if names else Scale(min(first, last - 1), last, step)
     named = 0 < len(names) <= _MAX_NAMES
     plot = Plot(
-        width=760 if names else 520, height=340 if named else 260, below=124 if named else 42,
+        width=760 if names else 520, height=366 if named else 260, below=150 if named else 42,
         across=across, up=logarithmic(values) if log else linear(values), x=x, y=y,
     )  # fmt: skip
     marks = [
@@ -94,7 +96,8 @@ def _number(at: int, plot: Plot) -> Html:
 
 
 def _slanted(name: str, plot: Plot, at: int) -> Html:
-    place = f"translate({plot.px(at) + 3:.1f},{plot.bottom + 14:.1f}) rotate(-52)"
+    name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+    place = f"translate({plot.px(at) + 3:.1f},{plot.bottom + 14:.1f}) rotate(-65)"
     return tag("text", name, transform=place, text_anchor="end", class_="small")
 
 

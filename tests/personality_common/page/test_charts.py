@@ -6,7 +6,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personality_common.page.histogram import histogram
@@ -31,6 +31,7 @@ def texts(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
             if "x" in e.attrib}  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=6))
 def test_ticks_are_true_and_around_the_values(values: list[float]) -> None:
     scale = linear(values)
@@ -51,6 +52,7 @@ def test_a_quarter_is_called_a_quarter() -> None:
     assert [name for _, name in linear([0, 3], least_step=1).ticks] == ["0", "1", "2", "3"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-30, 1e30), min_size=1, max_size=6), st.booleans(), st.booleans())
 def test_powers_of_ten(values: list[float], zero: bool, infinite: bool) -> None:
     scale = logarithmic([*values, *([0.0] if zero else []), *([math.inf] if infinite else [])])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personality_common.evidence.claims import Check, claim, within
@@ -69,6 +69,7 @@ def test_text_stays_text(text: str) -> None:
     assert {value for _, value in seen.attributes} == {shown}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=40))
 def test_any_text(text: str) -> None:
     seen = Seen(tag("td", text, title=text).markup)
