@@ -151,5 +151,4 @@ def figures(fleet: Fleet, found: Population) -> dict[str, Any]:
             for one in found.worst
         ],
     }
-    plain: dict[str, Any] = finite(document)
-    return plain
+    return dict(finite(document))

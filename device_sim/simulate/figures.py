@@ -23,7 +23,7 @@ FEEDBACK_FILE: Final = "feedback.jsonl"
 def figures(simulation: Simulation) -> dict[str, Any]:
     """Everything that can be plotted or asserted on, without user text; metrics are those of `grpo`."""
     config = simulation.config
-    return {
+    document = {
         "schema": SCHEMA,
         **to_json(simulation.checks),
         "settings": {
@@ -48,6 +48,7 @@ def figures(simulation: Simulation) -> dict[str, Any]:
         "nights": [_night(i, night) for i, night in enumerate(simulation.nights)],
         "tokens": [asdict(shift) for shift in simulation.shifts],
     }
+    return dict(finite(document))
 
 
 def _night(index: int, night: NightRecord) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _night(index: int, night: NightRecord) -> dict[str, Any]:
         "held_out": lived
         and {name: getattr(lived, name) for name in ("reward", "rise", "low", "high", "oracle_share")},
         "training": lived and {"reward": lived.training_reward, "rise": night.training_rise},
-        "drift": finite(asdict(night.drift)),
+        "drift": asdict(night.drift),
         "metrics": asdict(night.update.night),
         "steps": [asdict(step) for step in night.update.steps],
         "reasons": list(night.update.reasons),

@@ -46,10 +46,8 @@ def _case(parent: ElementTree.Element, suite: str, check: Check) -> None:
     said = "\n".join(filter(None, (check.against, check.detail)))
     if check.failed:
         first = (check.against or check.detail).partition("\n")[0]
-        failure = ElementTree.SubElement(
-            case, "failure", {"type": printable(check.id), "message": printable(first)}
-        )
-        failure.text = printable(said)
+        words = {"type": printable(check.id), "message": printable(first)}
+        ElementTree.SubElement(case, "failure", words).text = printable(said)
     elif check.status == "not judged":
         ElementTree.SubElement(case, "skipped", {"message": printable(check.detail)})
     elif said:

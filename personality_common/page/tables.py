@@ -21,8 +21,10 @@ _DECADES: Final = 6
 
 @dataclass(frozen=True)
 class Column:
-    """Attributes:
-    kind: how its cells are set: words on one line, figures to the right, or long text that wraps.
+    """A column with its heading.
+
+    Attributes:
+        kind: how its cells are set: words on one line, figures to the right, or long text that wraps.
     """
 
     name: str

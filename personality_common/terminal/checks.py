@@ -54,11 +54,8 @@ class ChecksTable:
         table.add_column(max_width=32, overflow="fold")
         table.add_column(overflow="fold")
         for check in self.checks:
-            found = Text("\n").join(
-                part
-                for part in (Text(check.against), Text(printable(check.detail), "dim"))
-                if part.plain
-            )  # fmt: skip
+            parts = (Text(check.against), Text(printable(check.detail), "dim"))
+            found = Text("\n").join(part for part in parts if part.plain)
             table.add_row(_MARKS[check.status], Text(printable(_name(check))), found)
         return table
 
