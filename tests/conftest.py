@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
+from personality_common.evidence.provenance import Provenance
+
 MakeRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def made() -> Provenance:
+    """Of a report that a test makes."""
+    return Provenance("2026-01-02T03:04:05+00:00", "pt parity '<b>'", "Linux, 2 cores", {"torch": "2.13.0"})
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.simulate.cli import FILE, ONE_REWARD, RUN
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import JUNIT, dataclass_options, take
 
 _DEFAULTS: Final = FleetConfig(Path(), "")
 
@@ -35,6 +35,7 @@ _DEFAULTS: Final = FleetConfig(Path(), "")
 )  # fmt: skip
 @click.option("--html", type=FILE, help="Write the report here, too.")
 @click.option("--json", type=FILE, help="Write the figures here, too.")
+@JUNIT
 @dataclass_options(NightsConfig, defaults=_DEFAULTS.nights)
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def fleet(bundle: Path, **options: Any) -> None:
@@ -47,11 +48,14 @@ def fleet(bundle: Path, **options: Any) -> None:
     from device_sim.fleet.html import REPORT_FILE, report
     from device_sim.fleet.rendering import groups_table, nights_table, notes
     from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.checks import ChecksTable, publish
     from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.provenance import this_command
 
+    made = this_command()
     result = simulate_fleet(config, ConsoleReporter())
     found = population(result)
-    document, page = figures(result, found), report(result, found).encode()
+    document, page = figures(result, found), report(result, found, made).encode()
     figures_to = [config.out / FIGURES_FILE, *([config.json] if config.json else [])]
     report_to = [config.out / REPORT_FILE, *([config.html] if config.html else [])]
     for path in figures_to:
@@ -59,9 +63,12 @@ def fleet(bundle: Path, **options: Any) -> None:
     for path in report_to:
         with atomic_writer(path) as file:
             file.write(page)
+    publish("fleet", result.checks, made, config.junit)
     output.print(groups_table(found))
     output.print()
     output.print(nights_table(found))
+    output.print()
+    output.print(ChecksTable(result.checks))
     output.print()
     for note in notes(result, found):
         output.print(note, soft_wrap=True, markup=False)

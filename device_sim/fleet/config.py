@@ -26,6 +26,7 @@ class FleetConfig:
         workers: processes; None: one for each CPU core.
         html: a file for the report, beside the one in `out`.
         json: a file for the figures, beside the one in `out`.
+        junit: a file for the verdict, as JUnit XML.
         nights: how the days are spent.
         grpo: the update.
     """
@@ -39,6 +40,7 @@ class FleetConfig:
     workers: int | None = None
     html: Path | None = None
     json: Path | None = None
+    junit: Path | None = None
     nights: NightsConfig = field(default_factory=lambda: NightsConfig(nights=30, interactions=20))
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 

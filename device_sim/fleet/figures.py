@@ -12,9 +12,11 @@ import numpy as np
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.lives import TRACES, Lived, measured_nights
 from device_sim.fleet.proof import simulate_command
+from personality_common.evidence.claims import finite, to_json
 
 FIGURES_FILE: Final = "fleet.json"
 SCHEMA: Final = 1
+"""Of `fleet.json`, after `fleet.schema.json`: greater when a key goes or means something else."""
 QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 WORST_SHARE: Final = 0.01
 WORST_SHOWN: Final = 40
@@ -130,6 +132,7 @@ def figures(fleet: Fleet, found: Population) -> dict[str, Any]:
     plan = fleet.plan
     document = {
         "schema": SCHEMA,
+        **to_json(fleet.checks),
         "settings": plan.document,
         "bundle": {
             "run_fingerprint": fleet.bundle.run_fingerprint,
@@ -148,12 +151,4 @@ def figures(fleet: Fleet, found: Population) -> dict[str, Any]:
             for one in found.worst
         ],
     }
-    return {name: _without_nan(value) for name, value in document.items()}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return dict(finite(document))

@@ -18,6 +18,7 @@ from device_sim.fleet.worker import FAILURE_FILE
 from device_sim.simulate.bundle import VerifiedBundle, open_bundle
 from device_sim.simulate.texts import Embedder
 from personality_common.errors import DataError, ToolkitError
+from personality_common.evidence.claims import Check
 from personality_common.files.atomic import folder_lock, read_json_object
 from personality_common.runs.workers import Workers, started
 from personality_common.terminal.progress import Reporter
@@ -44,6 +45,11 @@ class Fleet:
     proof: Proof
     seconds: float
     device_nights: int
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What a fleet claims."""
+        return (self.proof.check,)
 
 
 def simulate_fleet(config: FleetConfig, reporter: Reporter) -> Fleet:

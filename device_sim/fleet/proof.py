@@ -21,6 +21,7 @@ from device_sim.users.nights import NightsConfig, live
 from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
 from personality_common.errors import ToolkitError
+from personality_common.evidence.claims import Check, within
 from personality_common.terminal.progress import Reporter
 
 DEVICES: Final = 3
@@ -34,6 +35,13 @@ class Proof:
     """Devices whose heads `pt simulate` gave the same bits."""
 
     devices: tuple[int, ...]
+
+    @property
+    def check(self) -> Check:
+        """There is a proof only where the heads were the same."""
+        detail = f"lived again alone: devices {', '.join(map(str, self.devices))}"
+        name = "a device has the head that pt simulate gives it, bit for bit"
+        return within("heads-identical", name, 0, "<=", 0, detail, unit="devices")
 
 
 def prove(

@@ -43,13 +43,11 @@ def nights_table(found: Population) -> Table:
 
 
 def notes(fleet: Fleet, found: Population) -> Iterator[str]:
-    """What was proven, what was not simulated, and how to look at the worst."""
-    devices = ", ".join(map(str, fleet.proof.devices))
+    """What the columns are, what was not simulated, and how to look at the worst."""
     yield (
         "gain: reward of the top 8 on held-out texts, over the shipped head's; top 8: share still shown;"
         " held: devices with an update that kl_stop or a budget cut short, scaled back or dropped"
     )
-    yield f"lived again alone, with the same heads bit for bit: devices {devices}"
     yield (
         "simulated: users, draws, feedback, updates, budgets. Not: packages, routes, Core ML;"
         " pt simulate does these for one device:"

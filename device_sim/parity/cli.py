@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from device_sim.parity.config import COMPUTE_UNITS, RUNTIMES, ParityConfig
+from personality_common.terminal.options import JUNIT
 
 _DEFAULTS = {name: field.default for name, field in ParityConfig.__dataclass_fields__.items()}
 
@@ -55,6 +56,7 @@ _DEFAULTS = {name: field.default for name, field in ParityConfig.__dataclass_fie
 @click.option(
     "--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page."
 )
+@JUNIT
 def parity(
     bundle: Path,
     runtimes: str | None,
@@ -65,6 +67,7 @@ def parity(
     tolerances: tuple[str, ...],
     json_file: Path | None,
     html_file: Path | None,
+    junit: Path | None,
 ) -> None:
     """Check that the packages of BUNDLE compute what the PyTorch model computes.
 
@@ -85,14 +88,18 @@ def parity(
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
     from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.checks import publish
     from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.provenance import this_command
 
+    made = this_command()
     report = run_parity(config, ConsoleReporter())
     if json_file is not None:
         write_json(json_file, to_json(report))
     if html_file is not None:
         with atomic_writer(html_file) as file:
-            file.write(page(report).encode())
+            file.write(page(report, made).encode())
+    publish("parity", report.checks, made, junit)
     render(report, output)
     if not report.passed:
         raise click.exceptions.Exit(1)

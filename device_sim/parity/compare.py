@@ -21,14 +21,15 @@ from device_sim.parity.inputs import (
     personality_suites,
 )
 from device_sim.parity.integrity import integrity_checks
-from device_sim.parity.report import Check, Comparison, DepthPoint, Example, Report, RuntimeStatus
-from device_sim.parity.verdict import GOLDEN, Compared, figure, verdicts
+from device_sim.parity.report import Comparison, DepthPoint, Example, Report, RuntimeStatus, pair
+from device_sim.parity.verdict import GOLDEN, Compared, verdicts
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import LoadedModel, Runtime, most_rows, predict_rows
 from device_sim.runtimes.torch_mirror import TorchRuntime
 from personality_common.contract import EMBEDDING, LATENT, LOGITS, SENTENCE_EMBEDDING
 from personality_common.errors import MismatchError, ToolkitError
+from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import measure
 from personality_common.terminal.progress import Reporter
 from pretrain.data.conversations import DataConfig, read_texts
@@ -161,7 +162,7 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
         try:
             models[runtime.name] = runtime.load(part.path, states)
         except ToolkitError as error:
-            checks.append(Check(part.file, runtime.name, "loads", "", "", False, str(error)))
+            checks.append(_error("loads", "loads", part, runtime.name, error))
     found: list[tuple[Suite, dict[str, Outputs]]] = []
     for suite in _suites(job, part, models):
         outputs = {}
@@ -169,8 +170,7 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
             try:
                 outputs[name] = _predict(model, suite)
             except ToolkitError as error:
-                check = f"predicts ({suite.name})"
-                checks.append(Check(part.file, name, check, "", "", False, str(error)))
+                checks.append(_error(f"predicts.{suite.id}", f"predicts ({suite.name})", part, name, error))
         found.append((suite, outputs))
     compared = list(_pairs(part, found))
     points: tuple[DepthPoint, ...] = ()
@@ -178,16 +178,17 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
         try:
             points = depth(part, found[0][0].calls, models.get("torch"), states)
         except ToolkitError as error:
-            checks.append(Check(part.file, "mil", "float64", "", "", False, str(error)))
-    pairs = dict.fromkeys((c.record.value, c.record.reference) for c in compared)
+            checks.append(_error("float64", "float64", part, "mil", error))
+    pairs = dict.fromkeys(c.record.runtimes for c in compared)
     layers = None
     tolerance = job.bundle.tolerance(f"{part.precision}.layers")
     if tolerance is not None and (layers := layer_check(part, points, tolerance)) is not None:
         checks.append(layers)
     astray = layers.detail if layers is not None and not layers.passed else ""
-    for pair in pairs:
-        own = [c for c in compared if (c.record.value, c.record.reference) == pair]
-        checks += _explained(verdicts(job.bundle, part, own), astray if pair == ("mil", "torch") else "")
+    for runtimes in pairs:
+        own = [c for c in compared if c.record.runtimes == runtimes]
+        why = astray if runtimes == pair("mil", "torch") else ""
+        checks += _explained(verdicts(job.bundle, part, own), why)
     if part.name == "encoder":
         checks += _padding(job.bundle, part, found)
     records = tuple(c.record for c in compared)
@@ -227,8 +228,12 @@ def _compared(
     part: Part, suite: Suite, value: str, reference: str, feature: str, ours: Array, theirs: Array
 ) -> Compared:
     measures = measure(ours, theirs, ranked=feature == LOGITS)
-    record = Comparison(part.file, value, reference, suite.name, feature, measures)
+    record = Comparison(part.file, value, reference, suite.name, suite.hostile, feature, measures)
     return Compared(record, suite, ours, theirs)
+
+
+def _error(id: str, name: str, part: Part, runtime: str, error: ToolkitError) -> Check:
+    return claim(id, name, False, str(error), package=part.file, runtimes=runtime)
 
 
 def _explained(checks: Iterator[Check], astray: str) -> Iterator[Check]:
@@ -246,8 +251,8 @@ def _padding(bundle: Bundle, part: Part, found: list[tuple[Suite, dict[str, Outp
         return
     for name, padded in outputs["padded"].items():
         plain = outputs["golden"][name][SENTENCE_EMBEDDING]
-        value = measure(padded[SENTENCE_EMBEDDING], plain, ranked=False).max_abs
-        passed = value is not None and tolerance.holds(value)
-        limit = f"{tolerance.bound} {tolerance.value:g}"
-        what = "padding does not change sentence_embedding"
-        yield Check(part.file, f"{name} / {name}", what, figure(value), limit, passed)
+        yield within(
+            "padding", "padding does not change sentence_embedding",
+            measure(padded[SENTENCE_EMBEDDING], plain, ranked=False).max_abs,
+            tolerance.bound, tolerance.value, package=part.file, runtimes=pair(name, name),
+        )  # fmt: skip

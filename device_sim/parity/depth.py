@@ -9,14 +9,14 @@ import numpy as np
 
 from device_sim.mil import Record, load_mil
 from device_sim.parity.bundle import Array, Part
-from device_sim.parity.report import Check, DepthPoint
-from device_sim.parity.verdict import figure
+from device_sim.parity.report import DepthPoint, pair
 from device_sim.runtimes.mil import MilModel
 from device_sim.runtimes.runtime import LoadedModel
 from device_sim.runtimes.torch_mirror import MirrorModel
 from personality_common.contract import LOGITS
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block
+from personality_common.evidence.claims import Check, within
 from personality_common.evidence.tolerances import Tolerance
 
 ROWS = 8
@@ -73,9 +73,10 @@ def layer_check(part: Part, points: tuple[DepthPoint, ...], tolerance: Tolerance
     worst = max(known, key=lambda point: point.torch or 0.0)
     astray = first_astray(points, tolerance)
     detail = astray or f"{worst.layer} ({worst.op} %{worst.name})"
-    limit = f"{tolerance.bound} {tolerance.value:g}"
-    what = "layers: relative difference on the way"
-    return Check(part.file, "mil / torch", what, figure(worst.torch), limit, not astray, detail)
+    return within(
+        "layers", "layers: relative difference on the way", worst.torch,
+        tolerance.bound, tolerance.value, detail, package=part.file, runtimes=pair("mil", "torch"),
+    )  # fmt: skip
 
 
 def first_astray(points: tuple[DepthPoint, ...], tolerance: Tolerance) -> str:

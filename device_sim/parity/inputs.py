@@ -52,6 +52,11 @@ class Suite:
     hostile: bool = False
 
     @property
+    def id(self) -> str:
+        """For machines."""
+        return self.name.lower().replace(": ", "-").replace(" ", "-")
+
+    @property
     def ranked(self) -> bool:
         """Whether its rows are real, so that it matters which tokens come first."""
         return self.name in ("golden", "texts")

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from device_sim.parity.bundle import Array, Bundle, Part, Tensor
-from device_sim.parity.report import Check
 from personality_common.bundle.files import file_table
 from personality_common.bundle.stored import stored_values
 from personality_common.contract import (
@@ -21,6 +20,7 @@ from personality_common.coreml.package import Package
 from personality_common.coreml.program import blocks, find_producer
 from personality_common.coreml.values import read_value
 from personality_common.errors import ToolkitError
+from personality_common.evidence.claims import Check, claim
 from personality_common.evidence.tolerances import TOLERANCES
 from personality_common.files.fingerprint import fingerprint
 from pretrain.personality.model import PersonalityModel
@@ -36,24 +36,33 @@ def integrity_checks(
     bundle: Bundle, run: Run | None, encoder_values: Mapping[str, Array] | None = None
 ) -> Iterator[Check]:
     """All of them; `run` is the bundle's, and with the parameters of its encoder, if at hand."""
-    yield _check("", "files have the sizes and SHA-256 of the manifest", _files(bundle))
-    yield _check("", "vocabulary: one order everywhere", _vocabulary(bundle, run))
-    yield _check("", "golden vectors have their fingerprints and tokens", _golden(bundle))
-    yield _check("", "tolerances are not wider than this toolkit's", _tolerances(bundle))
-    yield _check("", "packages agree on the parameters that they share", _agreement(bundle))
+    yield _check("", "files", "files have the sizes and SHA-256 of the manifest", _files(bundle))
+    yield _check("", "vocabulary", "vocabulary: one order everywhere", _vocabulary(bundle, run))
+    yield _check("", "golden", "golden vectors have their fingerprints and tokens", _golden(bundle))
+    yield _check("", "tolerances", "tolerances are not wider than this toolkit's", _tolerances(bundle))
+    yield _check("", "shared-tensors", "packages agree on the parameters that they share", _agreement(bundle))
     for part in bundle.parts:
-        yield _check(part.file, "tensors have the fingerprints of the manifest", _tensors(bundle, part))
+        yield _check(
+            part.file, "tensors", "tensors have the fingerprints of the manifest", _tensors(bundle, part)
+        )
         if run is not None and part.name != "encoder":
-            yield _check(part.file, "tensors are the run's", _tensors_of_run(part, run))
+            yield _check(part.file, "tensors-of-run", "tensors are the run's", _tensors_of_run(part, run))
         if part.name == "encoder" and encoder_values is not None:
-            yield _check(part.file, "tensors are the run's", _tensors_of_encoder(part, encoder_values))
-        yield _check(part.file, "interface, metadata, and only the head updatable", _rules(bundle, part))
-        yield _check(part.file, "the program reads the parameters where they are", _program(part))
+            yield _check(
+                part.file,
+                "tensors-of-run",
+                "tensors are the run's",
+                _tensors_of_encoder(part, encoder_values),
+            )
+        yield _check(
+            part.file, "interface", "interface, metadata, and only the head updatable", _rules(bundle, part)
+        )
+        yield _check(part.file, "program", "the program reads the parameters where they are", _program(part))
         if part.entry["kind"] != "neuralNetwork":
-            yield _check(part.file, "GELU is exact (erf)", _gelu(part))
+            yield _check(part.file, "gelu", "GELU is exact (erf)", _gelu(part))
 
 
-def _check(package: str, what: str, problems: Iterator[str]) -> Check:
+def _check(package: str, id: str, name: str, problems: Iterator[str]) -> Check:
     try:
         found = list(problems)
     except ToolkitError as error:
@@ -62,7 +71,7 @@ def _check(package: str, what: str, problems: Iterator[str]) -> Check:
         # What a manifest holds that is used for one check alone is not looked at before.
         found = [f"malformed: {error!r}"]
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return Check(package, "", what, "", "", not found, "; ".join(found[:_SHOWN]) + more)
+    return claim(id, name, not found, "; ".join(found[:_SHOWN]) + more, package=package)
 
 
 def _files(bundle: Bundle) -> Iterator[str]:

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from personality_common.evidence import claims
+from personality_common.evidence.claims import Check
 from personality_common.evidence.distances import HISTOGRAM_EDGES, Measures
 
-SCHEMA: Final = 1
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row of the verdict.
-
-    Attributes:
-        package: file name; "" for the bundle.
-        runtimes: `mil / torch`, `mil / golden`, …: the second is the reference; "" for files.
-        check: what must hold.
-        value, limit: measured, and how far it may go, as text; "" where the check is yes or no.
-        passed: whether it holds.
-        detail: where and how it does not, or what was looked at.
-    """
-
-    package: str
-    runtimes: str
-    check: str
-    value: str
-    limit: str
-    passed: bool
-    detail: str = ""
+SCHEMA: Final = 2
+"""Of the JSON form, after `parity.schema.json`: greater when a key goes or means something else."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +32,15 @@ class Comparison:
     reference: str
     """Runtime, or `golden`."""
     inputs: str
-    """`golden`, `texts`, `batch 63`, `adversarial: zeros`, …"""
+    """`golden`, `texts`, `batch 63`, `hostile: zeros`, …"""
+    hostile: bool
+    """Whether magnitudes are extreme."""
     feature: str
     measures: Measures
+
+    @property
+    def runtimes(self) -> str:
+        return pair(self.value, self.reference)
 
 
 @dataclass(frozen=True)
@@ -128,24 +114,45 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return claims.passed(self.checks)
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if not check.passed)
+        return tuple(check for check in self.checks if check.failed)
+
+    def worst(self) -> tuple[Comparison, ...]:
+        """For each package, pair and feature, the inputs that are not hostile and do worst."""
+        best: dict[tuple[str, str, str], Comparison] = {}
+        for record in self.comparisons:
+            key = (record.package, record.runtimes, record.feature)
+            if not record.hostile and (key not in best or _max_abs(record) > _max_abs(best[key])):
+                best[key] = record
+        return tuple(best.values())
+
+    def holds(self, record: Comparison) -> bool:
+        """Whether all checks of a comparison's package and pair passed."""
+        own = (record.package, record.runtimes)
+        return claims.passed(check for check in self.checks if (check.package, check.runtimes) == own)
+
+    def limit(self, record: Comparison) -> float | None:
+        """The tolerance of a comparison's greatest difference, if it has one."""
+        wanted = (f"{record.feature}.max-abs", record.package, record.runtimes)
+        found = (c.limit for c in self.checks if (c.id, c.package, c.runtimes) == wanted)
+        return next(found, None)
+
+
+def pair(value: str, reference: str) -> str:
+    """Two runtimes, as checks name them."""
+    return f"{value} / {reference}"
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """As plain JSON: None in place of what is not finite, and no texts, which may be users'."""
     examples = [{k: v for k, v in asdict(e).items() if k != "text"} for e in report.examples]
-    record: dict[str, Any] = _finite(asdict(report) | {"examples": examples})
+    record: dict[str, Any] = claims.finite(asdict(report) | {"examples": examples})
     head = {"schema": SCHEMA, "passed": report.passed, "histogram_edges": list(HISTOGRAM_EDGES)}
-    return head | record
+    return head | record | claims.to_json(report.checks)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _max_abs(record: Comparison) -> float:
+    return record.measures.max_abs or 0.0

@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_sim.parity.report import Comparison, Report
-from device_sim.parity.verdict import figure
 from personality_common.contract import LOGITS
+from personality_common.evidence.claims import number
 from personality_common.evidence.distances import Measures
+from personality_common.terminal.checks import ChecksTable
 
 WIDE = 140
 """Columns from which on the table has all measures."""
@@ -29,15 +30,10 @@ def render(report: Report, console: Console) -> None:
     numbers = [check for check in report.checks if check.runtimes]
     good = sum(check.passed for check in numbers)
     console.print(f"numbers   {good} of {len(numbers)} comparisons are within tolerance")
-    for check in report.failures:
-        where = " ".join(filter(None, (check.package.removesuffix(".mlpackage"), check.runtimes)))
-        value = f" {check.value}, must be {check.limit}" if check.limit else ""
-        console.print()
-        title = f"[bold]{escape(where or 'bundle')}[/]: {escape(check.check)}{value}"
-        table = Table.grid(padding=(0, 4))
-        table.add_row("[bold red]failed[/]", "\n".join(filter(None, (title, escape(check.detail)))))
-        console.print(table)
     console.print()
+    if report.failures:
+        console.print(ChecksTable(report.failures))
+        console.print()
     console.print("[bold green]parity holds[/]" if report.passed else "[bold red]parity fails[/]")
 
 
@@ -63,45 +59,32 @@ def _comparisons(report: Report, wide: bool) -> Table:
         table.add_column(name, justify="left" if name == "feature" else "right", no_wrap=True)
     table.add_column("", no_wrap=True)
     previous = ""
-    for package, pair, feature, record in _rows(report, wide):
-        title = package.removesuffix(".mlpackage")
-        verdict = _verdict(report, package, pair)
-        cells = _cells(record.measures, feature, wide)
-        table.add_row(title if title != previous else "", pair, *cells, verdict)
+    for record in _rows(report, wide):
+        title = record.package.removesuffix(".mlpackage")
+        verdict = "[green]passed[/]" if report.holds(record) else "[bold red]failed[/]"
+        cells = _cells(record.measures, record.feature, wide)
+        table.add_row(title if title != previous else "", record.runtimes, *cells, verdict)
         previous = title
     return table
 
 
-def _rows(report: Report, wide: bool) -> Iterator[tuple[str, str, str, Comparison]]:
-    """For each package, pair and feature, the inputs that are no hostile ones and do worst."""
-    best: dict[tuple[str, str, str], Comparison] = {}
-    for record in report.comparisons:
-        if record.inputs.startswith("hostile"):
-            continue
-        key = (record.package, f"{record.value} / {record.reference}", record.feature)
-        if key not in best or (record.measures.max_abs or 0) > (best[key].measures.max_abs or 0):
-            best[key] = record
-    last = {(package, pair): feature for package, pair, feature in best}
-    for (package, pair, feature), record in best.items():
-        if wide or feature == last[package, pair]:
-            yield package, pair, feature, record
+def _rows(report: Report, wide: bool) -> Iterator[Comparison]:
+    """The worst inputs of each package, pair and feature; of the last feature alone where it is narrow."""
+    worst = report.worst()
+    last = {(record.package, record.runtimes): record for record in worst}
+    yield from worst if wide else last.values()
 
 
 def _cells(measures: Measures, feature: str, wide: bool) -> list[str]:
     ranked = feature == LOGITS
-    short = [figure(measures.max_abs)]
+    short = [number(measures.max_abs)]
     ends = [_share(measures.top8), _share(measures.rank)] if ranked else ["", ""]
     if not wide:
         return short + ends
-    psnr = "equal" if measures.max_abs == 0 else figure(measures.psnr)
-    middle = [figure(measures.mean_abs), figure(measures.relative), _share(measures.cosine), psnr]
+    psnr = "equal" if measures.max_abs == 0 else number(measures.psnr)
+    middle = [number(measures.mean_abs), number(measures.relative), _share(measures.cosine), psnr]
     return [feature, *short, *middle, *ends]
 
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.5f}"
-
-
-def _verdict(report: Report, package: str, pair: str) -> str:
-    own = [check for check in report.checks if check.package == package and check.runtimes == pair]
-    return "[green]passed[/]" if all(check.passed for check in own) else "[bold red]failed[/]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from device_sim.parity.bundle import Array, Bundle, Part
 from device_sim.parity.inputs import Suite
-from device_sim.parity.report import Check, Comparison
+from device_sim.parity.report import Comparison
 from personality_common.contract import LATENT, LOGITS
+from personality_common.evidence.claims import Check, within
 from personality_common.evidence.tolerances import Tolerance
 
 GOLDEN: Final = "golden"
@@ -43,11 +44,12 @@ def _personality(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterat
         if not own or tolerance is None:
             continue
         plain = [c for c in own if not c.suite.hostile]
-        yield _worst(bundle, part, plain, tolerance, "max_abs", f"{feature}: max |difference|")
+        name = f"{feature}: max |difference|"
+        yield _worst(bundle, part, plain, tolerance, "max_abs", name)
         hostile = [c for c in own if c.suite.hostile]
         if hostile:
-            what = f"{feature}, hostile inputs: max |difference| / max(1, |{feature}|)"
-            yield _worst(bundle, part, hostile, tolerance, "scaled_abs", what)
+            name = f"{feature}, hostile inputs: max |difference| / max(1, |{feature}|)"
+            yield _worst(bundle, part, hostile, tolerance, "scaled_abs", name)
     ranked = [c for c in compared if c.record.feature == LOGITS and c.suite.ranked]
     tolerance = bundle.tolerance(f"{'float16' if _rounded_head(part, ranked) else part.precision}.top8")
     if ranked and tolerance is not None:
@@ -79,21 +81,22 @@ def _encoder(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[C
 
 
 def _worst(
-    bundle: Bundle, part: Part, compared: list[Compared], tolerance: Tolerance, measure: str, what: str
+    bundle: Bundle, part: Part, compared: list[Compared], tolerance: Tolerance, measure: str, name: str
 ) -> Check:
     """Of several sets of inputs, the one that does worst; rows that are not finite are checked elsewhere."""
     known = [(getattr(c.record.measures, measure), c) for c in compared]
     known = [(value, c) for value, c in known if value is not None]
-    limit = f"{tolerance.bound} {tolerance.value:g}"
-    pair = _pair(compared)
-    if not known:
-        return Check(part.file, pair, what, "-", limit, False, "no row is finite on both sides")
-    value, worst = (max if tolerance.bound == "<=" else min)(known, key=lambda item: item[0])
-    passed = tolerance.holds(value)
-    detail = _where(bundle, worst)
-    if measure == "top8":
-        detail = f"{worst.suite.name}, {worst.record.measures.rows} rows"
-    return Check(part.file, pair, what, figure(value), limit, passed, detail)
+    value, detail = None, "no row is finite on both sides"
+    if known:
+        value, worst = (max if tolerance.bound == "<=" else min)(known, key=lambda item: item[0])
+        detail = _where(bundle, worst)
+        if measure == "top8":
+            detail = f"{worst.suite.name}, {worst.record.measures.rows} rows"
+    record = compared[0].record
+    id = f"{record.feature}.{measure.replace('_', '-')}"
+    return within(
+        id, name, value, tolerance.bound, tolerance.value, detail, package=part.file, runtimes=record.runtimes
+    )
 
 
 def _nonfinite(part: Part, compared: list[Compared]) -> Check:
@@ -108,9 +111,10 @@ def _nonfinite(part: Part, compared: list[Compared]) -> Check:
             f"{np.isfinite(first.value[rows[0]]).sum()} of {first.value.shape[1]} finite in "
             f"{first.record.value}, {np.isfinite(first.reference[rows[0]]).sum()} in {first.record.reference}"
         )
-    return Check(
-        part.file, _pair(compared), "NaN and infinity in the same places", str(total), "<= 0", not bad, detail
-    )
+    return within(
+        "finite", "NaN and infinity in the same places", total, "<=", 0, detail,
+        unit="values", package=part.file, runtimes=compared[0].record.runtimes,
+    )  # fmt: skip
 
 
 def _where(bundle: Bundle, compared: Compared) -> str:
@@ -129,17 +133,3 @@ def _where(bundle: Bundle, compared: Compared) -> str:
         f"{compared.suite.name}, row {row}, {element}: {flat[0][row, column]:.6g} against "
         f"{flat[1][row, column]:.6g}"
     )
-
-
-def _pair(compared: Iterable[Compared]) -> str:
-    first = next(iter(compared)).record
-    return f"{first.value} / {first.reference}"
-
-
-def figure(value: float | None) -> str:
-    """A measure, short."""
-    if value is None:
-        return "-"
-    if value == 0 or 0.01 <= abs(value) < 1:
-        return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
-    return f"{value:.4g}" if abs(value) >= 1 else f"{value:.1e}"

@@ -11,7 +11,7 @@ from device_sim.runtimes.config import RUNTIME_CHOICES
 from device_sim.simulate.config import OBJECTIVES, ROUTE_CHOICES, SimulateConfig, TuneConfig
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import JUNIT, dataclass_options, take
 
 _DEFAULTS = {name: field.default for name, field in SimulateConfig.__dataclass_fields__.items()}
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
@@ -58,6 +58,7 @@ RUN = click.option(
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep heads, packages, feedback.")
 @click.option("--html", type=FILE, help="Write a report.")
 @click.option("--json", type=FILE, help="Write the figures.")
+@JUNIT
 @click.option("--keep-texts", is_flag=True, help="Texts in the feedback log, in place of their SHA-256.")
 @dataclass_options(NightsConfig)
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
@@ -68,14 +69,17 @@ def simulate(bundle: Path, **options: Any) -> None:
 
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
     from device_sim.simulate.html import report
-    from device_sim.simulate.rendering import nights_table, reasons, routes_table, verdict_table
+    from device_sim.simulate.rendering import nights_table, reasons, routes_table
     from device_sim.simulate.simulation import FIGURES_FILE
     from device_sim.simulate.simulation import simulate as run_simulation
     from personality_common.files.atomic import atomic_writer, write_json
+    from personality_common.terminal.checks import ChecksTable, publish
     from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.provenance import this_command
 
+    made = this_command()
     with run_simulation(config, ConsoleReporter()) as (result, folder):
-        document, page = figures(result), report(result).encode()
+        document, page = figures(result), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
             (folder / "report.html").write_bytes(page)
@@ -85,6 +89,7 @@ def simulate(bundle: Path, **options: Any) -> None:
     if config.html is not None:
         with atomic_writer(config.html) as file:
             file.write(page)
+    publish("simulate", result.checks, made, config.junit)
     output.print(nights_table(result))
     for reason in reasons(result):
         output.print(reason, style="dim", markup=False)
@@ -92,7 +97,7 @@ def simulate(bundle: Path, **options: Any) -> None:
         output.print()
         output.print(routes_table(result))
     output.print()
-    output.print(verdict_table(result.verdict))
+    output.print(ChecksTable(result.checks))
     for name, path in (("report", config.html), ("figures", config.json), ("kept", config.out)):
         if path is not None:
             output.print(f"{name:8}{path}", soft_wrap=True, markup=False)

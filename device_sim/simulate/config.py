@@ -41,6 +41,7 @@ class SimulateConfig:
         out: a folder for head versions, updated packages, the feedback log and the figures.
         html: a file for the report.
         json: a file for the figures.
+        junit: a file for the verdict, as JUnit XML.
         keep_texts: texts in the feedback log, in place of their hashes.
         nights: how the days are spent.
         grpo: the update; for one-hot targets, the policy that draws, and the budgets it is judged by.
@@ -57,6 +58,7 @@ class SimulateConfig:
     out: Path | None = None
     html: Path | None = None
     json: Path | None = None
+    junit: Path | None = None
     keep_texts: bool = False
     nights: NightsConfig = field(default_factory=NightsConfig)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from grpo.config import GRPOConfig
 from grpo.head import Head, top_overlap
 from personality_common.contract import TOP_K
+from personality_common.evidence.intervals import mean_interval
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def drift_of(logits: Tensor, reference: Tensor, config: GRPOConfig) -> Drift:
     policy = config.make_policy()
     kl = policy.at(logits).kl(policy.at(reference))
     overlap = top_overlap(logits, reference)
-    return Drift(float(kl.mean()), _half(kl), float(overlap.mean()), _half(overlap))
+    return Drift(*mean_interval(kl), *mean_interval(overlap))
 
 
 def token_shifts(latents: Tensor, head: Head, shipped: Head, tokens: Sequence[str]) -> list[TokenShift]:
@@ -86,7 +86,3 @@ def examples(
 def _shares(logits: Tensor) -> Tensor:
     top = logits.topk(TOP_K).indices
     return torch.bincount(top.flatten(), minlength=logits.shape[1]).double() / len(logits)
-
-
-def _half(values: Tensor) -> float:
-    return 1.96 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf

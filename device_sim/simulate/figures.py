@@ -12,19 +12,20 @@ from typing import Any, Final
 from device_sim.simulate.bundle import head_fingerprint
 from device_sim.simulate.simulation import NightRecord, Said, Simulation
 from grpo.policies import PADDING
+from personality_common.evidence.claims import finite, to_json
 from personality_common.files.atomic import atomic_writer
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""Of `simulation.json`, after `simulation.schema.json`: greater when a key goes or means something else."""
 FEEDBACK_FILE: Final = "feedback.jsonl"
 
 
 def figures(simulation: Simulation) -> dict[str, Any]:
     """Everything that can be plotted or asserted on, without user text; metrics are those of `grpo`."""
     config = simulation.config
-    return {
+    document = {
         "schema": SCHEMA,
-        "passed": simulation.passed,
-        "verdict": [asdict(line) for line in simulation.verdict],
+        **to_json(simulation.checks),
         "settings": {
             "user": config.user,
             "feedback": config.feedback and str(config.feedback),
@@ -47,6 +48,7 @@ def figures(simulation: Simulation) -> dict[str, Any]:
         "nights": [_night(i, night) for i, night in enumerate(simulation.nights)],
         "tokens": [asdict(shift) for shift in simulation.shifts],
     }
+    return dict(finite(document))
 
 
 def _night(index: int, night: NightRecord) -> dict[str, Any]:
@@ -56,9 +58,7 @@ def _night(index: int, night: NightRecord) -> dict[str, Any]:
         "held_out": lived
         and {name: getattr(lived, name) for name in ("reward", "rise", "low", "high", "oracle_share")},
         "training": lived and {"reward": lived.training_reward, "rise": night.training_rise},
-        "drift": {
-            name: value if math.isfinite(value) else None for name, value in asdict(night.drift).items()
-        },
+        "drift": asdict(night.drift),
         "metrics": asdict(night.update.night),
         "steps": [asdict(step) for step in night.update.steps],
         "reasons": list(night.update.reasons),

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from rich.markup import escape
 from rich.table import Table
 
 from device_sim.simulate.simulation import Simulation
-from device_sim.simulate.verdict import Line, worst_checks
+from device_sim.simulate.verdict import worst_checks
 from grpo.tune import TuneResult
-
-_MARKS = {
-    "passed": "[green]✓ passed[/]",
-    "failed": "[bold red]✗ failed[/]",
-    "not judged": "[dim]– not judged[/]",
-}
 
 
 def nights_table(simulation: Simulation) -> Table:
@@ -44,16 +35,6 @@ def nights_table(simulation: Simulation) -> Table:
             str(number), heard, *rewards, f"{night.drift.overlap:.3f}", f"{night.drift.kl:.3f}",
             str(metrics.steps), f"{metrics.scale:.0%}",
         )  # fmt: skip
-    return table
-
-
-def verdict_table(lines: Iterable[Line]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(max_width=44)
-    table.add_column(style="dim")
-    for line in lines:
-        table.add_row(_MARKS[line.status], escape(line.claim), escape(line.detail))
     return table
 
 

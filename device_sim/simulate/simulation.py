@@ -34,6 +34,7 @@ from grpo.groups import Groups
 from grpo.head import Head
 from grpo.tune import TuneResult, tune_head
 from personality_common.errors import ConfigError
+from personality_common.evidence.claims import Check, claim, passed
 from personality_common.files.staging import staged_folder
 from personality_common.registry.record import Record, now
 from personality_common.terminal.progress import Reporter
@@ -85,11 +86,11 @@ class Simulation:
     measured: int
     shifts: tuple[TokenShift, ...]
     examples: tuple[Example, ...]
-    verdict: tuple[verdict.Line, ...]
+    checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        return verdict.passed(self.verdict)
+        return passed(self.checks)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
         _, theirs = evaluate(mirror, measured.embeddings)
         tokens = bundle.vocabulary.tokens
         shifts = tuple(token_shifts(measured.latents, held, bundle.head, tokens))
-        lines = (
+        checks = (
             verdict.head_changed(bundle.head, held),
             verdict.frozen_identical(deliveries),
             verdict.bytes_identical(deliveries),
@@ -142,7 +143,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
             verdict.drift_within(
                 [n.update.night for n in nights], nights[-1].drift, config.grpo, config.objective == "grpo"
             ),
-            verdict.line("head restored bit for bit by rollback", *phone.rolled_back()),
+            claim("rolled-back", "head restored bit for bit by rollback", *phone.rolled_back()),
         )
         yield (
             Simulation(
@@ -155,7 +156,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
                 examples=tuple(examples(measured.texts, measured.latents, held, bundle.head, tokens))
                 if any(measured.texts)
                 else (),
-                verdict=lines,
+                checks=checks,
             ),
             folder,
         )

@@ -1,11 +1,11 @@
-"""What must hold at the end of a simulation, a line each."""
+"""What must hold at the end of a simulation, a check each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,51 +20,28 @@ from grpo.config import GRPOConfig
 from grpo.head import Head, top_overlap
 from grpo.metrics import NightMetrics
 from personality_common.contract import TOP_K
+from personality_common.evidence.claims import Check, claim, within
+from personality_common.evidence.intervals import Z95
 from personality_common.evidence.tolerances import TOLERANCES
 
-Status = Literal["passed", "failed", "not judged"]
 HELD_OUT_SLACK: Final = 0.1
 """How much further than its budget the drift may be on texts that no update was measured on: off the
 overlap, and as a share of the KL. 0.035 was measured on real texts, 50 a night."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the verdict.
-
-    Attributes:
-        claim: what must hold.
-        status: "not judged" where the simulation cannot know; it does not fail a verdict.
-        detail: the figures.
-    """
-
-    claim: str
-    status: Status
-    detail: str
-
-
-def passed(lines: Iterable[Line]) -> bool:
-    return all(line.status != "failed" for line in lines)
-
-
-def line(claim: str, holds: bool, detail: str) -> Line:
-    return Line(claim, "passed" if holds else "failed", detail)
-
-
-def head_changed(shipped: Head, head: Head) -> Line:
+def head_changed(shipped: Head, head: Head) -> Check:
     count, total = head.changed(shipped), sum(tensor.numel() for tensor in shipped)
-    return line(
-        "head changed", count > 0,
-        f"{count:,} of {total:,} numbers, by {head.distance(shipped):.3g} in Euclidean norm",
-    )  # fmt: skip
+    detail = f"of {total:,}, moved by {head.distance(shipped):.3g} in Euclidean norm"
+    return within("head-changed", "head changed", count, ">", 0, detail, unit="numbers")
 
 
-def frozen_identical(deliveries: Sequence[Delivery]) -> Line:
+def frozen_identical(deliveries: Sequence[Delivery]) -> Check:
     """Of every copy, after every night."""
     found = [i for delivery in deliveries for i in delivery.integrity.values()]
     found = [i for i in found if i.frozen]
+    id, name = "frozen-identical", "frozen tensors bit-identical"
     if not found:
-        return Line("frozen tensors bit-identical", "not judged", "the package has the head and nothing else")
+        return Check(id, name, "not judged", "the package has the head and nothing else")
     changed = sorted({name for i in found for name in i.changed_tensors})
     detail = (
         f"{_or_range(i.frozen for i in found)} tensors, {_or_range(i.frozen_bytes for i in found)} bytes,"
@@ -72,17 +49,19 @@ def frozen_identical(deliveries: Sequence[Delivery]) -> Line:
     )
     if changed:
         detail = f"changed: {', '.join(changed[:5])}"
-    return line("frozen tensors bit-identical", all(i.tensors_identical for i in found), detail)
+    return within(id, name, len(changed), "<=", 0, detail, unit="tensors")
 
 
-def bytes_identical(deliveries: Sequence[Delivery]) -> Line:
+def bytes_identical(deliveries: Sequence[Delivery]) -> Check:
     found = [i for delivery in deliveries for i in delivery.integrity.values()]
     differing = sum(i.changed_bytes for i in found)
     detail = f"{_or_range(i.other_bytes for i in found)} bytes, in {len(found)} {_plural('copy', len(found))}"
     if differing:
         where = [place for i in found for place in i.where]
-        detail = f"{differing:,} bytes differ: {'; '.join(where[:3])}"
-    return line("every other byte of the package identical", all(i.bytes_identical for i in found), detail)
+        detail = f"they differ: {'; '.join(where[:3])}"
+    name = "every other byte of the package identical"
+    compared = differing if all(i.other_bytes for i in found) else None
+    return within("bytes-identical", name, compared, "<=", 0, detail, unit="bytes")
 
 
 def worst_checks(deliveries: Sequence[Delivery]) -> tuple[RouteCheck, ...]:
@@ -94,11 +73,12 @@ def worst_checks(deliveries: Sequence[Delivery]) -> tuple[RouteCheck, ...]:
     )
 
 
-def routes_agree(deliveries: Sequence[Delivery]) -> Line:
+def routes_agree(deliveries: Sequence[Delivery]) -> Check:
     """Each with what it must hold, after every night."""
     checks = worst_checks(deliveries)
     wrong = [check for check in checks if not check.passed]
-    return line(
+    return claim(
+        "routes-agree",
         "routes agree with PyTorch's head" if len(checks) == 1 else "routes agree",
         bool(checks) and not wrong,
         "; ".join(f"{check.route}: {check.reason or _agreement(check)}" for check in wrong or checks),
@@ -107,51 +87,49 @@ def routes_agree(deliveries: Sequence[Delivery]) -> Line:
 
 def runtimes_agree(
     ours: NDArray[np.float32], theirs: NDArray[np.float32], names: str, precision: str
-) -> Line:
+) -> Check:
     """Logits (N, 325) of the updated package in two runtimes, within the tolerances of its precision."""
     limits = {t.name: t for t in TOLERANCES}
+    logits, top8 = limits[f"{precision}.logits"], limits[f"{precision}.top8"]
     worst = float(np.abs(ours.astype(np.float64) - theirs).max())
     overlap = float(top_overlap(torch.from_numpy(ours), torch.from_numpy(theirs)).mean())
-    holds = limits[f"{precision}.logits"].holds(worst) and limits[f"{precision}.top8"].holds(overlap)
-    return line(
-        f"runtimes agree ({names})", holds,
-        f"logits of {len(ours)} texts differ by {worst:.2g} at most"
-        f" (limit {limits[f'{precision}.logits'].value:g}), top 8 overlap {overlap:.4f}",
-    )  # fmt: skip
+    detail = f"worst of {len(ours)} texts' logits; top 8 overlap {overlap:.4f} (limit {top8.value:g})"
+    check = within("runtimes-agree", f"runtimes agree ({names})", worst, logits.bound, logits.value, detail)
+    return check if top8.holds(overlap) else replace(check, status="failed")
 
 
-def reward_rose(night: Night | None, user: UserConfig | None, shifts: Sequence[TokenShift]) -> Line:
-    """On texts that were never trained on, against the head that shipped, with a 95% interval over texts.
+def reward_rose(night: Night | None, user: UserConfig | None, shifts: Sequence[TokenShift]) -> Check:
+    """On texts that were never trained on, against the head that shipped, with a 95% interval over texts:
+    its low end is the figure.
 
     For the user `random`, the negative control, it is the other way round: rewards without signal must teach
     nothing. The interval over texts is too narrow for that, since a head that moved by chance moved for all
     texts alike. A taste that the update knows nothing of values it at N(change of relevance, s^2), with
-    s = strength * norm of the tokens' changes of share / 8: the line fails if the rise is beyond 1.96 of both
-    deviations together.
+    s = strength * norm of the tokens' changes of share / 8: the check fails if the rise is beyond 1.96
+    of both deviations together.
 
     Args:
         user: simulated; None for one's own function.
         shifts: of tokens, on the same texts.
     """
+    id, name = "reward-rose", "reward on held-out texts rose"
     if night is None:
-        return Line("reward on held-out texts rose", "not judged", "a feedback file has nobody to ask")
+        return Check(id, name, "not judged", "a feedback file has nobody to ask")
     if user is not None and user.kind == "random":
         by_chance = user.strength * math.sqrt(sum((s.after - s.before) ** 2 for s in shifts)) / TOP_K
-        noise = math.hypot(1.96 * by_chance, (night.high - night.low) / 2)
-        return line(
-            "reward on held-out texts did not rise beyond noise", night.rise <= noise,
-            f"{night.rise:+.3f}; chance gives up to {noise:+.3f}, as rewards say nothing",
+        noise = math.hypot(Z95 * by_chance, (night.high - night.low) / 2)
+        return within(
+            "reward-within-noise", "reward on held-out texts did not rise beyond noise",
+            night.rise, "<=", noise, "what chance gives, as rewards say nothing",
         )  # fmt: skip
     share = "" if night.oracle_share is None else f", {night.oracle_share:.0%} of what the best head gains"
-    return line(
-        "reward on held-out texts rose", night.low > 0,
-        f"{night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}",
-    )  # fmt: skip
+    detail = f"low end of {night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}"
+    return within(id, name, night.low, ">", 0, detail)
 
 
 def drift_within(
     nights: Sequence[NightMetrics], drift: Drift, config: GRPOConfig, enforced: bool = True
-) -> Line:
+) -> Check:
     """Every update that moved the head kept the budgets, and the last head is near them elsewhere.
 
     An update is measured on its night's own texts and takes the longest step that fits them, so on other
@@ -174,8 +152,8 @@ def drift_within(
         "no budget" if budget is None else f"budget {budget:g}"
         for budget in (config.kl_budget, config.overlap_budget)
     )
-    return line(
-        "drift within budget", holds,
+    return claim(
+        "drift-within-budget", "drift within budget", holds,
         f"top 8 in common with the shipped head {least:.3f} after the worst update ({overlap}), now"
         f" {drift.overlap:.3f} ± {drift.overlap_half:.3f}; KL {most:.3f} ({kl}), now {drift.kl:.3f}"
         + ("" if enforced else "; measured only: nothing holds one-hot targets to a budget"),

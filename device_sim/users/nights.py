@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from grpo.groups import Groups, concatenate
 from grpo.head import Head, top_overlap, top_tokens
 from grpo.tune import TuneResult, tune_head
 from personality_common.errors import DataError, ToolkitError
+from personality_common.evidence.intervals import mean_interval
 
 Learner = Callable[[Tensor, Groups, Head, Head], Head]
 """(latents, groups, head, shipped head) -> head: something other than GRPO, under the same data."""
@@ -221,18 +221,16 @@ def _measure(
 ) -> Night:
     before = top_reward(user, held_out, shipped, night)
     after = top_reward(user, held_out, head, night)
-    rise = after - before
-    half = 1.96 * float(rise.std()) / math.sqrt(len(rise))
-    mean = float(rise.mean())
+    rise = mean_interval(after - before)
     gain = float((user.oracle(held_out.embeddings, night).double() - before).mean())
     overlap = top_overlap(head.logits(held_out.latents), shipped.logits(held_out.latents))
     return Night(
         night=night,
         reward=float(after.mean()),
-        rise=mean,
-        low=mean - half,
-        high=mean + half,
-        oracle_share=mean / gain if gain > 0 else None,
+        rise=rise.mean,
+        low=rise.low,
+        high=rise.high,
+        oracle_share=rise.mean / gain if gain > 0 else None,
         training_reward=float(top_reward(user, texts, head, night).mean()),
         overlap=float(overlap.mean()),
         head=head,

@@ -1,125 +1,148 @@
-"""Line charts as inline SVG; colours come from the page's CSS variables, so that they follow its scheme."""
+"""Line charts."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-WIDTH: Final = 520
-HEIGHT: Final = 260
-_LEFT: Final = 46
-_RIGHT: Final = WIDTH - 12
-_TOP: Final = 14
-_BOTTOM: Final = HEIGHT - 32
+from personality_common.evidence.claims import number
+from personality_common.page.html import Html, join, tag
+from personality_common.page.plot import Plot, legend
+from personality_common.page.scales import Scale, linear, logarithmic
+
 _DASHES: Final = ("", "6 4")
 """Series differ by more than colour."""
-_Scale = Callable[[float], float]
+_MAX_NAMES: Final = 40
+_MAX_TICKS: Final = 10
+_MAX_NAME: Final = 26
+"""Characters that have room below the axis."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: y at x = first, first + 1, …; optionally a band (low, high) around it, of the same length."""
+    """A line: y at x = first, first + 1, …
+
+    Attributes:
+        values: NaN leaves a gap; infinity is drawn as infinity.
+        band: low and high around it, of the same length, finite.
+        tips: what a point says, in place of its value.
+    """
 
     name: str
     values: Sequence[float]
     first: int = 0
     band: tuple[Sequence[float], Sequence[float]] | None = None
+    tips: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A horizontal line with its name."""
+    """A line with its name."""
 
     name: str
     value: float
 
 
-def line_chart(title: str, series: Sequence[Series], limits: Sequence[Limit] = ()) -> str:
-    """An SVG of lines over nights, with a legend below the title and values in tooltips."""
-    values = [v for s in series for v in s.values] + [limit.value for limit in limits]
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    limits: Sequence[Limit] = (),
+    *,
+    x: str,
+    y: str,
+    log: bool = False,
+    names: Sequence[str] = (),
+) -> Html:
+    """Lines, with a legend below the title and values in tooltips.
+
+    Args:
+        series: one or two.
+        x, y: what the axes show, with its unit.
+        log: powers of ten on the vertical axis.
+        names: of x = 0, 1, …, which are numbers otherwise, 0 the start; a chart with names is a wide one.
+    """
+    values = [v for s in series for v in s.values if not math.isnan(v)] + [limit.value for limit in limits]
     values += [v for s in series if s.band for side in s.band for v in side]
-    low, high, step = _axis(min(values), max(values))
+    first = min(s.first for s in series)
     last = max(s.first + len(s.values) - 1 for s in series)
-    first = min(min(s.first for s in series), last - 1)
-
-    def x(night: float) -> float:
-        return _LEFT + (night - first) / (last - first) * (_RIGHT - _LEFT)
-
-    def y(value: float) -> float:
-        return _TOP + (high - value) / (high - low) * (_BOTTOM - _TOP)
-
-    parts = []
-    for i in range(round((high - low) / step) + 1):
-        tick = low + i * step
-        label = f"{tick:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
-        at = y(tick)
-        parts.append(_rule("grid", at))
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
-    every = max(1, math.ceil((last - first) / 14))
-    for night in range(first, last + 1, every):
-        parts.append(
-            f'<text class="tick" x="{x(night):.1f}" y="{HEIGHT - 12}" text-anchor="middle">'
-            f"{night or 'start'}</text>"
-        )
-    for limit in limits:
-        at = y(limit.value)
-        parts.append(_rule("limit", at))
-        parts.append(
-            f'<text class="limit-name" x="{_LEFT + 6}" y="{at - 5:.1f}">{html.escape(limit.name)}</text>'
-        )
-    for number, one in enumerate(series):
-        parts.append(_drawn(one, number, x, y))
-    legend = "".join(
-        f'<span class="key"><svg width="22" height="8" aria-hidden="true"><line class="line s{number}" x1="0"'
-        f' x2="22" y1="4" y2="4" stroke-dasharray="{_DASHES[number % 2]}"/></svg>'
-        f"{html.escape(one.name)}</span>"
-        for number, one in enumerate(series)
-    )
-    return (
-        f'<figure><figcaption>{html.escape(title)}<span class="legend">{legend}</span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title, quote=True)}">'
-        f"{''.join(parts)}</svg></figure>"
-    )
+    step = max(1, math.ceil((last - first) / _MAX_TICKS))
+    across = Scale(first - 0.5, last + 0.5, step) if names else Scale(min(first, last - 1), last, step)
+    named = 0 < len(names) <= _MAX_NAMES
+    plot = Plot(
+        width=760 if names else 520, height=366 if named else 260, below=150 if named else 42,
+        across=across, up=logarithmic(values) if log else linear(values), x=x, y=y,
+    )  # fmt: skip
+    marks = [
+        *(_line(one, number, plot) for number, one in enumerate(series)),
+        *(_limit(limit, plot) for limit in limits),
+        *(_slanted(name, plot, at) for at, name in enumerate(names) if named),
+        *(_number(at, plot) for at in range(first, last + 1, step) if not names),
+    ]
+    caption = join(title, legend([one.name for one in series], _DASHES))
+    return plot.figure(caption, marks, label=title, names=False)
 
 
-def _rule(kind: str, at: float) -> str:
-    return f'<line class="{kind}" x1="{_LEFT}" x2="{_RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+def _limit(limit: Limit, plot: Plot) -> Html:
+    at = plot.py(limit.value)
+    name = tag("text", f"{limit.name} {limit.value:g}", x=plot.left + 6, y=at - 5, class_="limit")
+    return join(plot.rule(at, "limit"), name)
 
 
-def _drawn(one: Series, number: int, x: _Scale, y: _Scale) -> str:
-    points = [(x(one.first + i), y(value)) for i, value in enumerate(one.values)]
-    parts = []
+def _number(at: int, plot: Plot) -> Html:
+    return tag("text", at or "start", x=plot.px(at), y=plot.bottom + 17, text_anchor="middle")
+
+
+def _slanted(name: str, plot: Plot, at: int) -> Html:
+    name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
+    place = f"translate({plot.px(at) + 3:.1f},{plot.bottom + 14:.1f}) rotate(-65)"
+    return tag("text", name, transform=place, text_anchor="end", class_="small")
+
+
+def _line(one: Series, kind: int, plot: Plot) -> Html:
+    points = [
+        None if math.isnan(value) else (plot.px(one.first + i), plot.py(value))
+        for i, value in enumerate(one.values)
+    ]
+    band = None
     if one.band:
         low, high = one.band
-        edge = [(x(one.first + i), y(v)) for i, v in enumerate(high)]
-        edge += [(x(one.first + i), y(v)) for i, v in reversed(list(enumerate(low)))]
-        parts.append(f'<polygon class="band s{number}" points="{_points(edge)}"/>')
-    parts.append(
-        f'<polyline class="line s{number}" points="{_points(points)}"'
-        f' stroke-dasharray="{_DASHES[number % 2]}"/>'
+        edge = [(plot.px(one.first + i), plot.py(v)) for i, v in enumerate(high)]
+        edge += [(plot.px(one.first + i), plot.py(v)) for i, v in reversed(list(enumerate(low)))]
+        band = tag("polygon", points=_points(edge), class_=f"band s{kind}")
+    lines = (
+        tag("polyline", points=_points(run), class_=f"line s{kind}", stroke_dasharray=_DASHES[kind])
+        for run in _runs(points)
     )
-    for i, (cx, cy) in enumerate(points):
-        night = one.first + i
-        label = f"{one.name}, {f'night {night}' if night else 'start'}: {one.values[i]:.3f}"
-        parts.append(
-            f'<circle class="dot s{number}" cx="{cx:.1f}" cy="{cy:.1f}" r="3.5">'
-            f"<title>{html.escape(label)}</title></circle>"
-        )
-    return "".join(parts)
+    dots = (_dot(point, kind, _tip(one, i, plot.x)) for i, point in enumerate(points) if point)
+    return join(band, lines, dots)
+
+
+def _dot(point: tuple[float, float], kind: int, tip: str) -> Html:
+    """A circle for the first series, a diamond for the second."""
+    (x, y), title = point, tag("title", tip)
+    if kind == 0:
+        return tag("circle", title, cx=x, cy=y, r=3.5, class_="dot s0")
+    return tag("path", title, d=f"M{x:.1f} {y - 4.5:.1f}l4.5 4.5l-4.5 4.5l-4.5-4.5z", class_="dot s1")
+
+
+def _tip(one: Series, index: int, x: str) -> str:
+    if one.tips is not None:
+        return one.tips[index]
+    at = one.first + index
+    return f"{one.name}, {f'{x} {at}' if at else 'start'}: {number(one.values[index])}"
+
+
+def _runs(points: Sequence[tuple[float, float] | None]) -> Iterator[list[tuple[float, float]]]:
+    """Stretches without a gap, of two points or more."""
+    edges = [-1, *(i for i, point in enumerate(points) if point is None), len(points)]
+    for start, stop in pairwise(edges):
+        run = [point for point in points[start + 1 : stop] if point]
+        if len(run) > 1:
+            yield run
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{px:.1f},{py:.1f}" for px, py in pairs)
-
-
-def _axis(low: float, high: float) -> tuple[float, float, float]:
-    """Ends and step of an axis with round numbers around the values."""
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    raw = (high - low) / 4
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw)
-    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, step

@@ -7,6 +7,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -14,6 +15,13 @@ import click
 from personality_common.errors import ConfigError, ToolkitError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+JUNIT = click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the verdict as JUnit XML, for CI.",
+)
 
 
 class _OrNone(click.ParamType[Any]):

@@ -1,13 +1,17 @@
 """Distributions of a hand-made fleet, and its page."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import jsonschema
 import numpy as np
 import pytest
 
+import device_sim.fleet.figures as module
 from device_sim.fleet.figures import WORST_SHOWN, figures, population
+from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.html import report
 from device_sim.fleet.lives import Lived, Traces
 from device_sim.fleet.plan import Plan
@@ -15,7 +19,9 @@ from device_sim.fleet.proof import Proof
 from device_sim.fleet.rendering import groups_table, nights_table, notes
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
+from personality_common.evidence.provenance import Provenance
 
+SCHEMA_FILE = Path(module.__file__).with_name("fleet.schema.json")
 MIX = "3*profile+1*<b>:likes&more"
 
 
@@ -46,10 +52,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
         encoder = SimpleNamespace(fingerprint="e" * 64, name="an <encoder>")
         vocabulary = SimpleNamespace(fingerprint="v" * 64)
         bundle = SimpleNamespace(run_fingerprint="r" * 64, vocabulary=vocabulary, encoder=encoder)
-        return SimpleNamespace(
-            plan=plan, bundle=bundle, lived=tuple(devices), traces=traces, proof=Proof((0, 3)), seconds=2.0,
-            device_nights=len(gains) * nights,
-        )  # fmt: skip
+        return Fleet(plan, cast(Any, bundle), tuple(devices), traces, Proof((0, 3)), 2.0, len(gains) * nights)
 
     return build
 
@@ -78,7 +81,7 @@ def test_distributions_by_hand(make: Any) -> None:
     assert [one.device for one in found.worst] == [1]
 
 
-def test_the_worst_are_few_and_nan_is_the_worst(make: Any) -> None:
+def test_the_worst_are_few_and_nan_is_the_worst(make: Any, made: Provenance) -> None:
     gains = np.linspace(-1, 1, 6000).tolist()
     gains[4000] = float("nan")
     fleet = make(gains)
@@ -86,26 +89,30 @@ def test_the_worst_are_few_and_nan_is_the_worst(make: Any) -> None:
     assert len(found.worst) == WORST_SHOWN < 60
     assert [one.device for one in found.worst[:3]] == [4000, 0, 1]
     document = figures(fleet, found)
+    jsonschema.validate(document, json.loads(SCHEMA_FILE.read_text()))
+    assert "6,000 devices, 1 of them without a gain" in report(fleet, found, made)
     assert document["worst"][0]["gain"] is None
     assert document["worst"][1]["command"].startswith("pt simulate /b --data data --user profile --nights 2 ")
 
 
-def test_the_page_escapes_and_loads_nothing(make: Any) -> None:
+def test_the_page_escapes_and_loads_nothing(make: Any, made: Provenance) -> None:
     fleet = make([0.4, -0.2, 0.0, 0.6])
-    page = report(fleet, population(fleet))
+    page = report(fleet, population(fleet), made)
     assert "&lt;b&gt;:likes&amp;more" in page
     assert "<b>:likes" not in page
     assert "an <encoder>" not in page
     assert "://" not in page
     assert "src=" not in page
-    assert page.count('aria-label="Gain of each device') == 3
+    assert page.count('aria-label="Gain of ') == 3
     assert "ended early" not in page  # no night did
 
 
 @pytest.mark.parametrize("gains", [[0.5], [0.5, 0.5]])
-def test_a_fleet_without_spread(make: Any, gains: list[float]) -> None:
+def test_a_fleet_without_spread(make: Any, made: Provenance, gains: list[float]) -> None:
     fleet = make(gains, nights=1)
     found = population(fleet)
-    assert "devices, 1 nights" in report(fleet, found)
+    assert "devices, 1 nights" in report(fleet, found, made)
     assert groups_table(found).row_count == nights_table(found).row_count == len(found.groups)
-    assert any("bit for bit: devices 0, 3" in note for note in notes(fleet, found))
+    assert list(notes(fleet, found))
+    (check,) = fleet.checks
+    assert (check.status, check.detail) == ("passed", "lived again alone: devices 0, 3")

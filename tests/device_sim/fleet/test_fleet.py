@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from personality_common.terminal.progress import Silent
@@ -57,9 +59,10 @@ def devices_of(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fleet") / "out"
-    done = run(fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2))
+    command = fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2)
+    done = run([*command, "--junit", str(out.with_suffix(".xml"))])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "lived again alone, with the same heads bit for bit: devices 0, " in done.stdout
+    assert "lived again alone: devices 0, " in done.stdout
     assert "living 140/140" in done.stderr
     return out
 
@@ -86,6 +89,9 @@ def test_a_device_has_the_head_that_pt_simulate_gives_it(
 
 def test_figures_and_report(finished: Path) -> None:
     document = json.loads((finished / "fleet.json").read_text())
+    schema = json.loads((ROOT / "device_sim" / "fleet" / "fleet.schema.json").read_text())
+    jsonschema.validate(document, schema)
+    assert [(c["id"], c["status"]) for c in document["checks"]] == [("heads-identical", "passed")]
     assert [(g["name"], g["devices"]) for g in document["groups"]] == [
         ("all", 70), ("profile", 35), ("thumbs:answers=0.4", 35),
     ]  # fmt: skip
@@ -100,6 +106,8 @@ def test_figures_and_report(finished: Path) -> None:
     assert "70 devices, 2 nights" in page
     assert "://" not in page
     assert not list(finished.rglob("*.tmp"))
+    (suite,) = ElementTree.parse(finished.with_suffix(".xml")).getroot()
+    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("fleet", "1", "0")
 
 
 def test_a_finished_fleet_says_so_and_another_is_refused(bundle: Path, finished: Path) -> None:

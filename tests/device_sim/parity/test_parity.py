@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from device_sim.parity.bundle import open_bundle
@@ -17,6 +19,7 @@ from device_sim.parity.config import ParityConfig
 from device_sim.parity.page import page
 from device_sim.parity.report import Report, to_json
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.evidence.provenance import Provenance
 from personality_common.terminal.progress import Silent
 
 PACKAGES = {
@@ -25,6 +28,7 @@ PACKAGES = {
     "PersonalityHead.mlpackage",
     "PersonalityModelStateful.mlpackage",
 }
+ROOT = Path(__file__).parents[3]
 HOSTILE_TEXT = '<script>alert("x")</script> & <img src="http://example.com/a.png">'
 
 
@@ -95,7 +99,7 @@ def test_a_runtime_that_is_asked_for_must_be_there(bundle: Path) -> None:
 def test_tolerances_are_tightened(small: Path) -> None:
     tight = ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 1e-12),))
     found = parity(tight, Silent())
-    assert {c.limit for c in found.failures} == {"<= 1e-12"}
+    assert {(c.bound, c.limit) for c in found.failures} == {("<=", 1e-12)}
     with pytest.raises(ConfigError, match=r"can only be tightened: the manifest has <= 0\.0001, got 0\.01"):
         open_bundle(small, (("float32.logits", 0.01),))
     with pytest.raises(ConfigError, match=r"must name one of float32\.latent"):
@@ -146,7 +150,7 @@ def test_a_package_that_does_not_load_is_a_failure(small: Path) -> None:
     program.write_bytes(program.read_bytes()[:-100])
     found = parity(ParityConfig(small, ("mil", "torch")), Silent())
     assert ("PersonalityModel.mlpackage", "mil", "loads") in {
-        (c.package, c.runtimes, c.check) for c in found.failures
+        (c.package, c.runtimes, c.name) for c in found.failures
     }
     assert not [c for c in found.failures if c.package == "PersonalityHead.mlpackage"]
 
@@ -209,7 +213,7 @@ def test_the_text_encoder(with_texts: Report) -> None:
     ]
     assert mirror.max_abs is not None
     assert mirror.max_abs < 1e-5  # one text at a time, or many: float32 sums in another order
-    checks = {(c.runtimes, c.check) for c in with_texts.checks if c.package == "TextEncoder.mlpackage"}
+    checks = {(c.runtimes, c.name) for c in with_texts.checks if c.package == "TextEncoder.mlpackage"}
     assert ("mil / torch", "sentence_embedding: mean cosine") in checks
     assert ("mil / mil", "padding does not change sentence_embedding") in checks
     assert ("", "tensors are the run's") in checks
@@ -221,8 +225,8 @@ def quoting(report: Report) -> Report:
     return dataclasses.replace(report, examples=examples)
 
 
-def test_the_page_is_self_contained_and_escaped(with_texts: Report) -> None:
-    text = page(quoting(with_texts))
+def test_the_page_is_self_contained_and_escaped(with_texts: Report, made: Provenance) -> None:
+    text = page(quoting(with_texts), made)
     outline = Outline()
     outline.feed(text)
     assert outline.open == []
@@ -245,6 +249,31 @@ def test_json_has_no_texts(with_texts: Report) -> None:
     assert json.loads(text)["passed"] is True
 
 
+def test_json_follows_its_schema(report: Report, with_texts: Report) -> None:
+    schemas = sorted(ROOT.glob("device_sim/*/*.schema.json"))
+    assert [path.name for path in schemas] == [
+        "fleet.schema.json", "parity.schema.json", "simulation.schema.json",
+    ]  # fmt: skip
+    documents = [json.loads(path.read_text()) for path in schemas]
+    for schema in documents:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    assert all(schema["$defs"]["check"] == documents[0]["$defs"]["check"] for schema in documents)
+    for found in (report, with_texts):
+        # As it is read: tuples are lists.
+        jsonschema.validate(json.loads(json.dumps(to_json(found))), documents[1])
+    assert len({(c.id, c.package, c.runtimes) for c in report.checks}) == len(report.checks)
+
+
+def test_a_failure_s_figures_are_numbers(small: Path, made: Provenance) -> None:
+    """The page draws the limit that the check has; nothing reads it out of a sentence."""
+    found = parity(ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 3e-5),)), Silent())
+    (record, *_) = [r for r in found.worst() if r.feature == "logits"]
+    assert found.limit(record) == 3e-5
+    assert "limit 3e-05" in page(found, made)
+    assert not [r for r in found.worst() if r.inputs.startswith("hostile")]
+    assert {r.hostile for r in found.comparisons if r.inputs.startswith("hostile")} == {True}
+
+
 def pt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
     import os
 
@@ -257,19 +286,24 @@ def pt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
 
 
 def test_command(small: Path, tmp_path: Path) -> None:
-    files = ["--json", str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")]
+    files = [f"--{kind}={tmp_path / 'r'}.{kind}" for kind in ("json", "html", "junit")]
     done = pt(str(small), "--runtimes", "mil,torch", *files)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("parity holds")
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert json.loads((tmp_path / "r.json").read_text())["passed"] is True
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert "pt parity" in (tmp_path / "r.html").read_text()
+    (suite,) = ElementTree.parse(tmp_path / "r.junit").getroot()
+    assert len(suite.findall("testcase")) == len(json.loads((tmp_path / "r.json").read_text())["checks"])
 
 
-def test_command_fails(small: Path, tmp_path: Path) -> None:
+def test_command_fails(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (small / "personality-tokens.json").write_text((small / "personality-tokens.json").read_text() + " ")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     done = pt(str(small), "--runtimes", "mil", "--json", str(tmp_path / "r.json"), columns=200)
     assert done.returncode == 1, done.stderr
+    assert "\n::error title=pt parity%3A files have the sizes" in f"\n{done.stdout}"
     assert "personality-tokens.json has another size" in done.stdout
     assert done.stdout.rstrip().endswith("parity fails")
     assert json.loads((tmp_path / "r.json").read_text())["passed"] is False

@@ -25,11 +25,11 @@ def check(bundle: Path, run: Path | None = None) -> Report:
 
 
 def words(report: Report) -> str:
-    return "\n".join(f"{c.package} {c.runtimes} {c.check}: {c.detail}" for c in report.failures)
+    return "\n".join(f"{c.package} {c.runtimes} {c.name}: {c.detail}" for c in report.failures)
 
 
 def numeric(report: Report, pair: str) -> list[str]:
-    return [c.check for c in report.failures if c.runtimes == pair]
+    return [c.name for c in report.failures if c.runtimes == pair]
 
 
 def tensor(bundle: Path, name: str) -> dict[str, Any]:

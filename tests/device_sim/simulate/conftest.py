@@ -91,8 +91,8 @@ def statuses() -> Callable[[Simulation], dict[str, str]]:
     """Claim -> status; prints the details, for when a test fails."""
 
     def find(result: Simulation) -> dict[str, str]:
-        for line in result.verdict:
-            print(line)
-        return {line.claim: line.status for line in result.verdict}
+        for check in result.checks:
+            print(check)
+        return {check.name: check.status for check in result.checks}
 
     return find

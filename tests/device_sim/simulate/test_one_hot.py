@@ -24,6 +24,7 @@ from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.head import Head
 from personality_common.errors import ConfigError
+from personality_common.evidence.provenance import Provenance
 from personality_common.terminal.progress import Silent
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
@@ -31,7 +32,11 @@ DRIFT, REWARD = "drift within budget", "reward on held-out texts rose"
 
 
 def test_heads_are_those_of_the_packages_own_update_task(
-    small: Callable[..., SimulateConfig], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Callable[..., SimulateConfig],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: Provenance,
 ) -> None:
     """Every night, by every route: a plain update task with one-hot targets makes the head delivered."""
     calls: list[Any] = []
@@ -77,7 +82,7 @@ def test_heads_are_those_of_the_packages_own_update_task(
         assert night.update.night.gradient_norm == pytest.approx(norm, rel=1e-3)
     store = open_heads(tmp_path / "out" / "heads")
     assert store.show(store.active).record.settings == {"objective": "one-hot", **asdict(ONE_HOT)}
-    assert "plackett-luce and one-hot targets under MSE" in report(result)
+    assert "plackett-luce and one-hot targets under MSE" in report(result, made)
 
 
 def test_the_verdict_is_honest_about_reward_and_drift(
@@ -91,7 +96,7 @@ def test_the_verdict_is_honest_about_reward_and_drift(
         with pytest.raises(SystemExit) as stop:
             cli.main()
         document = json.loads(file.read_text())
-        return int(stop.value.code or 0), {v["claim"]: v for v in document["verdict"]}, document
+        return int(stop.value.code or 0), {v["name"]: v for v in document["checks"]}, document
 
     def failed(lines: dict[str, Any]) -> set[str]:
         return {claim for claim, line in lines.items() if line["status"] != "passed"}

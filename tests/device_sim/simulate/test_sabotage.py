@@ -72,7 +72,7 @@ def test_frozen_byte_flipped_during_an_update(
     result = run_small()
     found = statuses(result)
     assert (found[FROZEN], found[OTHER]) == ("failed", "failed")
-    assert "encoder.1.ffn_out.weight" in next(x.detail for x in result.verdict if x.claim == FROZEN)
+    assert "encoder.1.ffn_out.weight" in next(x.detail for x in result.checks if x.name == FROZEN)
     assert not any(night.delivery.activated for night in result.nights)
     assert not result.passed
 

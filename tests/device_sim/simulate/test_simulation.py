@@ -7,7 +7,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -23,11 +25,13 @@ from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from grpo.feedback import read_feedback
 from personality_common.errors import ConfigError, DataError
+from personality_common.evidence.provenance import Provenance
 from personality_common.files.tensors import load_tensors
 from personality_common.terminal.progress import Silent
 from pretrain.data.split import is_validation
 
-TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
+ROOT = Path(__file__).parents[3]
+TEXTS = str(ROOT / "fixtures" / "conversations.jsonl")
 Run = Callable[..., Simulation]
 
 
@@ -45,20 +49,27 @@ SMALL = ("--nights", 2, "--interactions", 8, "--group", 4, "--inner-iterations",
 def test_all_routes_through_the_command_line(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, page, numbers = tmp_path / "out", tmp_path / "r.html", tmp_path / "r.json"
+    out, page, numbers, junit = (tmp_path / name for name in ("out", "r.html", "r.json", "r.xml"))
     arguments = ("simulate", bundle, "--user", "profile", "--data", TEXTS, "--route", "all", *SMALL)
-    code = pt(monkeypatch, *arguments, "--out", out, "--html", page, "--json", numbers)
+    code = pt(monkeypatch, *arguments, "--out", out, "--html", page, "--json", numbers, "--junit", junit)
     assert code == 0, capsys.readouterr()
     printed = capsys.readouterr().out
     assert "✗" not in printed
     assert printed.count("✓ passed") == 8
     document = json.loads(numbers.read_text())
+    schema = ROOT / "device_sim" / "simulate" / "simulation.schema.json"
+    jsonschema.validate(document, json.loads(schema.read_text()))
     assert document["passed"] is True
-    assert [line["status"] for line in document["verdict"]] == ["passed"] * 8
+    (suite,) = ElementTree.parse(junit).getroot()
+    assert [(case.attrib["name"], len(case.findall("failure"))) for case in suite.iter("testcase")] == [
+        (check["name"], 0) for check in document["checks"]
+    ]
+    assert "pt simulate" in page.read_text()
+    assert [check["status"] for check in document["checks"]] == ["passed"] * 8
     assert [check["route"] for check in document["nights"][1]["routes"]] == ["patch", "update-task", "state"]
     assert json.loads((out / "simulation.json").read_text()) == document
     assert page.read_text() == (out / "report.html").read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "r.html", "r.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "r.html", "r.json", "r.xml"]
 
     # Read with NumPy alone: the kept package holds the store's active head, and is the shipped one elsewhere.
     shipped = bundle / "PersonalityModel.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
@@ -110,7 +121,7 @@ def test_same_seed_same_head(run_small: Run) -> None:
 
 def test_random_user_is_the_negative_control(run_small: Run) -> None:
     result = run_small(user="random")
-    claims = {line.claim: line.status for line in result.verdict}
+    claims = {check.name: check.status for check in result.checks}
     assert claims["reward on held-out texts did not rise beyond noise"] == "passed"
     assert claims["drift within budget"] == "passed"
 
@@ -123,8 +134,10 @@ def test_feedback_is_replayed_and_grpo_does_the_same_first_night(
     write_feedback_log(log, lived)
     replayed = run_small(feedback=log)
     assert len(replayed.nights) == 2
-    reward = next(line for line in replayed.verdict if line.claim == "reward on held-out texts rose")
+    reward = next(check for check in replayed.checks if check.name == "reward on held-out texts rose")
     assert reward.status == "not judged"
+    schema = ROOT / "device_sim" / "simulate" / "simulation.schema.json"
+    jsonschema.validate(figures(replayed), json.loads(schema.read_text()))
     assert replayed.passed
     first = "".join(log.read_text().splitlines(keepends=True)[:8])
     (tmp_path / "first.jsonl").write_text(first)
@@ -237,7 +250,7 @@ def test_options_are_the_dataclasses_own(
             assert parsed == value or (parsed is None and value is None), name
 
 
-def test_random_texts_cannot_break_the_page(run_small: Run) -> None:
+def test_random_texts_cannot_break_the_page(run_small: Run, made: Provenance) -> None:
     """Texts, tokens and file names are data: nothing in the page is loaded or run."""
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
     result = replace(
@@ -245,7 +258,7 @@ def test_random_texts_cannot_break_the_page(run_small: Run) -> None:
         examples=(Example(evil, (evil,), (evil, "calm")),),
         shifts=(TokenShift(evil, 0.25, 0.5),),
     )
-    page = report(result)
+    page = report(result, made)
 
     class Tags(HTMLParser):
         found: list[tuple[str, dict[str, str | None]]] = []  # noqa: RUF012

@@ -1,0 +1,85 @@
+"""A verdict in a terminal, and what CI reads of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from personality_common.evidence.claims import Check
+from personality_common.evidence.github import github_annotations
+from personality_common.evidence.junit import junit
+from personality_common.evidence.provenance import Provenance
+from personality_common.files.atomic import atomic_writer
+from personality_common.printable import printable
+from personality_common.terminal.console import output
+
+WIDE: Final = 120
+"""Columns from which on figures, limits and details stand side by side."""
+_MARKS: Final = {
+    "passed": Text("✓ passed", "green"),
+    "failed": Text("✗ failed", "bold red"),
+    "not judged": Text("– not judged", "dim"),
+}
+
+
+@dataclass(frozen=True)
+class ChecksTable:
+    """A row per check; figures are never cut off, names and details wrap."""
+
+    checks: Sequence[Check]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._wide() if options.max_width >= WIDE else self._narrow()
+
+    def _wide(self) -> Table:
+        table = _grid()
+        table.add_column(max_width=60, overflow="fold")
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(style="dim", overflow="fold")
+        for check in self.checks:
+            cells = (_name(check), check.figure, check.must, check.detail)
+            table.add_row(_MARKS[check.status], *(Text(printable(cell)) for cell in cells))
+        return table
+
+    def _narrow(self) -> Table:
+        table = _grid()
+        table.add_column(max_width=32, overflow="fold")
+        table.add_column(overflow="fold")
+        for check in self.checks:
+            parts = (Text(check.against), Text(printable(check.detail), "dim"))
+            found = Text("\n").join(part for part in parts if part.plain)
+            table.add_row(_MARKS[check.status], Text(printable(_name(check))), found)
+        return table
+
+
+def publish(suite: str, checks: Iterable[Check], made: Provenance, junit_file: Path | None) -> None:
+    """Write the JUnit file, if one is asked for, and annotate GitHub's run, if this is one.
+
+    Args:
+        suite: the command: `parity`, `simulate`, …
+    """
+    found = tuple(checks)
+    if junit_file is not None:
+        with atomic_writer(junit_file) as file:
+            file.write(junit(suite, found, made))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(suite, found):
+            output.out(line, highlight=False)
+
+
+def _grid() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    return table
+
+
+def _name(check: Check) -> str:
+    return f"{check.about}: {check.name}" if check.about else check.name
