@@ -1,12 +1,11 @@
 """Open Core ML models as untrusted input: `.mlpackage` folders and `.mlmodel` files.
 
-Nothing outside the package is opened, whatever its manifest and links say; sizes are checked
-before reading; the protobuf parser refuses more than 100 levels of nesting.
+Nothing outside the package is opened, whatever its manifest says, and no link is followed; sizes are
+checked before reading; the protobuf parser refuses more than 100 levels of nesting.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,10 +14,14 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from personality_common.coreml.limits import DEFAULT_LIMITS, Limits, read_bounded
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.proto import Model_pb2
 from personality_common.coreml.weights import WeightFile
 from personality_common.errors import DataError
+from personality_common.files.atomic import read_json_object
+from personality_common.files.bounded import read_bounded
+from personality_common.files.inside import inside
+from personality_common.files.typed import from_json
 
 MANIFEST: Final = "Manifest.json"
 MODEL_PATH: Final = "@model_path/"
@@ -37,8 +40,6 @@ class Package:
     """`""`, or a submodel's path in the pipeline: `backbone`, `1/head`."""
     model_file: Path
     """The file that holds the protobuf."""
-    root: Path
-    """Folder that no weight file may lie outside of; resolved."""
     limits: Limits = DEFAULT_LIMITS
     _weights: dict[str, WeightFile] = field(default_factory=dict, repr=False)
 
@@ -51,12 +52,7 @@ class Package:
                 or larger than the limits.
         """
         path = Path(path)
-        if path.is_dir():
-            root = path.resolve()
-            model_file = _root_model(path, limits)
-        else:
-            root = path.resolve().parent
-            model_file = path
+        model_file = _root_model(path, limits) if path.is_dir() else path
         data = read_bounded(model_file, limits.model_bytes, "a model's protobuf")
         spec = Model_pb2.Model()
         try:
@@ -65,7 +61,7 @@ class Package:
             raise DataError(f"{model_file}: not a Core ML model: {error}") from error
         if spec.specificationVersion < 1:
             raise DataError(f"{model_file}: not a Core ML model: it states no specification version")
-        return cls(path, spec, "", model_file, root, limits)
+        return cls(path, spec, "", model_file, limits)
 
     @property
     def kind(self) -> str:
@@ -97,10 +93,22 @@ class Package:
                 raise DataError(
                     f"{self.path}: a weight file's name begins with {MODEL_PATH}, got {file_name!r}"
                 )
-            base = self.model_file.parent
-            path = _inside(self.root, base, file_name.removeprefix(MODEL_PATH), str(self.path))
+            path = inside(self.model_file.parent, file_name.removeprefix(MODEL_PATH))
             self._weights[file_name] = WeightFile.open(path, self.limits)
         return self._weights[file_name]
+
+
+@dataclass(frozen=True)
+class _Item:
+    path: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What Core ML's own `Manifest.json` must have."""
+
+    itemInfoEntries: dict[str, _Item]
+    rootModelIdentifier: str
 
 
 def _root_model(package: Path, limits: Limits) -> Path:
@@ -109,39 +117,10 @@ def _root_model(package: Path, limits: Limits) -> Path:
         compiled = (package / "coremldata.bin").exists()
         hint = "a compiled model; give the .mlpackage it was made from" if compiled else "not a package"
         raise DataError(f"{package}: a Core ML package has a {MANIFEST}, this has none: {hint}")
-    manifest_file = _inside(package.resolve(), package, MANIFEST, str(package))
-    data = read_bounded(manifest_file, limits.manifest_bytes, MANIFEST)
-    where = str(package / MANIFEST)
-    try:
-        manifest = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON: {' '.join(str(error).split())}") from error
-    entries = _typed(manifest, dict, where, "the manifest").get("itemInfoEntries")
-    identifier = _typed(manifest.get("rootModelIdentifier"), str, where, "rootModelIdentifier")
-    item = _typed(entries, dict, where, "itemInfoEntries").get(identifier)
-    relative = _typed(item, dict, where, f"itemInfoEntries[{identifier[:80]!r}]").get("path")
-    relative = _typed(relative, str, where, "path of the root model")
-    return _inside(package.resolve(), package / "Data", relative, where)
-
-
-def _typed(value: Any, kind: type, where: str, what: str) -> Any:
-    if not isinstance(value, kind):
-        got = "nothing" if value is None else type(value).__name__
-        raise DataError(f"{where}: {what} must be {'an object' if kind is dict else 'a string'}, got {got}")
-    return value
-
-
-def _inside(root: Path, base: Path, relative: str, where: str) -> Path:
-    """`base/relative`, resolved, if that is inside `root` (resolved) after following links."""
-    shown = repr(relative[:200])
-    pure = Path(relative)
-    if not relative or "\0" in relative or pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f"{where}: a path must stay inside the package, got {shown}")
-    try:
-        resolved = (base / pure).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise DataError(f"{where}: {shown} is missing from the package: {reason}") from error
-    if not resolved.is_relative_to(root):
-        raise DataError(f"{where}: {shown} leads out of the package")
-    return resolved
+    file = inside(package, MANIFEST)
+    manifest = from_json(_Manifest, read_json_object(file, limits.manifest_bytes), str(file))
+    if (item := manifest.itemInfoEntries.get(manifest.rootModelIdentifier)) is None:
+        raise DataError(
+            f"{file}: itemInfoEntries must have the root model {manifest.rootModelIdentifier[:80]!r}"
+        )
+    return inside(inside(package, "Data"), item.path)

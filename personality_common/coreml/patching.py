@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from personality_common.coreml.program import Constant, constants
 from personality_common.coreml.values import BlobLocation, blob_type
 from personality_common.coreml.weights import BlobType, patch
 from personality_common.errors import DataError, MismatchError
+from personality_common.files.staging import staged_folder
 
 
 def patched_copy(
@@ -28,10 +28,8 @@ def patched_copy(
 ) -> Package:
     """Copy a package and overwrite tensors in its weight file, all or nothing.
 
-    The copy is made beside the target, patched, flushed to the disk, and then renamed. A folder
-    cannot be renamed over another: an existing target is first renamed aside, renamed back
-    if the copy cannot take its place, and deleted at the end. A crash between the two renames
-    leaves it beside the target as `.<name>.<random>/old`.
+    The copy is made beside the target, patched, and takes its place as a `staged_folder` does: a kill at any
+    moment leaves the old package or the new one.
 
     Args:
         source: an `.mlpackage`; only read.
@@ -47,6 +45,7 @@ def patched_copy(
         DataError: the source is malformed, or an array's dtype or size differs from the tensor's.
         MismatchError: no such constant, or several, or one whose bytes others share; the target is
             the source, or is not a package.
+        ToolkitError: another process is writing the target.
     """
     package = Package.open(source, limits)
     located = [(_locate(package, key, array), array) for key, array in patches.items()]
@@ -75,22 +74,15 @@ def edited_copy(
     Raises:
         DataError: the source is malformed.
         MismatchError: the source is a single file; the target is the source, or is not a package.
+        ToolkitError: another process is writing the target.
     """
     source, target = Path(source), Path(target)
     if not source.is_dir():
         raise MismatchError(f"{source}: an .mlpackage folder is expected, this is a single file")
     _check_target(source, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        copy = aside / "new"
+    with staged_folder(target) as copy:
         _copy_tree(source.resolve(), copy, limits)
         edit(copy)
-        _flush_tree(copy)
-        _replace(copy, target, aside / "old")
-    finally:
-        if target.exists() or not (aside / "old").exists():
-            shutil.rmtree(aside)
     return Package.open(target, limits)
 
 
@@ -146,7 +138,7 @@ def _copy_tree(source: Path, target: Path, limits: Limits) -> None:
     count = 0
     for folder, folders, files in os.walk(source):
         here = Path(folder)
-        (target / here.relative_to(source)).mkdir()
+        (target / here.relative_to(source)).mkdir(exist_ok=True)
         count += len(folders) + len(files)
         if count > limits.package_files:
             raise DataError(f"{source}: a package may have {limits.package_files} files, this has more")
@@ -156,30 +148,3 @@ def _copy_tree(source: Path, target: Path, limits: Limits) -> None:
                 raise DataError(f"{here / name}: a package has files and folders only, no links or devices")
         for name in files:
             shutil.copyfile(here / name, target / here.relative_to(source) / name)
-
-
-def _flush_tree(root: Path) -> None:
-    for folder, _, files in os.walk(root):
-        for path in (Path(folder), *(Path(folder) / name for name in files)):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    existed = target.exists()
-    if existed:
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if existed:
-            old.rename(target)
-        raise
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,8 +22,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from personality_common.coreml.limits import DEFAULT_LIMITS, Limits, open_regular
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.errors import DataError
+from personality_common.files.bounded import open_regular
 
 ALIGNMENT: Final = 64
 VERSION: Final = 2

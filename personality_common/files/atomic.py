@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from personality_common.errors import DataError, ToolkitError
+from personality_common.files.bounded import read_bounded
 
 
 @contextlib.contextmanager
@@ -74,11 +75,7 @@ def read_json_object(path: Path, max_bytes: int = 64 << 20) -> dict[str, Any]:
         DataError: missing, too large, not UTF-8, not JSON, or not an object.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise DataError(f"{path}: must be at most {max_bytes} bytes, has {path.stat().st_size}")
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
+        value = json.loads(read_bounded(path, max_bytes, "a file of JSON"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from personality_common.contract import MANIFEST_FILE, RUN_FILE
 from personality_common.coreml.describe import ModelDescription, describe
-from personality_common.coreml.limits import DEFAULT_LIMITS, Limits, read_bounded
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
+from personality_common.files.atomic import read_json_object
 
 _JSON_BYTES: Final = 32 << 20
 
@@ -73,12 +74,7 @@ def to_json(inspection: Inspection) -> str:
 
 
 def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits) -> FolderInspection:
-    try:
-        summary = json.loads(read_bounded(path / file, _JSON_BYTES, file))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path / file}: not JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(summary, dict):
-        raise DataError(f"{path / file}: an object is expected, got {type(summary).__name__}")
+    summary = read_json_object(path / file, _JSON_BYTES)
     packages, problems = [], []
     for entry in sorted(path.iterdir()):
         if entry.suffix in (".mlpackage", ".mlmodel"):

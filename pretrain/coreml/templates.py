@@ -94,7 +94,7 @@ def _constant_names(model: bytes, stand_ins: Mapping[str, NDArray[np.float32]]) 
     """Names of constants by metadata offset; of a network's weights by the parameter's name."""
     spec = Model_pb2.Model()
     spec.ParseFromString(model)
-    package = Package(Path("template"), spec, "", Path("template"), Path("template"))
+    package = Package(Path("template"), spec, "", Path("template"))
     names: dict[str | int, str] = {c.location.offset: c.name for c in constants(package) if c.location}
     by_bytes = {stand_in.astype("<f4").tobytes(): name for name, stand_in in stand_ins.items()}
     for part in (package, *package.submodels):

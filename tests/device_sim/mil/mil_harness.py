@@ -239,7 +239,7 @@ def _declare(tensor: Any, sym_type: Any) -> None:
 
 def package_of(spec: Any) -> Package:
     """A package of this protobuf alone, without files."""
-    return Package(Path("program"), spec, "", Path("program"), Path.cwd())
+    return Package(Path("program"), spec, "", Path("program"))
 
 
 def _to_torch(value: Any) -> Any:

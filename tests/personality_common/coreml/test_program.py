@@ -11,10 +11,11 @@ import pytest
 
 from personality_common.coreml import network, program
 from personality_common.coreml.package import Package
-from personality_common.coreml.patching import patched_copy
+from personality_common.coreml.patching import edited_copy, patched_copy
 from personality_common.coreml.proto import MIL_pb2, Model_pb2
 from personality_common.coreml.values import BlobLocation, read_value
 from personality_common.errors import DataError, MismatchError
+from personality_common.files import staging
 
 
 def by_coremltools(ct: ModuleType, package: Path) -> dict[str, np.ndarray]:
@@ -237,6 +238,7 @@ def test_a_failed_rename_puts_the_old_package_back(
     target = tmp_path / "new.mlpackage"
     patched_copy(packages["mlp.mlpackage"], target, {})
     inode, rename = target.stat().st_ino, Path.rename
+    monkeypatch.setattr(staging, "_exchange", lambda *_: False)
 
     def fail(self: Path, other: Path) -> Path:
         if self.name == "new":
@@ -247,6 +249,24 @@ def test_a_failed_rename_puts_the_old_package_back(
     with pytest.raises(OSError, match="no"):
         patched_copy(packages["mlp.mlpackage"], target, {})
     assert target.stat().st_ino == inode
+    assert [p.name for p in tmp_path.iterdir()] == ["new.mlpackage"]
+
+
+def test_what_a_killed_patch_leaves_is_mended(packages: dict[str, Path], tmp_path: Path) -> None:
+    """Killed between two renames, where the file system cannot swap: the old one waits beside its place."""
+    source, target = packages["mlp.mlpackage"], tmp_path / "new.mlpackage"
+    patched_copy(source, target, {})
+    (tmp_path / ".new.mlpackage.partial" / "new").mkdir(parents=True)
+    target.rename(tmp_path / ".new.mlpackage.partial" / "old")
+    weight = program.find_linear(Package.open(source), "logits").weight
+
+    def fail(_copy: Path) -> None:
+        assert target.is_dir(), "it is back before anything else happens"
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        edited_copy(source, target, fail)
+    assert program.find_linear(Package.open(target), "logits").weight.name == weight.name
     assert [p.name for p in tmp_path.iterdir()] == ["new.mlpackage"]
 
 

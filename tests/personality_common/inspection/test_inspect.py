@@ -115,7 +115,7 @@ def test_missing_and_broken_weights_are_problems_not_failures(
     for spoil, message in [
         (lambda p: p.write_bytes(milblob([])), "no entry has its metadata at offset 64"),
         (lambda p: p.write_bytes(b""), "header of 64 bytes, this has 0"),
-        (lambda p: p.unlink(), "is missing from the package"),
+        (lambda p: p.unlink(), "there is no such file"),
     ]:
         spoil(weights_of(mlp))
         model = report(mlp, "--weights")["model"]
@@ -166,7 +166,7 @@ def test_bundle_and_run(packages: dict[str, Path], tmp_path: Path) -> None:
     assert report(tmp_path)["type"] == "run"
     for text in ("[]", "{", "[" * 100_000):
         (tmp_path / "run.json").write_text(text)
-        with pytest.raises(DataError, match=r"run.json: (an object is expected|not JSON)"):
+        with pytest.raises(DataError, match=r"run.json: (must hold a JSON object|not valid JSON)"):
             run(tmp_path)
 
 

@@ -1,0 +1,40 @@
+"""Files from outside, read without waiting for a pipe and without more memory than allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from personality_common.errors import DataError
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading; devices, pipes and folders are refused without blocking.
+
+    Returns:
+        A file descriptor, which the caller closes.
+    """
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        reason = (error.strerror or repr(error)) if isinstance(error, OSError) else repr(error)
+        raise DataError(f"{path}: cannot be read: {reason}") from error
+    raise DataError(f"{path}: a regular file is expected, this is a folder, a pipe or a device")
+
+
+def read_bounded(path: Path, limit: int, what: str) -> bytes:
+    """The file's bytes, if they are at most `limit`; the size is checked before reading."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        # Files of /proc and the like claim 0 bytes and give any number.
+        data = b"" if size > limit else file.read(max(size, 1))
+        if size > limit or (len(data) >= size and file.read(1)):
+            raise DataError(f"{path}: {what} may have {limit:,} bytes, this has {max(size, limit + 1):,}")
+    return data
