@@ -15,8 +15,9 @@ from device_sim.fleet.plan import PIECE, Plan, make_plan, save_array, write_plan
 from device_sim.fleet.proof import Proof, prove
 from device_sim.fleet.tables import all_texts, used_rows
 from device_sim.fleet.worker import FAILURE_FILE
-from device_sim.simulate.bundle import VerifiedBundle, open_bundle
+from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.texts import Embedder
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.claims import Check
 from personality_common.files.atomic import folder_lock, read_json_object
@@ -61,7 +62,7 @@ def simulate_fleet(config: FleetConfig, reporter: Reporter) -> Fleet:
         ToolkitError: a worker failed, with the devices that are missing; or a device does not have the head
             that `pt simulate` gives it.
     """
-    bundle = open_bundle(config.bundle)
+    bundle = open_shipped(config.bundle)
     available, texts = all_texts(config.data, config.nights.nights * config.nights.interactions)
     embedder = Embedder(bundle, config.run, reporter)
     # Before any worker does, and without a word.

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from device_sim.simulate.bundle import head_fingerprint
+from device_sim.heads.shipped import head_fingerprint
 from device_sim.simulate.config import HELD_OUT_TEXTS
 from device_sim.simulate.drift import drift_of
 from device_sim.users.nights import Life, NightsConfig, Texts

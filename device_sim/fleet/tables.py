@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from device_sim.fleet.plan import PIECE, Plan, save_array
+from device_sim.heads.shipped import PART
 from device_sim.runtimes.opening import open_runtime
-from device_sim.simulate.bundle import PART, VerifiedBundle
 from device_sim.simulate.texts import Chosen, Embedder, choose_rows, latents_of, split_texts
 from device_sim.users.nights import Texts
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.terminal.progress import Silent
 
 TABLES: Final = ("base", "latents")

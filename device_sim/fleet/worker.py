@@ -18,9 +18,10 @@ import torch
 from device_sim.fleet.lives import BATCH, Device, Traces, live_together
 from device_sim.fleet.plan import Plan, read_plan, texts_sha256
 from device_sim.fleet.tables import Tables, all_texts, make_tables, rows_of
-from device_sim.simulate.bundle import VerifiedBundle, open_bundle
+from device_sim.heads.shipped import open_shipped, shipped_head
 from device_sim.simulate.texts import Chosen
 from device_sim.users.users import make_user
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.files.atomic import atomic_writer, file_sha256, write_json
@@ -41,7 +42,7 @@ def work(plan: Plan) -> None:
     torch.set_num_threads(1)
     if file_sha256(plan.bundle / MANIFEST_FILE) != plan.bundle_sha256:
         raise MismatchError(f"{plan.bundle}: must be the bundle of {plan.folder}, and has changed since")
-    bundle = open_bundle(plan.bundle)
+    bundle = open_shipped(plan.bundle)
     available, texts = all_texts(plan.data, plan.nights.nights * plan.nights.interactions)
     if texts_sha256(texts) != plan.texts_sha256:
         raise MismatchError(f"{plan.data}: must have the texts of {plan.folder}, and has changed since")
@@ -60,14 +61,14 @@ def work(plan: Plan) -> None:
 
 def live_chunk(plan: Plan, chunk: int, bundle: VerifiedBundle, available: Chosen, tables: Tables) -> None:
     """The lives of a chunk's devices, written when all of them are over."""
-    devices, lived = plan.devices_of(chunk), []
+    devices, lived, shipped = plan.devices_of(chunk), [], shipped_head(bundle)
     traces = Traces.empty(len(plan.kinds), plan.nights.nights)
     for start in range(devices.start, devices.stop, BATCH):
         batch = [
             make_device(plan, number, bundle, available, tables)
             for number in range(start, min(start + BATCH, devices.stop))
         ]
-        found, summed = live_together(batch, bundle.head, plan.grpo, plan.nights, len(plan.kinds))
+        found, summed = live_together(batch, shipped, plan.grpo, plan.nights, len(plan.kinds))
         lived += found
         traces.add(summed)
     document = {"devices": [asdict(one) for one in lived], "traces": traces.document()}

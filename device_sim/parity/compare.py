@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Final
 
 import numpy as np
 
-from device_sim.parity.bundle import Array, Bundle, Part, open_bundle
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.depth import depth, layer_check
 from device_sim.parity.examples import worst_examples
@@ -27,13 +26,16 @@ from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import LoadedModel, Runtime, most_rows, predict_rows
 from device_sim.runtimes.torch_mirror import TorchRuntime
+from personality_common.bundle.bundle import Bundle, Part, open_bundle
+from personality_common.bundle.stored import Array
 from personality_common.contract import EMBEDDING, LATENT, LOGITS, SENTENCE_EMBEDDING
-from personality_common.errors import MismatchError, ToolkitError
+from personality_common.errors import ConfigError, MismatchError, ToolkitError
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import measure
 from personality_common.terminal.progress import Reporter
 from pretrain.data.conversations import DataConfig, read_texts
 from pretrain.personality.encoder.bert import load_text_encoder
+from pretrain.personality.rules.family import PERSONALITY
 from pretrain.personality.run import Run, load_run
 
 Outputs = dict[str, Array]
@@ -74,9 +76,10 @@ def parity(config: ParityConfig, reporter: Reporter) -> Report:
         MismatchError: the run is not the bundle's.
         ToolkitError: a runtime that was asked for is not available, or the run's encoder is not.
     """
-    bundle = open_bundle(config.bundle, config.tolerances)
+    bundle = _tightened(open_bundle(config.bundle, PERSONALITY), config.tolerances)
     run = _load_run(config, bundle)
-    mirror = TorchRuntime(run, lambda file: bundle.part(file).parameters())
+    values = {part.file: part.parameters for part in bundle.parts}
+    mirror = TorchRuntime(run, lambda file: values[file]())
     statuses, runtimes = _choose_runtimes(config, mirror)
     job = _Job(bundle, run, runtimes, _read_texts(config, run, mirror, reporter), reporter)
     checks = list(integrity_checks(bundle, run, _encoder_values(bundle, run, mirror)))
@@ -85,8 +88,8 @@ def parity(config: ParityConfig, reporter: Reporter) -> Report:
         checks += result.checks
     return Report(
         bundle=str(config.bundle),
-        run_fingerprint=str(bundle.manifest["run"]["fingerprint"]),
-        settings={key: str(value) for key, value in bundle.manifest["settings"].items()},
+        run_fingerprint=bundle.run_fingerprint,
+        settings=asdict(bundle.manifest.settings),
         reference="packages" if run is None else "run",
         texts=None if job.texts is None else len(job.texts.texts),
         runtimes=statuses,
@@ -97,11 +100,26 @@ def parity(config: ParityConfig, reporter: Reporter) -> Report:
     )
 
 
+def _tightened(bundle: Bundle, wanted: tuple[tuple[str, float], ...]) -> Bundle:
+    limits = dict(bundle.tolerances)
+    for name, value in wanted:
+        if name not in limits:
+            raise ConfigError(f"--tolerance must name one of {', '.join(limits)}; got {name!r}")
+        own = limits[name]
+        if not own.holds(value):
+            raise ConfigError(
+                f"--tolerance {name} can only be tightened: the manifest has {own.bound} {own.value:g}, "
+                f"got {value:g}"
+            )
+        limits[name] = replace(own, value=value)
+    return replace(bundle, tolerances=limits)
+
+
 def _load_run(config: ParityConfig, bundle: Bundle) -> Run | None:
     if config.run is None:
         return None
     run = load_run(config.run)
-    if run.fingerprint != (stated := bundle.manifest["run"]["fingerprint"]):
+    if run.fingerprint != (stated := bundle.run_fingerprint):
         raise MismatchError(
             f"--run must be the run that {config.bundle} was made from, fingerprint {stated[:12]}…; "
             f"{config.run} is {run.fingerprint[:12]}…"
@@ -111,7 +129,7 @@ def _load_run(config: ParityConfig, bundle: Bundle) -> Run | None:
 
 def _encoder_values(bundle: Bundle, run: Run | None, mirror: TorchRuntime) -> dict[str, Array] | None:
     """Parameters of the run's encoder and projector, if the bundle has that package."""
-    if run is None or run.projector is None or all(part.name != "encoder" for part in bundle.parts):
+    if run is None or run.projector is None or not bundle.has("encoder"):
         return None
     model = load_text_encoder(mirror.encoder.folder, run.projector)
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -154,7 +172,7 @@ def _read_texts(
 def _compare_part(job: _Job, part: Part) -> _PartResult:
     job.reporter.say(f"{part.file}: comparing")
     checks: list[Check] = []
-    states = job.bundle.initial_states(part)
+    states = {state.name: state.read(job.bundle.path) for state in part.entry.states}
     models: dict[str, LoadedModel] = {}
     for runtime in job.runtimes:
         if part.name == "encoder" and runtime.name == "torch" and job.run is None:
@@ -181,7 +199,7 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
             checks.append(_error("float64", "float64", part, "mil", error))
     pairs = dict.fromkeys(c.record.runtimes for c in compared)
     layers = None
-    tolerance = job.bundle.tolerance(f"{part.precision}.layers")
+    tolerance = job.bundle.tolerances.get(f"{part.precision}.layers")
     if tolerance is not None and (layers := layer_check(part, points, tolerance)) is not None:
         checks.append(layers)
     astray = layers.detail if layers is not None and not layers.passed else ""
@@ -245,8 +263,8 @@ def _explained(checks: Iterator[Check], astray: str) -> Iterator[Check]:
 def _padding(bundle: Bundle, part: Part, found: list[tuple[Suite, dict[str, Outputs]]]) -> Iterator[Check]:
     """Masked positions must not change a text's embedding, on any runtime."""
     outputs = {suite.name: own for suite, own in found}
-    weights = bundle.manifest["settings"]["encoder_weights"]
-    tolerance = bundle.tolerance(f"encoder-{weights}.padding") or bundle.tolerance("encoder.padding")
+    limits, weights = bundle.tolerances, bundle.manifest.settings.encoder_weights
+    tolerance = limits.get(f"encoder-{weights}.padding") or limits.get("encoder.padding")
     if tolerance is None or "padded" not in outputs:
         return
     for name, padded in outputs["padded"].items():

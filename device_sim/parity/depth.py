@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from device_sim.mil import Record, load_mil
-from device_sim.parity.bundle import Array, Part
 from device_sim.parity.report import DepthPoint, pair
 from device_sim.runtimes.mil import MilModel
 from device_sim.runtimes.runtime import LoadedModel
 from device_sim.runtimes.torch_mirror import MirrorModel
+from personality_common.bundle.bundle import Part
+from personality_common.bundle.stored import Array
 from personality_common.contract import LOGITS
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_sim.parity.bundle import Bundle
 from device_sim.parity.report import Example
 from device_sim.parity.verdict import GOLDEN, Compared
+from personality_common.bundle.bundle import Bundle
 from personality_common.contract import LOGITS
 from personality_common.evidence.distances import top_indices
 

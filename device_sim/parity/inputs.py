@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from device_sim.parity.bundle import Array, Bundle
+from personality_common.bundle.bundle import Bundle
+from personality_common.bundle.stored import Array
 from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,
@@ -89,11 +90,10 @@ def personality_suites(bundle: Bundle, feature: str, texts: Texts | None, flexib
         feature: `embedding` or `latent`, which the package takes.
         flexible: whether it takes several rows at a time.
     """
-    golden = bundle.golden
-    arrays = {EMBEDDING: golden.arrays["embeddings"], LATENT: golden.arrays["latents"]}
-    wanted = {LATENT: arrays[LATENT], LOGITS: golden.arrays["logits"]}
-    names = tuple(golden.texts) if golden.texts else None
-    yield Suite("golden", ({feature: arrays[feature]},), wanted, names)
+    golden = bundle.golden.arrays
+    arrays = {EMBEDDING: golden["embeddings"], LATENT: golden["latents"]}
+    wanted = {LATENT: arrays[LATENT], LOGITS: golden["logits"]}
+    yield Suite("golden", ({feature: arrays[feature]},), wanted, bundle.golden.record.texts)
     if texts is not None:
         values = {EMBEDDING: texts.embeddings, LATENT: texts.latents}[feature]
         yield Suite("texts", ({feature: values},), texts=texts.texts)
@@ -119,12 +119,12 @@ def hostile_rows(rows: Array) -> Iterator[tuple[str, Array]]:
 
 def encoder_suites(bundle: Bundle, texts: Texts | None) -> Iterator[Suite]:
     """Inputs of the text encoder: (1, T) token ids and mask, one text a call."""
-    golden = bundle.golden
-    if golden.token_ids:
-        arrays = {SENTENCE_EMBEDDING: "base_embeddings", EMBEDDING: "embeddings"}
-        wanted = {feature: golden.arrays[name] for feature, name in arrays.items()}
-        yield Suite("golden", _calls(golden.token_ids), wanted, tuple(golden.texts or ()) or None)
-        yield Suite("padded", _calls(golden.token_ids, PAD), wanted, tuple(golden.texts or ()) or None)
+    golden, ids = bundle.golden.arrays, bundle.golden.record.token_ids
+    if ids is not None:
+        wanted = {SENTENCE_EMBEDDING: golden["base_embeddings"], EMBEDDING: golden["embeddings"]}
+        texts_of = bundle.golden.record.texts
+        yield Suite("golden", _calls(ids), wanted, texts_of)
+        yield Suite("padded", _calls(ids, PAD), wanted, texts_of)
     if texts is not None and texts.token_ids:
         yield Suite("texts", _calls(texts.token_ids), texts=texts.texts)
     draw = np.random.default_rng(SEED).integers(1000, 30000, 254).tolist()

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from device_sim.parity.bundle import Array, Bundle, Part, Tensor
+from personality_common.bundle.bundle import Bundle, Part
 from personality_common.bundle.files import file_table
-from personality_common.bundle.stored import stored_values
+from personality_common.bundle.stored import Array, StoredTensor, stored_values
 from personality_common.contract import (
     EMBEDDING_DIM,
     HEAD_PARAMETERS,
@@ -21,10 +21,8 @@ from personality_common.coreml.program import blocks, find_producer
 from personality_common.coreml.values import read_value
 from personality_common.errors import ToolkitError
 from personality_common.evidence.claims import Check, claim
-from personality_common.evidence.tolerances import TOLERANCES
 from personality_common.files.fingerprint import fingerprint
-from pretrain.personality.model import PersonalityModel
-from pretrain.personality.rules.checks import check_encoder_tensors, check_head_blobs, check_weight_file
+from pretrain.personality.rules.checks import check_encoder_tensors, check_places, expected_parameters
 from pretrain.personality.rules.interface import INTERFACES
 from pretrain.personality.rules.rules import require_rules
 from pretrain.personality.run import Run
@@ -58,7 +56,7 @@ def integrity_checks(
             part.file, "interface", "interface, metadata, and only the head updatable", _rules(bundle, part)
         )
         yield _check(part.file, "program", "the program reads the parameters where they are", _program(part))
-        if part.entry["kind"] != "neuralNetwork":
+        if part.entry.kind != "neuralNetwork":
             yield _check(part.file, "gelu", "GELU is exact (erf)", _gelu(part))
 
 
@@ -75,14 +73,14 @@ def _check(package: str, id: str, name: str, problems: Iterator[str]) -> Check:
 
 
 def _files(bundle: Bundle) -> Iterator[str]:
-    stated, actual = bundle.manifest["files"], file_table(bundle.path)
+    stated, actual = bundle.manifest.files, file_table(bundle.path)
     for name in sorted(stated.keys() | actual.keys()):
         if name not in actual:
             yield f"{name} is missing"
         elif name not in stated:
             yield f"{name} is not in the manifest"
         elif stated[name] != actual[name]:
-            what = "size" if stated[name].get("bytes") != actual[name]["bytes"] else "SHA-256"
+            what = "size" if stated[name].bytes != actual[name].bytes else "SHA-256"
             yield f"{name} has another {what}"
 
 
@@ -93,7 +91,7 @@ def _vocabulary(bundle: Bundle, run: Run | None) -> Iterator[str]:
     for part in bundle.parts:
         own = Package.open(part.path).spec.description.metadata.userDefined
         yield from _order(part.file, tuple(own.get("vocabulary", "").split(",")), ours.tokens)
-    if bundle.manifest["vocabulary"]["fingerprint"] != ours.fingerprint:
+    if bundle.manifest.vocabulary.fingerprint != ours.fingerprint:
         yield f"{TOKENS_FILE} has another fingerprint than the manifest states"
 
 
@@ -118,16 +116,14 @@ def _order(where: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> Iterat
 
 
 def _golden(bundle: Bundle) -> Iterator[str]:
-    golden = bundle.golden
-    for name, array in golden.arrays.items():
-        if fingerprint(array) != golden.fingerprints[name]:
+    record, arrays = bundle.golden.record, bundle.golden.arrays
+    for name, array in arrays.items():
+        if fingerprint(array) != record.arrays[name].fingerprint:
             yield f"golden {name} has another fingerprint"
-    top = np.argsort(-golden.arrays["logits"], axis=1, kind="stable")[
-        :, : len(golden.record["top_indices"][0])
-    ]
-    if top.tolist() != golden.record["top_indices"]:
+    top = np.argsort(-arrays["logits"], axis=1, kind="stable")[:, : len(record.top_indices[0])]
+    if top.tolist() != [list(row) for row in record.top_indices]:
         yield "golden top_indices are not those of the golden logits"
-    for row, (indices, tokens) in enumerate(zip(top.tolist(), golden.record["top_tokens"], strict=True)):
+    for row, (indices, tokens) in enumerate(zip(top.tolist(), record.top_tokens, strict=True)):
         for index, token in zip(indices, tokens, strict=True):
             if bundle.vocabulary.tokens[index] != token:
                 yield (
@@ -137,8 +133,8 @@ def _golden(bundle: Bundle) -> Iterator[str]:
 
 
 def _tolerances(bundle: Bundle) -> Iterator[str]:
-    for own in TOLERANCES:
-        theirs = bundle.tolerance(own.name)
+    for own in bundle.family.tolerances:
+        theirs = bundle.tolerances.get(own.name)
         if theirs is not None and (theirs.bound != own.bound or not own.holds(theirs.value)):
             wanted = f"{own.bound} {own.value:g}"
             yield f"{own.name} is {theirs.bound} {theirs.value:g}, must be {wanted} or tighter"
@@ -158,36 +154,27 @@ def _agreement(bundle: Bundle) -> Iterator[str]:
 def _tensors(bundle: Bundle, part: Part) -> Iterator[str]:
     if part.name != "encoder":
         names = sorted(tensor.name for tensor in part.tensors)
-        if names != (expected := sorted(_expected(part))):
+        if names != (expected := sorted(expected_parameters(part.name))):
             differing = sorted(set(names) ^ set(expected))[:_SHOWN]
             yield f"the manifest names {len(names)} of {len(expected)} parameters, differing in {differing}"
     for tensor in part.tensors:
-        array = part.read(tensor)
+        array = tensor.read(part.path)
         if fingerprint(array) != tensor.fingerprint:
             other = _elsewhere(bundle, tensor)
             yield f"{tensor.name} has another fingerprint: {_difference(array, tensor.fingerprint, other)}"
         if tensor.updatable != (tensor.name in HEAD_PARAMETERS):
             yield f"{tensor.name} is marked {'' if tensor.updatable else 'not '}updatable"
-    for state in part.entry["states"]:
-        array = bundle.initial_states(part)[state["name"]]
-        if fingerprint(array) != state["initial"]["fingerprint"]:
-            yield f"initial state {state['name']} has another fingerprint"
+    for state in part.entry.states:
+        if fingerprint(state.read(bundle.path)) != state.initial.fingerprint:
+            yield f"initial state {state.name} has another fingerprint"
 
 
-def _expected(part: Part) -> set[str]:
-    head = set(HEAD_PARAMETERS)
-    if part.name == "head":
-        return head
-    used = {name for name, p in PersonalityModel().named_parameters() if p.requires_grad}
-    return used - head if part.name == "stateful" else used
-
-
-def _elsewhere(bundle: Bundle, tensor: Tensor) -> Array | None:
+def _elsewhere(bundle: Bundle, tensor: StoredTensor) -> Array | None:
     """A tensor that has this fingerprint, from any package."""
     for part in bundle.parts:
         for other in part.tensors:
             if other.fingerprint == tensor.fingerprint:
-                array = part.read(other)
+                array = other.read(part.path)
                 if fingerprint(array) == tensor.fingerprint:
                     return array
     return None
@@ -200,13 +187,13 @@ def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
             yield f"the run has no {tensor.name}"
             continue
         wanted = stored_values(tensor.name, values[tensor.name], tensor.dtype)
-        array = part.read(tensor)
+        array = tensor.read(part.path)
         if (print_ := fingerprint(wanted)) != fingerprint(array):
             yield f"{tensor.name} is not the run's: {_difference(array, print_, wanted)}"
 
 
 def _tensors_of_encoder(part: Part, values: Mapping[str, Array]) -> Iterator[str]:
-    check_encoder_tensors(Package.open(part.path), part.entry["tensors"], values)
+    check_encoder_tensors(Package.open(part.path), part.tensors, values)
     yield from ()
 
 
@@ -232,8 +219,8 @@ def _rules(bundle: Bundle, part: Part) -> Iterator[str]:
     stated = {t.name for t in part.tensors if t.updatable}
     if not stated <= set(HEAD_PARAMETERS):
         yield f"{sorted(stated - set(HEAD_PARAMETERS))} must not be updatable"
-    if part.entry["updatable"] != package.spec.isUpdatable:
-        yield f"isUpdatable is {package.spec.isUpdatable}, the manifest states {part.entry['updatable']}"
+    if part.entry.updatable != package.spec.isUpdatable:
+        yield f"isUpdatable is {package.spec.isUpdatable}, the manifest states {part.entry.updatable}"
 
 
 def _metadata(bundle: Bundle) -> Mapping[str, str]:
@@ -242,19 +229,15 @@ def _metadata(bundle: Bundle) -> Mapping[str, str]:
         "updatable_parameters": ",".join(HEAD_PARAMETERS),
         "vocab_size": str(VOCAB_SIZE),
         "embedding_dim": str(EMBEDDING_DIM),
-        "encoder_version": manifest["encoder"]["version"],
-        "run_fingerprint": manifest["run"]["fingerprint"],
-        "vocabulary_fingerprint": manifest["vocabulary"]["fingerprint"],
-        "encoder_fingerprint": manifest["encoder"]["fingerprint"],
+        "encoder_version": manifest.encoder.version,
+        "run_fingerprint": manifest.run.fingerprint,
+        "vocabulary_fingerprint": manifest.vocabulary.fingerprint,
+        "encoder_fingerprint": manifest.encoder.fingerprint,
     }
 
 
 def _program(part: Part) -> Iterator[str]:
-    package = Package.open(part.path)
-    if part.name != "head":
-        check_weight_file(package, part.entry["tensors"])
-    if part.name == "model":
-        check_head_blobs(package, part.entry["tensors"])
+    check_places(part, Package.open(part.path))
     yield from ()
 
 

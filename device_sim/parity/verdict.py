@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from device_sim.parity.bundle import Array, Bundle, Part
 from device_sim.parity.inputs import Suite
 from device_sim.parity.report import Comparison
+from personality_common.bundle.bundle import Bundle, Part
+from personality_common.bundle.stored import Array
 from personality_common.contract import LATENT, LOGITS
 from personality_common.evidence.claims import Check, within
 from personality_common.evidence.tolerances import Tolerance
@@ -40,7 +41,7 @@ def verdicts(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[C
 def _personality(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[Check]:
     for feature in (LATENT, LOGITS):
         own = [c for c in compared if c.record.feature == feature]
-        tolerance = bundle.tolerance(_tolerance(part, own, feature))
+        tolerance = bundle.tolerances.get(_tolerance(part, own, feature))
         if not own or tolerance is None:
             continue
         plain = [c for c in own if not c.suite.hostile]
@@ -51,7 +52,7 @@ def _personality(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterat
             name = f"{feature}, hostile inputs: max |difference| / max(1, |{feature}|)"
             yield _worst(bundle, part, hostile, tolerance, "scaled_abs", name)
     ranked = [c for c in compared if c.record.feature == LOGITS and c.suite.ranked]
-    tolerance = bundle.tolerance(f"{'float16' if _rounded_head(part, ranked) else part.precision}.top8")
+    tolerance = bundle.tolerances.get(f"{'float16' if _rounded_head(part, ranked) else part.precision}.top8")
     if ranked and tolerance is not None:
         yield _worst(bundle, part, ranked, tolerance, "top8", "top 8: mean share in common")
 
@@ -68,8 +69,8 @@ def _rounded_head(part: Part, compared: list[Compared]) -> bool:
 
 
 def _encoder(bundle: Bundle, part: Part, compared: list[Compared]) -> Iterator[Check]:
-    weights = bundle.manifest["settings"]["encoder_weights"]
-    tolerance = bundle.tolerance(f"encoder-{weights}.cosine")
+    weights = bundle.manifest.settings.encoder_weights
+    tolerance = bundle.tolerances.get(f"encoder-{weights}.cosine")
     if tolerance is None:
         return
     measure = "mean_cosine" if tolerance.measure.startswith("mean") else "cosine"

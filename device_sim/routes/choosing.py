@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from device_sim.routes.bundle import Bundle
 from device_sim.routes.patch import PatchRoute
 from device_sim.routes.route import Route
 from device_sim.routes.state import StateRoute
 from device_sim.routes.task_route import UpdateTaskRoute
+from personality_common.bundle.bundle import Bundle
 from personality_common.errors import ConfigError
 
 _MADE: Final[dict[str, Callable[[Bundle], Route]]] = {

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from device_sim.mil.model import load_mil
-from device_sim.routes.bundle import Bundle, Place, head_of, read_place
-from device_sim.routes.route import Array, Delivered, HeadUpdate, run_rows
+from device_sim.heads.shipped import PART, head_places, read_head
+from device_sim.routes.route import Array, Delivered, HeadUpdate
 from device_sim.routes.untouched import require_untouched
+from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import predict_rows
 from grpo.head import Head
-from personality_common.bundle.stored import stored_values
+from personality_common.bundle.bundle import Bundle
+from personality_common.bundle.stored import StoredTensor, stored_values
 from personality_common.contract import EMBEDDING, LOGITS
 from personality_common.coreml.patching import patched_copy
 from personality_common.errors import MismatchError
-
-PART: Final = "model"
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,14 @@ class PatchRoute:
 
     bundle: Bundle
     name = "patch"
+    part = PART
 
     def __post_init__(self) -> None:
-        self.bundle.package(PART)
+        self.bundle.part(PART)
 
     def apply(self, update: HeadUpdate, target: Path) -> Delivered:
         """See `Route.apply`. The blobs are PyTorch's head, bit for bit in the dtype that is stored."""
-        source, places = self.bundle.package(PART), self.bundle.head_places(PART)
+        source, places = self.bundle.package(PART), head_places(self.bundle, PART)
         arrays = [_stored(place, value.numpy()) for place, value in zip(places, update.after, strict=True)]
         patches: dict[str | int, np.ndarray] = {}
         for place, array in zip(places, arrays, strict=True):
@@ -42,28 +42,27 @@ class PatchRoute:
             patches[place.metadata_offset] = array
         patched_copy(source, target, patches)
         untouched = require_untouched(source, target, self.bundle.places(PART), places)
-        model = load_mil(target)
+        model = MilRuntime().load(target)
 
         def predict(embeddings: Array) -> Array:
-            return run_rows(model, EMBEDDING, embeddings, LOGITS)
+            return predict_rows(model, {EMBEDDING: embeddings})[LOGITS]
 
         return Delivered(
             self.name,
             target,
             self.read(target),
             places[0].dtype,
-            self.bundle.precision(PART),
+            self.bundle.part(PART).precision,
             predict,
             figures=vars(untouched),
         )
 
     def read(self, package: Path) -> Head:
         """The head of a copy."""
-        weight, bias = (read_place(package, place) for place in self.bundle.head_places(PART))
-        return head_of(weight, bias)
+        return read_head(package, head_places(self.bundle, PART))
 
 
-def _stored(place: Place, values: Array) -> np.ndarray:
+def _stored(place: StoredTensor, values: Array) -> np.ndarray:
     if values.shape != place.shape:
         raise MismatchError(f"{place.name} must be {place.shape}, got {values.shape}")
     return stored_values(place.name, values, place.dtype)

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from device_sim.mil.model import Model
-from device_sim.mil.state import State
 from grpo.head import Head
-from personality_common.contract import MAX_BATCH
 
 Array = NDArray[np.float32]
 
@@ -65,6 +62,11 @@ class Route(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def part(self) -> str:
+        """The package of the bundle that it changes, or whose state it writes."""
+        ...
+
     def apply(self, update: HeadUpdate, target: Path) -> Delivered:
         """Bring an update into a copy of the bundle's package at `target` (`NAME.mlpackage`).
 
@@ -75,14 +77,3 @@ class Route(Protocol):
             DataError: the package is malformed, or its parameters do not permit the update.
         """
         ...
-
-
-def run_rows(model: Model, name: str, rows: Array, output: str, state: State | None = None) -> Array:
-    """An output for rows of the input `name`, as many at a time as the model takes."""
-    feature = next(f for f in model.inputs if f.name == name)
-    step = (feature.ranges[0][1] or MAX_BATCH) if feature.ranges else feature.shape[0]
-    found = [
-        np.asarray(model.predict({name: rows[i : i + step]}, state)[output], np.float32)
-        for i in range(0, len(rows), step)
-    ]
-    return np.concatenate(found)

@@ -9,10 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.mil.model import load_mil
-from device_sim.routes.bundle import Bundle, head_of
-from device_sim.routes.route import Array, Delivered, HeadUpdate, run_rows
+from device_sim.heads.shipped import head_of
+from device_sim.routes.route import Array, Delivered, HeadUpdate
+from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import predict_rows
 from grpo.head import Head
+from personality_common.bundle.bundle import Bundle
 from personality_common.contract import EMBEDDING, LOGITS, STATE_BIAS, STATE_WEIGHT
 from personality_common.errors import MismatchError
 
@@ -29,19 +31,18 @@ class StateRoute:
 
     bundle: Bundle
     name = "state"
+    part = PART
 
     def __post_init__(self) -> None:
-        self.bundle.package(PART)
+        self.bundle.part(PART)
 
     def apply(self, update: HeadUpdate, target: Path) -> Delivered:
         """See `Route.apply`; nothing is written at `target`."""
         package = self.bundle.package(PART)
-        model = load_mil(package)
-        state = model.new_state()
         buffers = to_buffers(update.after)
-        for name, buffer in buffers.items():
-            state[name] = buffer
-        held = {name: np.asarray(state[name]) for name in buffers}
+        model = MilRuntime().load(package, buffers)
+        assert model.state is not None, "it has buffers"
+        held = {name: model.state[name] for name in buffers}
         if differing := [n for n in buffers if held[n].tobytes() != buffers[n].tobytes()]:
             raise MismatchError(f"{package}: state {differing[0]} must hold what was written, it does not")
         before = to_buffers(update.before)
@@ -52,10 +53,10 @@ class StateRoute:
         }
 
         def predict(embeddings: Array) -> Array:
-            return run_rows(model, EMBEDDING, embeddings, LOGITS, state)
+            return predict_rows(model, {EMBEDDING: embeddings})[LOGITS]
 
         head = head_of(held[STATE_WEIGHT], held[STATE_BIAS])
-        precision = self.bundle.precision(PART)
+        precision = self.bundle.part(PART).precision
         return Delivered(self.name, package, head, "float16", precision, predict, buffers, figures)
 
 

@@ -10,13 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.mil.model import load_mil
-from device_sim.routes.bundle import Bundle, head_of
+from device_sim.heads.shipped import PART, head_of, head_places
 from device_sim.routes.head_network import read_head, updatable_head
-from device_sim.routes.route import Array, Delivered, HeadUpdate, run_rows
+from device_sim.routes.route import Array, Delivered, HeadUpdate
 from device_sim.routes.untouched import require_untouched
 from device_sim.routes.update_task import UpdateTask
+from device_sim.runtimes.mil import MilRuntime
+from device_sim.runtimes.runtime import predict_rows
 from grpo.head import Head
+from personality_common.bundle.bundle import Bundle
 from personality_common.contract import EMBEDDING, LATENT, LOGITS
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, MismatchError
@@ -44,30 +46,28 @@ class UpdateTaskRoute:
     """
 
     bundle: Bundle
-    part: str | None = None
-    """`head` or `updatable`; None: `head` where the bundle has it with the model that gives its latents."""
+    part: str = ""
+    """`head` or `updatable`; "" is `head` where the bundle has it with the model that gives its latents."""
     name = "update-task"
 
     def __post_init__(self) -> None:
-        if self.part not in (None, "head", "updatable"):
+        if not self.part:
+            whole = self.bundle.has("head") and self.bundle.has(PART)
+            object.__setattr__(self, "part", "head" if whole else "updatable")
+        if self.part not in ("head", "updatable"):
             raise ConfigError(f"part must be head or updatable, got {self.part!r}")
-        self.bundle.package(self._part)
-
-    @property
-    def _part(self) -> str:
-        whole = self.bundle.has("head") and self.bundle.has("model")
-        return self.part or ("head" if whole else "updatable")
+        self.bundle.part(self.part)
 
     def apply(self, update: HeadUpdate, target: Path) -> Delivered:
         """See `Route.apply`. The package is taken to hold `update.before`."""
-        source = self.bundle.package(self._part)
+        source = self.bundle.package(self.part)
         task = UpdateTask(source)
         task.weight, task.bias = (tensor.numpy().copy() for tensor in update.before)
         latents = update.latents.numpy()
         shift, left = fit_shift(update, latents)
         rows = "texts"
         if left > _DUST:
-            if self._part != "head":
+            if self.part != "head":
                 raise MismatchError(
                     f"{source}: trains with embeddings of texts, whose span must hold the update;"
                     f" {left:.2g} of the head is outside; use sgd or momentum, or export the head alone"
@@ -76,15 +76,15 @@ class UpdateTaskRoute:
             latents, shift = basis_rows(update)
         tasks = task.move(latents, shift)
         task.save(target)
-        places = self.bundle.head_places(self._part)
-        untouched = require_untouched(source, target, self.bundle.places(self._part), places)
+        places = head_places(self.bundle, self.part)
+        untouched = require_untouched(source, target, self.bundle.places(self.part), places)
         figures: dict[str, float | str] = {"rows": rows, "tasks": tasks, "left": left, **vars(untouched)}
         return Delivered(
             self.name,
             target,
             self.read(target),
             "float32",
-            self.bundle.precision("updatable" if self._part == "updatable" else "model"),
+            self.bundle.part("updatable" if self.part == "updatable" else PART).precision,
             self._predictor(target),
             figures=figures,
         )
@@ -95,13 +95,14 @@ class UpdateTaskRoute:
         return head_of(weight, bias)
 
     def _predictor(self, package: Path) -> Callable[[Array], Array]:
-        model = load_mil(package)
-        if self._part == "updatable":
-            return lambda embeddings: run_rows(model, EMBEDDING, embeddings, LOGITS)
-        backbone = load_mil(self.bundle.package("model"))
+        model = MilRuntime().load(package)
+        if self.part == "updatable":
+            return lambda embeddings: predict_rows(model, {EMBEDDING: embeddings})[LOGITS]
+        backbone = MilRuntime().load(self.bundle.package(PART))
 
         def predict(embeddings: Array) -> Array:
-            return run_rows(model, LATENT, run_rows(backbone, EMBEDDING, embeddings, LATENT), LOGITS)
+            latents = predict_rows(backbone, {EMBEDDING: embeddings})[LATENT]
+            return predict_rows(model, {LATENT: latents})[LOGITS]
 
         return predict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from device_sim.routes.bundle import Place, read_place
+from personality_common.bundle.stored import StoredTensor
 from personality_common.errors import MismatchError
 from personality_common.files.fingerprint import fingerprint, require_equal_fingerprints
 
@@ -33,7 +33,9 @@ class Untouched:
     free_bytes: int
 
 
-def require_untouched(source: Path, copy: Path, places: Sequence[Place], free: Sequence[Place]) -> Untouched:
+def require_untouched(
+    source: Path, copy: Path, places: Sequence[StoredTensor], free: Sequence[StoredTensor]
+) -> Untouched:
     """Compare a copy with its source: files, every byte outside of `free`, and each frozen tensor.
 
     Args:
@@ -53,7 +55,7 @@ def require_untouched(source: Path, copy: Path, places: Sequence[Place], free: S
     # Not against the source: the manifest is what was verified when the bundle was made.
     require_equal_fingerprints(
         {p.name: p.fingerprint for p in frozen},
-        {p.name: fingerprint(read_place(copy, p)) for p in frozen},
+        {p.name: fingerprint(p.read(copy)) for p in frozen},
         f"frozen tensors of {copy}",
     )
     return Untouched(len(names), same, len(frozen), sum(p.size for p in frozen), sum(p.size for p in free))
@@ -63,7 +65,7 @@ def _files(package: Path) -> set[str]:
     return {p.relative_to(package).as_posix() for p in package.rglob("*") if not p.is_dir()}
 
 
-def _compare(source: Path, copy: Path, name: str, free: Sequence[Place]) -> int:
+def _compare(source: Path, copy: Path, name: str, free: Sequence[StoredTensor]) -> int:
     """Bytes outside of the free places, all identical."""
     first, second = source / name, copy / name
     size = first.stat().st_size
@@ -71,7 +73,7 @@ def _compare(source: Path, copy: Path, name: str, free: Sequence[Place]) -> int:
         raise MismatchError(f"{second}: must have {size} bytes, as in {source}, has {second.stat().st_size}")
     same, start = 0, 0
     with first.open("rb") as ours, second.open("rb") as theirs:
-        for begin, end in [*sorted((p.offset, p.offset + p.size) for p in free), (size, size)]:
+        for begin, end in [*sorted(p.span for p in free), (size, size)]:
             for file in (ours, theirs):
                 file.seek(start)
             while start < begin:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from device_sim.routes.route import Delivered, HeadUpdate
 from grpo.head import Head
 from personality_common.errors import MismatchError
-from personality_common.evidence.tolerances import TOLERANCES
+from pretrain.personality.rules.tolerances import TOLERANCES
 
 _BOUNDS: Final = {tolerance.name: tolerance for tolerance in TOLERANCES}
 _PART_OF_UPDATE: Final = 0.5

@@ -15,11 +15,11 @@ class MilModel:
 
     def __init__(self, model: Model, states: Mapping[str, Array]) -> None:
         self.model = model
-        self._state: State | None = None
+        self.state: State | None = None
         if model.states or states:
-            self._state = model.new_state()
+            self.state = model.new_state()
             for name, value in states.items():
-                self._state[name] = value
+                self.state[name] = value
 
     @property
     def inputs(self) -> tuple[Feature, ...]:
@@ -35,7 +35,7 @@ class MilModel:
         return tuple(self.model.states)
 
     def predict(self, inputs: Mapping[str, Array], observe: Observe | None = None) -> dict[str, Array]:
-        return self.model.predict(inputs, self._state, observe)
+        return self.model.predict(inputs, self.state, observe)
 
 
 class MilRuntime:

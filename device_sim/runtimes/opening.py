@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.routes.bundle import Place, read_place
 from device_sim.runtimes.config import RuntimeChoice
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import LoadedModel, predict_rows
 from device_sim.runtimes.torch_mirror import MirrorModel
 from grpo.head import Head
+from personality_common.bundle.stored import StoredTensor
 from personality_common.contract import EMBEDDING, HEAD_PARAMETERS, LATENT, LOGITS
 
 Array = NDArray[np.float32]
 
 
-def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[Place]) -> LoadedModel:
+def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[StoredTensor]) -> LoadedModel:
     """Open `PersonalityModel.mlpackage`, or a copy of it with another head.
 
     Args:
@@ -37,9 +37,9 @@ def open_runtime(name: RuntimeChoice, package: Path, places: Sequence[Place]) ->
     return (MilRuntime() if name == "mil" else CoreMLRuntime()).load(package)
 
 
-def open_mirror(package: Path, places: Sequence[Place], head: Head | None = None) -> MirrorModel:
+def open_mirror(package: Path, places: Sequence[StoredTensor], head: Head | None = None) -> MirrorModel:
     """PyTorch with the parameters that a package holds, or with another head."""
-    values = {place.name: read_place(package, place) for place in places}
+    values = {place.name: place.read(package) for place in places}
     if head is not None:
         values |= {name: tensor.numpy() for name, tensor in zip(HEAD_PARAMETERS, head, strict=True)}
     return MirrorModel(package, values)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.contract import MAX_BATCH
 from personality_common.coreml.features import Feature
 
 Array = NDArray[Any]
@@ -58,10 +59,10 @@ class Runtime(Protocol):
 
 
 def most_rows(feature: Feature) -> int:
-    """The largest first dimension that a feature allows."""
+    """The largest first dimension that a feature allows; MAX_BATCH where there is no end."""
     if feature.ranges:
         high = feature.ranges[0][1]
-        return 1 << 16 if high is None else high
+        return MAX_BATCH if high is None else high
     shapes = feature.enumerated or (feature.shape,)
     return max((shape[0] for shape in shapes if shape), default=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +16,19 @@ from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,
     ENCODER_PACKAGE,
-    HEAD_BIAS,
     HEAD_PACKAGE,
     HEAD_PARAMETERS,
-    HEAD_WEIGHT,
     INPUT_IDS,
     LATENT,
     LOGITS,
     SENTENCE_EMBEDDING,
-    STATE_BIAS,
-    STATE_WEIGHT,
 )
 from personality_common.coreml.package import Package
 from personality_common.errors import ToolkitError
 from personality_common.text.sentence import SentenceEncoder
-from pretrain.personality.model import PersonalityModel
+from pretrain.personality.model import PersonalityModel, computed_parameters
+from pretrain.personality.rules.family import STATE_PARAMETERS
 from pretrain.personality.run import Run, load_run_encoder
-
-STATES: Final = {STATE_WEIGHT: HEAD_WEIGHT, STATE_BIAS: HEAD_BIAS}
 
 Values = Mapping[str, Array]
 """Parameters of a personality model by PyTorch's name."""
@@ -49,11 +44,7 @@ class MirrorModel:
         self.outputs = read_arrays(description.output)
         self.module = PersonalityModel().eval().requires_grad_(False)
         takes = {feature.name for feature in self.inputs}
-        needed = {
-            name
-            for name, parameter in self.module.named_parameters()
-            if name in HEAD_PARAMETERS or (EMBEDDING in takes and ".q." not in name and ".k." not in name)
-        }
+        needed = set(computed_parameters() if EMBEDDING in takes else HEAD_PARAMETERS)
         if missing := sorted(needed - set(values)):
             raise ToolkitError(f"{package}: the PyTorch mirror needs {missing[0]}, which is not known")
         for name in needed:
@@ -138,7 +129,7 @@ class TorchRuntime:
             return MirrorEncoder(package, self.run, self.encoder)
         values = self._values(package.name)
         if package.name != HEAD_PACKAGE:
-            values |= {STATES[name]: value for name, value in (states or {}).items()}
+            values |= {STATE_PARAMETERS[name]: value for name, value in (states or {}).items()}
         return MirrorModel(package, values)
 
     @cached_property

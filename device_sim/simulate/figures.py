@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from device_sim.simulate.bundle import head_fingerprint
+from device_sim.heads.shipped import head_fingerprint, shipped_head
 from device_sim.simulate.simulation import NightRecord, Said, Simulation
 from grpo.policies import PADDING
 from personality_common.evidence.claims import finite, to_json
@@ -42,7 +42,7 @@ def figures(simulation: Simulation) -> dict[str, Any]:
         },
         "measured_texts": simulation.measured,
         "heads": {
-            "shipped": head_fingerprint(simulation.bundle.head),
+            "shipped": head_fingerprint(shipped_head(simulation.bundle)),
             "last": head_fingerprint(simulation.nights[-1].delivery.head),
         },
         "nights": [_night(i, night) for i, night in enumerate(simulation.nights)],

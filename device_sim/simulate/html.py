@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from device_sim.simulate.bundle import VerifiedBundle
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.simulation import Simulation
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
 from personality_common.page.html import Html, tag

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from device_sim.routes.bundle import Place
+from personality_common.bundle.stored import StoredTensor
 from personality_common.contract import HEAD_PARAMETERS
 from personality_common.files.fingerprint import fingerprint_bytes
+from personality_common.files.inside import inside
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Integrity:
         return self.other_bytes > 0 and not self.changed_bytes
 
 
-def compare_packages(shipped: Path, updated: Path, places: tuple[Place, ...]) -> Integrity:
+def compare_packages(shipped: Path, updated: Path, places: tuple[StoredTensor, ...]) -> Integrity:
     """Compare a package with the one that shipped; not with the code by which the routes check themselves.
 
     Args:
@@ -65,7 +66,7 @@ def compare_packages(shipped: Path, updated: Path, places: tuple[Place, ...]) ->
             differing += max(1, len(before), len(after))
             where.append(f"{name}: {len(before)} bytes shipped, {len(after)} now")
             continue
-        blobs = sorted((p.offset, p.offset + p.size) for p in head if p.file == name)
+        blobs = sorted(p.span for p in head if p.file == name)
         for start, stop in _between(blobs, len(before)):
             other += stop - start
             pair = (np.frombuffer(data, np.uint8, stop - start, start) for data in (before, after))
@@ -76,10 +77,10 @@ def compare_packages(shipped: Path, updated: Path, places: tuple[Place, ...]) ->
     return Integrity(len(frozen), sum(p.size for p in frozen), changed, other, differing, tuple(where[:3]))
 
 
-def _fingerprint(package: Path, place: Place) -> str:
+def _fingerprint(package: Path, place: StoredTensor) -> str:
     try:
-        with (package / place.file).open("rb") as file:
-            file.seek(place.offset)
+        with inside(package, place.file).open("rb") as file:
+            file.seek(place.span[0])
             data = file.read(place.size)
     except FileNotFoundError:
         return "missing"

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from device_sim.heads.shipped import PART, open_shipped, shipped_head
 from device_sim.runtimes.opening import open_runtime
-from device_sim.simulate.bundle import PART, open_bundle
 from device_sim.simulate.config import TuneConfig
 from device_sim.simulate.texts import Embedder, feedback_latents
 from grpo.feedback import Interaction, read_feedback
@@ -33,8 +33,8 @@ def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
         ToolkitError: the encoder is not usable here, or the update did nothing.
     """
     if (config.model / MANIFEST_FILE).is_file():
-        bundle = open_bundle(config.model)
-        tokens, head, base_dim = bundle.vocabulary.tokens, bundle.head, bundle.encoder.dim
+        bundle = open_shipped(config.model)
+        tokens, head, base_dim = bundle.vocabulary.tokens, shipped_head(bundle), bundle.encoder.dim
         feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
         runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
         latents = feedback_latents(feedback.interactions, Embedder(bundle, config.run, reporter), runtime)

@@ -13,17 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from device_sim.heads.heads import create_heads, open_heads
+from device_sim.heads.shipped import PART, identity, read_head, shipped_head
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate, Route
 from device_sim.routes.verify import RouteCheck, verify_routes
 from device_sim.runtimes.opening import evaluate, open_mirror
-from device_sim.simulate.bundle import PART, VerifiedBundle, read_head
 from device_sim.simulate.integrity import Integrity, compare_packages
 from grpo.head import Head
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.registry.record import Gate, Record
 
-PARTS: Final = {"patch": ("model",), "update-task": ("head", "updatable"), "state": ("stateful",)}
-"""Route -> the package that it changes: the first that the bundle has."""
 PROBES: Final = 8
 """Texts whose logits are compared every night."""
 
@@ -64,10 +63,11 @@ class Phone:
         # Frozen, so PyTorch's latents of the probes are the same every night.
         mirror = open_mirror(bundle.package(PART), bundle.places(PART))
         self.probe_latents, _ = evaluate(mirror, self.probes)
-        self.store = create_heads(folder / "heads", bundle.identity, bundle.head)
+        self.shipped = shipped_head(bundle)
+        self.store = create_heads(folder / "heads", identity(bundle), self.shipped)
         self.shipped_version = self.store.active
         self.delivered: tuple[Delivered, ...] = ()
-        self.held_before = [(self.shipped_version, bundle.head)]
+        self.held_before = [(self.shipped_version, self.shipped)]
 
     def deliver(self, update: HeadUpdate, record: Record) -> Delivery:
         """Bring an update into a copy by every route, read it back, verify it, and keep the version.
@@ -75,7 +75,7 @@ class Phone:
         Raises:
             MismatchError: a route found that something else than the head would change.
         """
-        self.delivered = tuple(route.apply(update, self._target(route.name)) for route in self.routes)
+        self.delivered = tuple(route.apply(update, self._target(route)) for route in self.routes)
         checks = verify_routes(update, self.delivered, self.probes, self.probe_latents)
         integrity = {delivered.route: self._compare(delivered) for delivered in self.delivered}
         gates = (
@@ -97,7 +97,7 @@ class Phone:
         """The head in a copy, read from its bytes; for `state`, what its buffers hold."""
         if delivered.buffers:
             return delivered.head
-        return read_head(delivered.package, self.bundle.places(self.part(delivered.route)))
+        return read_head(delivered.package, self.bundle.places(self._part(delivered)))
 
     def patched(self) -> Path:
         """`PersonalityModel.mlpackage` with the head that the device holds."""
@@ -134,18 +134,17 @@ class Phone:
 
     def _patch(self, head: Head, folder: str) -> Path:
         patch = make_route(self.bundle, "patch")
-        update = HeadUpdate(self.bundle.head, head, torch.zeros(1, head.weight.shape[1]))
-        return patch.apply(update, self._target("patch", folder)).package
+        update = HeadUpdate(self.shipped, head, torch.zeros(1, head.weight.shape[1]))
+        return patch.apply(update, self._target(patch, folder)).package
 
-    def part(self, route: str) -> str:
-        """The package that a route changes."""
-        return next(part for part in PARTS[route] if self.bundle.has(part))
+    def _part(self, delivered: Delivered) -> str:
+        return next(route.part for route in self.routes if route.name == delivered.route)
 
-    def _target(self, route: str, folder: str = "packages") -> Path:
-        return self.folder / folder / route / self.bundle.package(self.part(route)).name
+    def _target(self, route: Route, folder: str = "packages") -> Path:
+        return self.folder / folder / route.name / self.bundle.package(route.part).name
 
     def _compare(self, delivered: Delivered) -> Integrity:
-        part = self.part(delivered.route)
+        part = self._part(delivered)
         return compare_packages(self.bundle.package(part), delivered.package, self.bundle.places(part))
 
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from device_sim.heads.shipped import PART, identity, open_shipped
 from device_sim.routes.choosing import ROUTES, make_route
 from device_sim.routes.route import HeadUpdate
 from device_sim.runtimes.config import RuntimeChoice
 from device_sim.runtimes.opening import evaluate, open_mirror, open_runtime
 from device_sim.runtimes.runtime import LoadedModel
 from device_sim.simulate import verdict
-from device_sim.simulate.bundle import PART, VerifiedBundle, open_bundle
 from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.drift import Drift, Example, TokenShift, examples, measure_drift, token_shifts
 from device_sim.simulate.phone import Delivery, Phone
@@ -33,6 +33,7 @@ from grpo.feedback import Interaction, read_feedback
 from grpo.groups import Groups
 from grpo.head import Head
 from grpo.tune import TuneResult, tune_head
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import ConfigError
 from personality_common.evidence.claims import Check, claim, passed
 from personality_common.files.staging import staged_folder
@@ -117,7 +118,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
             update did nothing.
     """
     require_replaceable(config.out)
-    bundle = open_bundle(config.bundle)
+    bundle = open_shipped(config.bundle)
     shipped, places = bundle.package(PART), bundle.places(PART)
     runtime = open_runtime(config.runtime, shipped, places)
     embedder = Embedder(bundle, config.run, reporter)
@@ -132,13 +133,15 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
         _, ours = evaluate(open_runtime(_other(config.runtime), updated, places), measured.embeddings)
         _, theirs = evaluate(mirror, measured.embeddings)
         tokens = bundle.vocabulary.tokens
-        shifts = tuple(token_shifts(measured.latents, held, bundle.head, tokens))
+        shifts = tuple(token_shifts(measured.latents, held, phone.shipped, tokens))
         checks = (
-            verdict.head_changed(bundle.head, held),
+            verdict.head_changed(phone.shipped, held),
             verdict.frozen_identical(deliveries),
             verdict.bytes_identical(deliveries),
             verdict.routes_agree(deliveries),
-            verdict.runtimes_agree(ours, theirs, f"{_other(config.runtime)}, torch", bundle.precision(PART)),
+            verdict.runtimes_agree(
+                ours, theirs, f"{_other(config.runtime)}, torch", bundle.part(PART).precision
+            ),
             verdict.reward_rose(nights[-1].lived, _simulated(config), shifts),
             verdict.drift_within(
                 [n.update.night for n in nights], nights[-1].drift, config.grpo, config.objective == "grpo"
@@ -153,7 +156,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
                 days=days,
                 measured=len(measured.latents),
                 shifts=shifts,
-                examples=tuple(examples(measured.texts, measured.latents, held, bundle.head, tokens))
+                examples=tuple(examples(measured.texts, measured.latents, held, phone.shipped, tokens))
                 if any(measured.texts)
                 else (),
                 checks=checks,
@@ -201,14 +204,14 @@ def _live_with_user(
             stage.advance(1, {"reward": f"{update.night.reward_mean or math.nan:+.2f}"})
             return delivery.head
 
-        lived = live(user, training, held_out, bundle.head, config.grpo, spend, night)
+        lived = live(user, training, held_out, phone.shipped, config.grpo, spend, night)
     records = tuple(
         NightRecord(
             update,
             delivery,
-            measure_drift(held_out.latents, delivery.head, bundle.head, config.grpo),
+            measure_drift(held_out.latents, delivery.head, phone.shipped, config.grpo),
             n,
-            n.training_reward - float(top_reward(user, training[n.texts], bundle.head, n.night).mean()),
+            n.training_reward - float(top_reward(user, training[n.texts], phone.shipped, n.night).mean()),
         )
         for (update, delivery), n in zip(nights, lived, strict=True)
     )
@@ -226,15 +229,13 @@ def _replay(
 ) -> _Lived:
     """A feedback file, in its order, in nights of `interactions`; all of it."""
     assert config.feedback is not None
-    feedback = read_feedback(
-        config.feedback, bundle.vocabulary.tokens, base_dim=bundle.manifest["dimensions"]["base_embedding"]
-    )
+    feedback = read_feedback(config.feedback, bundle.vocabulary.tokens, base_dim=bundle.encoder.dim)
     latents = feedback_latents(feedback.interactions, embedder, runtime)
     groups = feedback.groups()
     # Interactions may come as latents, so the routes are compared on the bundle's own golden embeddings.
-    embeddings = bundle.golden("embeddings")
+    embeddings = bundle.golden.arrays["embeddings"]
     phone = Phone(bundle, [make_route(bundle, name) for name in _names(config)], folder, embeddings)
-    head = bundle.head
+    head = phone.shipped
     records: list[NightRecord] = []
     days: list[Said] = []
     size = config.nights.interactions
@@ -247,11 +248,11 @@ def _replay(
                 {name: rewards[rows] for name, rewards in groups.rewards.items()},
                 None if groups.behaviour is None else groups.behaviour[rows],
             )
-            update = _update(config, latents[rows], day, head, bundle.head)
+            update = _update(config, latents[rows], day, head, phone.shipped)
             record = _record(config, bundle, update, feedback.fingerprint)
             delivery = phone.deliver(HeadUpdate(head, update.head, latents[rows]), record)
             head = delivery.head
-            drift = measure_drift(latents, head, bundle.head, config.grpo)
+            drift = measure_drift(latents, head, phone.shipped, config.grpo)
             records.append(NightRecord(update, delivery, drift, None, None))
             days.append(Said(_texts(feedback.interactions[rows]), day))
             stage.advance(1)
@@ -288,7 +289,7 @@ def _record(
     """Of a version in the store; the phone adds parents and gates."""
     night = update.night
     return Record(
-        identity=bundle.identity,
+        identity=identity(bundle),
         created=now(),
         settings=asdict(config.grpo)
         if config.objective == "grpo"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from device_sim.mil import load_mil
 from device_sim.runtimes.runtime import LoadedModel
-from device_sim.simulate.bundle import VerifiedBundle
 from device_sim.simulate.config import HELD_OUT_FRACTION, HELD_OUT_TEXTS
 from grpo.feedback import Interaction
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,

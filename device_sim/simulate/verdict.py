@@ -22,7 +22,7 @@ from grpo.metrics import NightMetrics
 from personality_common.contract import TOP_K
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.intervals import Z95
-from personality_common.evidence.tolerances import TOLERANCES
+from pretrain.personality.rules.tolerances import TOLERANCES
 
 HELD_OUT_SLACK: Final = 0.1
 """How much further than its budget the drift may be on texts that no update was measured on: off the

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from personality_common.contract import MANIFEST_FILE
 from personality_common.files.atomic import file_sha256
+from personality_common.files.inside import inside
 
 
-def file_table(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file of a bundle but the manifest, by path relative to it."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST_FILE)
-    return {
-        p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in files
-    }
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as the manifest states it."""
+
+    bytes: int
+    sha256: str
+
+
+def file_table(folder: Path) -> dict[str, StoredFile]:
+    """Every file of a bundle but the manifest, by path relative to it.
+
+    Raises:
+        DataError: a link.
+    """
+    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or p.is_file())
+    paths = {name: inside(folder, name) for name in sorted(names) if name != MANIFEST_FILE}
+    return {name: StoredFile(p.stat().st_size, file_sha256(p)) for name, p in paths.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -95,5 +96,14 @@ class PersonalityModel(nn.Module):
 
 def uncomputed_parameters() -> tuple[str, ...]:
     """Parameters that no package has: queries and keys, which cancel at sequence length 1."""
-    named = PersonalityModel().named_parameters()
-    return tuple(name for name, parameter in named if not parameter.requires_grad)
+    return tuple(name for name, parameter in _parameters() if not parameter.requires_grad)
+
+
+def computed_parameters() -> tuple[str, ...]:
+    """All the others."""
+    return tuple(name for name, parameter in _parameters() if parameter.requires_grad)
+
+
+def _parameters() -> Iterator[tuple[str, nn.Parameter]]:
+    with torch.device("meta"):  # names alone: no memory, no random start
+        return PersonalityModel().named_parameters()

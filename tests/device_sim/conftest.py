@@ -60,5 +60,5 @@ def amend(bundle: Path) -> None:
             count = int(np.prod(tensor["shape"]))
             array = np.frombuffer(data, tensor["dtype"], count, tensor["offset"]).reshape(tensor["shape"])
             tensor["fingerprint"] = fingerprint(array)
-    manifest["files"] = file_table(bundle)
+    manifest["files"] = {name: vars(file) for name, file in file_table(bundle).items()}
     (bundle / "manifest.json").write_text(json.dumps(manifest))

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from personality_common.bundle.parts import INITIAL_STATE_DIR, PARTS, STATE_PARAMETERS
+from personality_common.bundle.manifest import InitialState, Manifest, write_manifest
 from personality_common.bundle.stored import stored_values
 from personality_common.contract import (
     GOLDEN_DIR,
@@ -38,6 +37,7 @@ from pretrain.personality.export.manifest import manifest, package_metadata
 from pretrain.personality.export.packages import BuiltPackage, build_package
 from pretrain.personality.model import EmbeddingProjector
 from pretrain.personality.rules.checks import check_bundle
+from pretrain.personality.rules.family import INITIAL_STATE_DIR, PARTS, STATE_PARAMETERS
 from pretrain.personality.run import Run, load_run, load_run_encoder
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -54,7 +54,7 @@ class ExportResult:
     """
 
     bundle: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     seconds: dict[str, float]
 
 
@@ -100,7 +100,7 @@ def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
         with clock.time("manifest and checks"):
             state = _write_initial_state(folder, values) if "stateful" in parts else {}
             record = manifest(config, run, packages, state, left_out, folder)
-            write_json(folder / MANIFEST_FILE, record)
+            write_manifest(folder, record)
             check_bundle(folder, values, metadata, encoder_values)
     return ExportResult(config.out, record, clock.seconds)
 
@@ -168,7 +168,7 @@ def _build_encoder(
     return part.package, part.values
 
 
-def _write_initial_state(folder: Path, values: Values) -> dict[str, dict[str, Any]]:
+def _write_initial_state(folder: Path, values: Values) -> dict[str, InitialState]:
     """The head as the app must write it into new state buffers, which start at zero."""
     (folder / INITIAL_STATE_DIR).mkdir()
     record = {}
@@ -176,5 +176,5 @@ def _write_initial_state(folder: Path, values: Values) -> dict[str, dict[str, An
         stored = stored_values(parameter, values[parameter], "float16")
         file = f"{INITIAL_STATE_DIR}/{state}.bin"
         (folder / file).write_bytes(stored.tobytes())
-        record[state] = {"file": file, "size": stored.nbytes, "fingerprint": fingerprint(stored)}
+        record[state] = InitialState(file, stored.nbytes, fingerprint(stored))
     return record

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from personality_common.bundle.parts import PARTS
 from pretrain.coreml.targets import PRECISIONS, TARGETS
 from pretrain.personality.export.config import ENCODER_WEIGHTS, ExportConfig
+from pretrain.personality.rules.family import PARTS
 
 _DEFAULTS = {name: field.default for name, field in ExportConfig.__dataclass_fields__.items()}
 
@@ -69,7 +69,7 @@ def export(
 
     result = run_export(config, ConsoleReporter())
     if as_json:
-        packages = {part: entry["file"] for part, entry in result.manifest["packages"].items()}
+        packages = {part: entry.file for part, entry in result.manifest.packages.items()}
         click.echo(json.dumps({"bundle": str(out), "packages": packages, "seconds": result.seconds}))
         return
     output.print(bundle_table(result.manifest))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from personality_common.bundle.parts import PARTS
 from personality_common.errors import ConfigError
 from pretrain.coreml.targets import PRECISIONS, TARGETS, Precision, Target
+from pretrain.personality.rules.family import PARTS
 
 EncoderWeights = Literal["int8", "float16", "float32"]
 ENCODER_WEIGHTS: Final = get_args(EncoderWeights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from personality_common.bundle.golden import GOLDEN_SCHEMA, GoldenRecord, GoldenUpdate
+from personality_common.bundle.stored import StoredArray
 from personality_common.contract import EMBEDDING_DIM, GOLDEN_FILE, TOP_K
 from personality_common.files.atomic import write_json
 from personality_common.files.fingerprint import fingerprint
@@ -17,7 +20,6 @@ from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.run import Run
 
-GOLDEN_SCHEMA: Final = 1
 LEARNING_RATE: Final = 0.5
 """A power of two, so that it is the same number in every precision."""
 
@@ -51,7 +53,7 @@ _FORMULA: Final = (
 )
 
 
-def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> dict[str, Any]:
+def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> None:
     """Write `golden.json` and the arrays that it names.
 
     Args:
@@ -59,34 +61,24 @@ def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> dict[str, A
         run: whose model computes.
         encoder: the run's; None for a hosted one, which is not asked: random unit vectors stand in
             for embeddings of texts.
-
-    Returns:
-        What `golden.json` holds.
     """
     folder.mkdir()
-    arrays: dict[str, NDArray[np.float32]] = {}
-    record: dict[str, Any] = {"schema": GOLDEN_SCHEMA, "texts": None, "token_ids": None}
-    if encoder is None:
-        arrays["base_embeddings"] = _random_embeddings()
-    else:
-        arrays["base_embeddings"] = encoder.encode(TEXTS)
-        record["texts"] = list(TEXTS)
-        if isinstance(encoder, SentenceEncoder):
-            record["token_ids"] = encoder.token_ids(TEXTS)
-    arrays |= _forward(run, arrays["base_embeddings"])
+    base = _random_embeddings() if encoder is None else encoder.encode(TEXTS)
+    arrays = {"base_embeddings": base, **_forward(run, base)}
     # A stable sort puts the lower index first among equal logits.
     top = np.argsort(-arrays["logits"], axis=1, kind="stable")[:, :TOP_K]
-    record["top_indices"] = top.tolist()
-    record["top_tokens"] = [[run.vocabulary.tokens[i] for i in row] for row in top]
     update = head_update(run, arrays["latents"], arrays["logits"], top)
-    record["arrays"] = _write_arrays(folder, arrays)
-    record["update"] = {
-        "formula": _FORMULA,
-        "learning_rate": LEARNING_RATE,
-        "arrays": _write_arrays(folder, update),
-    }
-    write_json(folder / GOLDEN_FILE, record)
-    return record
+    ids = encoder.token_ids(TEXTS) if isinstance(encoder, SentenceEncoder) else None
+    record = GoldenRecord(
+        schema=GOLDEN_SCHEMA,
+        texts=None if encoder is None else TEXTS,
+        token_ids=None if ids is None else tuple(map(tuple, ids)),
+        top_indices=tuple(map(tuple, top.tolist())),
+        top_tokens=tuple(tuple(run.vocabulary.tokens[i] for i in row) for row in top),
+        arrays=_write_arrays(folder, arrays),
+        update=GoldenUpdate(_FORMULA, LEARNING_RATE, _write_arrays(folder, update)),
+    )
+    write_json(folder / GOLDEN_FILE, asdict(record))
 
 
 def head_update(
@@ -136,15 +128,10 @@ def _random_embeddings() -> NDArray[np.float32]:
     return draw.astype(np.float32)
 
 
-def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, StoredArray]:
     """Write `NAME.bin`: float32, little-endian, C order."""
     record = {}
     for name, array in arrays.items():
         (folder / f"{name}.bin").write_bytes(array.astype("<f4").tobytes())
-        record[name] = {
-            "file": f"{name}.bin",
-            "dtype": "float32",
-            "shape": list(array.shape),
-            "fingerprint": fingerprint(array),
-        }
+        record[name] = StoredArray(f"{name}.bin", "float32", array.shape, fingerprint(array))
     return record

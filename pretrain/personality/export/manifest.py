@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
 
 from personality_common.bundle.files import file_table
-from personality_common.bundle.parts import STATE_PARAMETERS
+from personality_common.bundle.manifest import (
+    SCHEMA,
+    EncoderReference,
+    InitialState,
+    Manifest,
+    NotComputed,
+    PackageEntry,
+    RunReference,
+    Settings,
+    StatePort,
+    VocabularyReference,
+)
 from personality_common.contract import (
     EMBEDDING_DIM,
     ENCODER_VERSION,
@@ -21,14 +30,13 @@ from personality_common.contract import (
     VOCAB_SIZE,
 )
 from personality_common.coreml.describe import MINIMUM_OS
-from personality_common.evidence.tolerances import to_json
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.export.packages import BuiltPackage
 from pretrain.personality.model import uncomputed_parameters
+from pretrain.personality.rules.family import STATE_PARAMETERS
 from pretrain.personality.rules.interface import INTERFACES
+from pretrain.personality.rules.tolerances import TOLERANCES
 from pretrain.personality.run import Run
-
-SCHEMA: Final = 1
 
 
 def package_metadata(run: Run) -> dict[str, str]:
@@ -49,78 +57,63 @@ def manifest(
     config: ExportConfig,
     run: Run,
     packages: Sequence[BuiltPackage],
-    initial_state: Mapping[str, Mapping[str, Any]],
+    initial_state: Mapping[str, InitialState],
     left_out: Mapping[str, str],
     folder: Path,
-) -> dict[str, Any]:
+) -> Manifest:
     """The manifest of a bundle whose other files are all written.
 
     Args:
         packages: the packages of the personality model.
-        initial_state: state buffer -> file, size and fingerprint of its first content.
+        initial_state: state buffer -> its first content.
         left_out: part -> why the bundle does not have it.
         folder: the bundle.
     """
-    return {
-        "schema": SCHEMA,
-        "versions": {name: version(name) for name in ("personality-toolkit", "coremltools", "torch")},
-        "settings": {
-            "target": config.target,
-            "precision": config.precision,
-            "encoder_weights": config.encoder_weights,
-        },
-        "run": {"fingerprint": run.fingerprint, "finished": run.record.finished},
-        "vocabulary": {
-            "fingerprint": run.vocabulary.fingerprint,
-            "size": VOCAB_SIZE,
-            "file": TOKENS_FILE,
-        },
-        "encoder": {
-            "version": ENCODER_VERSION,
-            "fingerprint": run.encoder.fingerprint,
-            "identity": asdict(run.encoder),
-        },
-        "dimensions": {
+    return Manifest(
+        schema=SCHEMA,
+        versions={name: version(name) for name in ("personality-toolkit", "coremltools", "torch")},
+        settings=Settings(config.target, config.precision, config.encoder_weights),
+        run=RunReference(run.fingerprint, run.record.finished),
+        vocabulary=VocabularyReference(run.vocabulary.fingerprint, VOCAB_SIZE, TOKENS_FILE),
+        encoder=EncoderReference(ENCODER_VERSION, run.encoder.fingerprint, run.encoder),
+        dimensions={
             "base_embedding": run.encoder.dim,
             "embedding": EMBEDDING_DIM,
             "latent": LATENT_DIM,
             "logits": VOCAB_SIZE,
         },
-        "updatable": list(HEAD_PARAMETERS),
-        "not_computed": {
-            "tensors": list(uncomputed_parameters()),
-            "reason": "at sequence length 1 the softmax over one score is 1: attention is out(v(x)), and "
+        updatable=HEAD_PARAMETERS,
+        not_computed=NotComputed(
+            uncomputed_parameters(),
+            "at sequence length 1 the softmax over one score is 1: attention is out(v(x)), and "
             "queries and keys have no influence; they are in the run and in no package",
-        },
-        "packages": {p.part: _package(p, initial_state, folder) for p in packages},
-        "left_out": dict(left_out),
-        "golden": f"{GOLDEN_DIR}/{GOLDEN_FILE}",
-        "tolerances": to_json(),
-        "files": file_table(folder),
-    }
+        ),
+        packages={package.part: _package(package, initial_state, folder) for package in packages},
+        left_out=dict(left_out),
+        golden=f"{GOLDEN_DIR}/{GOLDEN_FILE}",
+        tolerances=TOLERANCES,
+        files=file_table(folder),
+    )
 
 
-def _package(
-    package: BuiltPackage, initial_state: Mapping[str, Mapping[str, Any]], folder: Path
-) -> dict[str, Any]:
+def _package(package: BuiltPackage, initial_state: Mapping[str, InitialState], folder: Path) -> PackageEntry:
     interface = INTERFACES[package.part]
     files = [p for p in (folder / package.file_name).rglob("*") if p.is_file()]
-    return {
-        "file": package.file_name,
-        "route": package.route,
-        "kind": interface.kind,
-        "specification_version": interface.specification_version,
-        "minimum_os": MINIMUM_OS[interface.specification_version],
-        "precision": package.precision,
-        "updatable": interface.updatable,
-        "inputs": [port.to_json() for port in interface.inputs],
-        "outputs": [port.to_json() for port in interface.outputs],
-        "states": [
-            port.to_json()
-            | {"parameter": STATE_PARAMETERS[port.name], "initial": dict(initial_state[port.name])}
+    return PackageEntry(
+        file=package.file_name,
+        route=package.route,
+        kind=interface.kind,
+        specification_version=interface.specification_version,
+        minimum_os=MINIMUM_OS[interface.specification_version],
+        precision=package.precision,
+        updatable=interface.updatable,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
+        states=tuple(
+            StatePort(**vars(port), parameter=STATE_PARAMETERS[port.name], initial=initial_state[port.name])
             for port in interface.states
-        ],
-        "training_inputs": [port.to_json() for port in interface.training_inputs],
-        "bytes": sum(p.stat().st_size for p in files),
-        "tensors": [asdict(tensor) for tensor in package.tensors],
-    }
+        ),
+        training_inputs=interface.training_inputs,
+        bytes=sum(p.stat().st_size for p in files),
+        tensors=package.tensors,
+    )

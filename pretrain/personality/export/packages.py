@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from personality_common.bundle.parts import PARTS
 from personality_common.bundle.stored import StoredTensor
 from personality_common.contract import (
     EMBEDDING,
@@ -36,6 +35,7 @@ from pretrain.coreml.templates import fill
 from pretrain.personality.export.config import EncoderWeights
 from pretrain.personality.export.head import head_model, updatable_pipeline
 from pretrain.personality.model import PersonalityModel
+from pretrain.personality.rules.family import PARTS
 
 Route = Literal["patch", "update-task", "state"]
 Values = Mapping[str, NDArray[np.float32]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from personality_common.bundle.manifest import Port
 from personality_common.contract import (
     ATTENTION_MASK,
     EMBEDDING,
@@ -21,25 +22,6 @@ from personality_common.contract import (
     TARGET,
     VOCAB_SIZE,
 )
-from personality_common.coreml.features import Range
-
-
-@dataclass(frozen=True)
-class Port:
-    """A feature; `ranges` is empty where the shape is fixed."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    ranges: tuple[Range, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "dtype": self.dtype,
-            "shape": list(self.shape),
-            "ranges": [list(r) for r in self.ranges] or None,
-        }
 
 
 @dataclass(frozen=True)
@@ -56,8 +38,7 @@ class Interface:
 
 
 def _rows(name: str, width: int, flexible: bool = False) -> Port:
-    ranges: tuple[Range, ...] = ((1, MAX_BATCH), (width, width)) if flexible else ()
-    return Port(name, "float32", (1, width), ranges)
+    return Port(name, "float32", (1, width), ((1, MAX_BATCH), (width, width)) if flexible else None)
 
 
 def _tokens(name: str) -> Port:
@@ -94,8 +75,8 @@ INTERFACES: Final = {
         False,
         *_FLEXIBLE,
         states=(
-            Port(STATE_WEIGHT, "float16", (VOCAB_SIZE, LATENT_DIM)),
-            Port(STATE_BIAS, "float16", (VOCAB_SIZE,)),
+            Port(STATE_WEIGHT, "float16", (VOCAB_SIZE, LATENT_DIM), None),
+            Port(STATE_BIAS, "float16", (VOCAB_SIZE,), None),
         ),
     ),
     "encoder": Interface(

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from personality_common.bundle.manifest import Port
 from personality_common.contract import LATENT, LOGITS, TARGET
 from personality_common.coreml.features import Feature, features
 from personality_common.coreml.package import Package
 from personality_common.errors import MismatchError
-from pretrain.personality.rules.interface import Interface, Port
+from pretrain.personality.rules.interface import Interface
 from pretrain.personality.rules.updating import EPOCHS, LEARNING_RATE, MINI_BATCH
 
 _UPDATABLE_KINDS = ("neuralNetwork", "pipeline")
@@ -60,13 +61,13 @@ def _ports(
     what: str, wanted: Sequence[Port], got: Sequence[Feature], shapeless: bool = False
 ) -> Iterator[str]:
     """Args: shapeless: a flexible output may go without shape, as the converter leaves it."""
-    ours = [(p.name, p.dtype, p.shape, p.ranges) for p in wanted]
+    ours = [(p.name, p.dtype, p.shape, p.ranges or ()) for p in wanted]
     theirs = [
         (
             g.name,
             g.dtype,
             w.shape if shapeless and w.ranges and not g.shape else g.shape,
-            w.ranges if shapeless and not g.ranges else g.ranges,
+            (w.ranges or ()) if shapeless and not g.ranges else g.ranges,
         )
         for w, g in zip(wanted, got, strict=False)
     ] + [(g.name, g.dtype, g.shape, g.ranges) for g in got[len(wanted) :]]

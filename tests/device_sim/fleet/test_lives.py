@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from device_sim.fleet.lives import TRACES, Device, Lived, live_together, measured_nights
-from device_sim.simulate.bundle import head_fingerprint
+from device_sim.heads.shipped import head_fingerprint
 from device_sim.simulate.drift import measure_drift
 from device_sim.users.nights import Night, NightsConfig, Texts, live
 from device_sim.users.users import make_user

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from device_sim.routes.bundle import Bundle
+from device_sim.heads.shipped import shipped_head
 from device_sim.routes.route import HeadUpdate
 from grpo.head import Head
+from personality_common.bundle.bundle import Bundle, open_bundle
 from personality_common.terminal.progress import Silent
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.rules.family import PERSONALITY
 from pretrain.personality.run import Run, load_run
 
 LOSS = torch.nn.functional.binary_cross_entropy_with_logits
@@ -33,7 +35,7 @@ def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """All packages but the text encoder, float32. Read only."""
     out = tmp_path_factory.mktemp("bundle") / "bundle"
     export(ExportConfig(run.path, out, target="iOS18"), Silent())
-    return Bundle.open(out)
+    return open_bundle(out, PERSONALITY)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +55,7 @@ def make_update(bundle: Bundle, latents: torch.Tensor) -> Callable[..., HeadUpda
     """Train the shipped head with an optimizer of torch, on a loss that is no MSE."""
 
     def make(optimizer: str, rows: int = 12, steps: int = 4, before: Head | None = None) -> HeadUpdate:
-        before = before or bundle.shipped_head()
+        before = before or shipped_head(bundle)
         weight, bias = (tensor.clone().requires_grad_() for tensor in before)
         made = {
             "sgd": lambda: torch.optim.SGD([weight, bias], 5.0),

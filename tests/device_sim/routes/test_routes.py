@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from device_sim.heads.shipped import head_places, identity, shipped_head
 from device_sim.mil.model import load_mil
-from device_sim.routes.bundle import Bundle
 from device_sim.routes.choosing import ROUTES, make_route
 from device_sim.routes.patch import PatchRoute
 from device_sim.routes.route import HeadUpdate
@@ -18,11 +18,13 @@ from device_sim.routes.state import StateRoute, overflowed, to_buffers
 from device_sim.routes.task_route import UpdateTaskRoute, basis_rows, fit_shift
 from device_sim.routes.verify import require_routes, verify_routes
 from grpo.head import Head
+from personality_common.bundle.bundle import open_bundle
 from personality_common.contract import MODEL_PACKAGE
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.terminal.progress import Silent
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.rules.family import PERSONALITY
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def check(update, delivered, embeddings, latents):
 
 
 def test_shipped_head_is_the_runs(bundle, run):
-    head = bundle.shipped_head()
+    head = shipped_head(bundle)
     assert torch.equal(head.weight, run.model.projection.weight)
     assert torch.equal(head.bias, run.model.output_bias)
 
@@ -83,7 +85,7 @@ def test_patch_is_read_back_by_apples_reader(bundle, make_update, tmp_path, ct):
     target = tmp_path / "p.mlpackage"
     PatchRoute(bundle).apply(update, target)
     reader = _BlobStorageReader(str(target / "Data/com.apple.CoreML/weights/weight.bin"))
-    for place, value in zip(bundle.head_places("model"), update.after, strict=True):
+    for place, value in zip(head_places(bundle, "model"), update.after, strict=True):
         assert np.asarray(reader.read_float_data(place.metadata_offset)).tobytes() == value.numpy().tobytes()
 
 
@@ -113,7 +115,7 @@ def test_only_the_heads_bytes_change(bundle, make_update, tmp_path, contents, ro
     (name,) = changed
     differing = np.flatnonzero(np.frombuffer(before[name], "u1") != np.frombuffer(after[name], "u1"))
     inside = np.zeros(len(before[name]), bool)
-    for place in bundle.head_places(part):
+    for place in head_places(bundle, part):
         assert place.file == name
         inside[place.offset : place.offset + place.size] = True
     assert inside[differing].all()
@@ -149,7 +151,7 @@ def test_pipeline_refuses_what_texts_cannot_carry(bundle, make_update, tmp_path)
 
 
 def test_no_update_changes_nothing(bundle, embeddings, latents, tmp_path, contents):
-    head = bundle.shipped_head()
+    head = shipped_head(bundle)
     update = HeadUpdate(head, head, latents[:4])
     for name, part in (("patch", "model"), ("update-task", "head")):
         found = make_route(bundle, name).apply(update, tmp_path / f"{name}.mlpackage")
@@ -159,7 +161,7 @@ def test_no_update_changes_nothing(bundle, embeddings, latents, tmp_path, conten
 
 def test_shift_of_an_update_in_the_span_is_its_gradient(bundle, latents):
     """Fewer texts than dimensions: the shift is unique."""
-    head = bundle.shipped_head()
+    head = shipped_head(bundle)
     gradient = torch.randn(8, 325, generator=torch.Generator().manual_seed(1))
     after = Head(
         (head.weight.double() - gradient.T.double() @ latents[:8].double()).float(),
@@ -230,7 +232,7 @@ def test_overflow_is_flagged(bundle, make_update, embeddings, latents, tmp_path)
 
 
 def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
-    before = bundle.shipped_head()
+    before = shipped_head(bundle)
     after = Head(before.weight.clone(), before.bias.clone())
     after.bias[:3] = torch.nextafter(after.bias[:3], torch.tensor(9.0))
     after.weight[:, 0] += 1.0
@@ -243,7 +245,7 @@ def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
 def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
     """The package's own head is float16 there: the patch is the rounded head."""
     export(ExportConfig(run.path, tmp_path / "b", precision="float16", only=("model",)), Silent())
-    bundle = Bundle.open(tmp_path / "b")
+    bundle = open_bundle(tmp_path / "b", PERSONALITY)
     update = make_update("sgd")
     found = make_route(bundle, "patch").apply(update, tmp_path / "p.mlpackage")
     # The backbone's float16 is allowed for, the head's is exact.
@@ -258,29 +260,40 @@ def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
         make_route(bundle, "state")
     with pytest.raises(ConfigError, match="--route must be one of"):
         make_route(bundle, "magic")
-    assert torch.equal(bundle.shipped_head().weight, update.before.weight.half().float())
+    assert torch.equal(shipped_head(bundle).weight, update.before.weight.half().float())
 
 
 def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
     export(ExportConfig(run.path, again, only=("head",)), Silent())
     export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), Silent())
-    ours, theirs = Bundle.open(again).identity, Bundle.open(other).identity
-    assert ours["vocabulary"] == theirs["vocabulary"] == bundle.identity["vocabulary"]
+    ours, theirs = identity(open_bundle(again, PERSONALITY)), identity(open_bundle(other, PERSONALITY))
+    assert ours["vocabulary"] == theirs["vocabulary"] == identity(bundle)["vocabulary"]
     assert ours["bundle"] != theirs["bundle"]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.clear(), "lacks or garbles"),
-        (lambda m: m.pop("vocabulary"), "lacks or garbles 'vocabulary'"),
-        (lambda m: m["packages"]["model"].update(file="../../etc"), "files inside of the bundle"),
-        (lambda m: m["packages"]["model"]["tensors"][0].update(file="/etc/passwd"), "inside of the bundle"),
+        (lambda m: m.clear(), "schema must be 1, is None"),
+        (lambda m: m.pop("vocabulary"), "it must have 'vocabulary'"),
+        (lambda m: m["packages"]["model"].update(file="../../etc"), "no part of a bundle is called 'model'"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(file="/etc/passwd"), "must stay inside of it"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(file="Data/.."), "must stay inside of it"),
+        (lambda m: m.update(golden="../golden.json"), "must stay inside of it"),
+        (lambda m: m["vocabulary"].update(file="/etc/passwd"), "must stay inside of it"),
+        (lambda m: m["files"].update({"../x": {"bytes": 1, "sha256": ""}}), "must stay inside of it"),
+        (
+            lambda m: m["packages"]["stateful"]["states"][0]["initial"].update(file="../x"),
+            "must stay inside of it",
+        ),
         (lambda m: m["packages"]["model"]["tensors"][0].update(size=1 << 40), "must have"),
-        (lambda m: m["packages"]["model"]["tensors"][0].update(offset=-4), "must have"),
-        (lambda m: m["packages"]["model"]["tensors"][0].pop("file"), "lacks or garbles 'file'"),
-        (lambda m: m["packages"]["model"]["tensors"][0].update(dtype="object"), "float32 or float16"),
+        (lambda m: m["packages"]["model"]["tensors"][0].update(offset=-4), r"offset must be 0 to"),
+        (lambda m: m["packages"]["model"]["tensors"][0].pop("file"), r"tensors\[0\] must have 'file'"),
+        (
+            lambda m: m["packages"]["model"]["tensors"][0].update(dtype="object"),
+            "dtype must be one of float16",
+        ),
     ],
 )
 def test_garbled_manifest(bundle, tmp_path, change, words):
@@ -288,7 +301,7 @@ def test_garbled_manifest(bundle, tmp_path, change, words):
     change(manifest)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=words):
-        Bundle.open(tmp_path)
+        open_bundle(tmp_path, PERSONALITY)
 
 
 def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
@@ -298,30 +311,36 @@ def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
     manifest["packages"] = {"model": manifest["packages"]["model"]}
     (copy / "manifest.json").write_text(json.dumps(manifest))
     shutil.copytree(bundle.path / MODEL_PACKAGE, copy / MODEL_PACKAGE)
-    opened = Bundle.open(copy)
-    place = opened.head_places("model")[0]
+    opened = open_bundle(copy, PERSONALITY)
+    place = head_places(opened, "model")[0]
     with (copy / MODEL_PACKAGE / place.file).open("r+b") as file:
         file.seek(place.offset)
         file.write(b"\x01")
     with pytest.raises(MismatchError, match=r"head of .*differ"):
-        opened.shipped_head()
+        shipped_head(opened)
 
 
 def test_encoder_and_inline_tensors_are_no_places(bundle, tmp_path):
     """The text encoder's may be int8, and small tensors may be in the program itself."""
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     frozen = next(t for t in manifest["packages"]["model"]["tensors"] if not t["updatable"])
+    small = {"dtype": "int8", "size": frozen["size"] // 4, "offset": None}
     manifest["packages"]["encoder"] = {
+        **manifest["packages"]["model"],
         "file": "TextEncoder.mlpackage",
-        "tensors": [{**frozen, "dtype": "int8", "offset": None}],
+        "tensors": [{**frozen, **small}],
     }
     frozen["offset"] = None
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    opened = Bundle.open(tmp_path)
+    opened = open_bundle(tmp_path, PERSONALITY)
     assert len(opened.places("model")) == len(bundle.places("model")) - 1
-    assert opened.identity == bundle.identity
+    assert identity(opened) == identity(bundle)
     head = next(t for t in manifest["packages"]["model"]["tensors"] if t["name"] == "output_bias")
+    head.update(dtype="int32")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="output_bias must be float32 or float16, is int32"):
+        head_places(open_bundle(tmp_path, PERSONALITY), "model")
     head["offset"] = None
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(MismatchError, match=r"must have projection\.weight, output_bias once"):
-        Bundle.open(tmp_path).head_places("model")
+        head_places(open_bundle(tmp_path, PERSONALITY), "model")

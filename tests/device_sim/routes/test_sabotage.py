@@ -9,6 +9,7 @@ import torch
 
 import device_sim.routes.patch as patch_module
 import device_sim.routes.update_task as task_module
+from device_sim.heads.shipped import head_places
 from device_sim.routes.patch import PatchRoute
 from device_sim.routes.task_route import UpdateTaskRoute
 from device_sim.routes.untouched import require_untouched
@@ -74,7 +75,7 @@ def test_source_that_was_damaged_before(bundle, make_update, tmp_path):
         shutil.copytree(bundle.package("model"), copy)
         flip(copy / frozen_byte(bundle, "model")[0], frozen_byte(bundle, "model")[1])
     with pytest.raises(MismatchError, match=r"frozen tensors of .*changed"):
-        require_untouched(source, target, bundle.places("model"), bundle.head_places("model"))
+        require_untouched(source, target, bundle.places("model"), head_places(bundle, "model"))
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "longer"])
@@ -90,7 +91,7 @@ def test_files_of_the_copy(bundle, tmp_path, change):
             file.write(b" ")
     with pytest.raises(MismatchError, match="must have"):
         require_untouched(
-            bundle.package("model"), target, bundle.places("model"), bundle.head_places("model")
+            bundle.package("model"), target, bundle.places("model"), head_places(bundle, "model")
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_sim.heads.shipped import shipped_head
 from device_sim.routes.update_task import TaskSettings, UpdateTask, calibrate, one_hot_targets
 from grpo.batch import make_batch
 from grpo.config import GRPOConfig
@@ -78,7 +79,7 @@ def test_task_is_torchs_training_on_mse(package, bundle, latents, optimizer):
         "adam": lambda p: torch.optim.Adam(p, 0.01, betas=(0.8, 0.95), eps=1e-8),
     }[optimizer]
     batches = [slice(0, 5), slice(5, 10), slice(10, 12)] * 3
-    weight, bias, losses = torch_task(bundle.shipped_head(), latents[:12], targets, made, batches)
+    weight, bias, losses = torch_task(shipped_head(bundle), latents[:12], targets, made, batches)
     task = UpdateTask(package(to_adam if optimizer == "adam" else None))
     rate = {} if optimizer == "adam" else {"learning_rate": 0.5, "momentum": 0.75 * (optimizer != "sgd")}
     settings = TaskSettings(mini_batch_size=5, epochs=3, shuffle=False, **rate)
@@ -130,7 +131,7 @@ def grpo_gradient(logits, groups, latents, config):
 def groups(latents, bundle):
     config = GRPOConfig()
     draw = torch.Generator().manual_seed(4)
-    logits = bundle.shipped_head().logits(latents[:12])
+    logits = shipped_head(bundle).logits(latents[:12])
     actions = config.make_policy().sample(logits, 8, draw)
     return Groups(actions, {"reward": torch.rand(12, 8, generator=draw)}, None)
 
@@ -141,7 +142,7 @@ def test_shifted_targets_carry_a_step_of_grpo(bundle, latents, groups, part):
     config = GRPOConfig(
         optimizer="sgd", learning_rate=5.0, inner_iterations=1, kl_budget=None, overlap_budget=None
     )
-    head = bundle.shipped_head()
+    head = shipped_head(bundle)
     tuned = tune_head(latents[:12], groups, head, head, config).head
     gradient = grpo_gradient(head.logits(latents[:12]), groups, latents[:12], config)
     task = UpdateTask(bundle.package(part))
@@ -156,7 +157,7 @@ def test_shifted_targets_carry_a_step_of_grpo(bundle, latents, groups, part):
 
 def test_learning_rates_beyond_the_package_fit_into_the_targets(bundle, latents):
     gradient = 1e-3 * torch.randn(12, 325, generator=torch.Generator().manual_seed(6))
-    head = bundle.shipped_head()
+    head = shipped_head(bundle)
     task = UpdateTask(bundle.package("head"))
     with pytest.raises(DataError, match="learning_rate: the package allows 1e-08 to 10, got 30"):
         task.step(latents[:12].numpy(), gradient.numpy(), 30.0)
@@ -168,7 +169,7 @@ def test_learning_rates_beyond_the_package_fit_into_the_targets(bundle, latents)
 def test_calibrated_factor_of_a_device_that_normalises_in_another_way(bundle, latents):
     """A device whose loss is the sum over outputs, mean over rows: 325 times ours."""
     gradient = 1e-2 * torch.randn(12, 325, generator=torch.Generator().manual_seed(7))
-    x, g, head = latents[:12].numpy(), gradient.numpy(), bundle.shipped_head()
+    x, g, head = latents[:12].numpy(), gradient.numpy(), shipped_head(bundle)
     expected = head.weight.double() - gradient.double().T @ latents[:12].double()
     device = UpdateTask(bundle.package("head"), device_factor=325.0)
     before = device.weight.copy()
@@ -189,7 +190,7 @@ def test_calibrated_factor_of_a_device_that_normalises_in_another_way(bundle, la
 def test_adam_sees_the_gradient_and_starts_afresh_each_task(package, bundle, latents):
     """One task of one step is Adam's first step, a matter of signs; the next task is a first step again."""
     gradient = 1e-3 * torch.randn(12, 325, generator=torch.Generator().manual_seed(8))
-    weight, bias = (tensor.clone() for tensor in bundle.shipped_head())
+    weight, bias = (tensor.clone() for tensor in shipped_head(bundle))
     task = UpdateTask(package(to_adam))
     for _ in range(2):
         optimizer = torch.optim.Adam([weight, bias], 0.02, (0.8, 0.95), 1e-8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from device_sim.simulate.bundle import open_bundle
+from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.simulation import Simulation, simulate
 from device_sim.users.nights import NightsConfig
@@ -48,7 +48,7 @@ def stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Each text a random unit vector of its own, in place of an encoder."""
     if "bundle" not in request.fixturenames:
         return
-    identity = open_bundle(request.getfixturevalue("bundle")).encoder
+    identity = open_shipped(request.getfixturevalue("bundle")).encoder
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         seeds = [int.from_bytes(hashlib.sha256(t.encode()).digest()[:8], "big") for t in texts]

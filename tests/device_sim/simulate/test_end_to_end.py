@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_sim.simulate.bundle import open_bundle
+from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.texts import Embedder
+from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.terminal.progress import Silent
 from pretrain.personality.export.bundle import export
@@ -52,7 +53,7 @@ def test_the_bundles_encoder_does_what_the_runs_does(
     exported: tuple[Path, Path], make_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     run, folder = exported
-    bundle = open_bundle(folder)
+    bundle = open_shipped(folder)
     texts = ["no", "I baked all day, and nobody came.", "今天天气很好", "Why does this ALWAYS happen to me?!"]
     ours, theirs = (Embedder(bundle, given, Silent()).embed(texts) for given in (None, run))
     for mine, other, width in zip(ours, theirs, (384, 1536), strict=True):
@@ -61,7 +62,7 @@ def test_the_bundles_encoder_does_what_the_runs_does(
         assert (mine * other).sum(1).min() > 0.99
     with pytest.raises(MismatchError, match=r"must be the run that .* was exported from"):
         Embedder(bundle, make_run(tmp_path / "other", seed=1), Silent())
-    packages = {part: entry for part, entry in bundle.manifest["packages"].items() if part != "encoder"}
-    without = replace(bundle, manifest={**bundle.manifest, "packages": packages})
+    packages = {part: entry for part, entry in bundle.manifest.packages.items() if part != "encoder"}
+    without = VerifiedBundle(replace(bundle, manifest=replace(bundle.manifest, packages=packages)))
     with pytest.raises(ToolkitError, match=r"has no text encoder; .* --run"):
         Embedder(without, None, Silent()).embed(texts)

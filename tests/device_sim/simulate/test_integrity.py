@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from device_sim.routes.bundle import Place
 from device_sim.simulate.drift import Drift, TokenShift
 from device_sim.simulate.integrity import compare_packages
 from device_sim.simulate.verdict import drift_within, reward_rose
 from device_sim.users.users import UserConfig
 from grpo.config import GRPOConfig
+from personality_common.bundle.stored import StoredTensor
 
 
-def place(name: str, offset: int, data: bytes) -> Place:
+def place(name: str, offset: int, data: bytes) -> StoredTensor:
     digest = hashlib.sha256(b"float32\x00%d\x00" % (len(data) // 4) + data).hexdigest()
     shape = (len(data) // 4,)
-    return Place(name, "w.bin", offset, len(data), None, shape, "float32", True, digest)
+    return StoredTensor(name, name, "w.bin", offset, len(data), None, shape, "float32", True, digest)
 
 
 @pytest.fixture
-def packages(tmp_path: Path) -> tuple[Path, Path, tuple[Place, ...]]:
+def packages(tmp_path: Path) -> tuple[Path, Path, tuple[StoredTensor, ...]]:
     """Two equal ones: 4 bytes, the frozen 8, 4 bytes, weight 8, bias 4, 2 bytes; and a file of 3 bytes."""
     content = bytes(range(30))
     for name in ("shipped", "updated"):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from device_sim.heads.shipped import open_shipped, shipped_head
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate
-from device_sim.simulate.bundle import open_bundle
 from device_sim.simulate.simulation import Simulation
 from grpo.config import GRPOConfig
 from grpo.head import Head
@@ -38,6 +38,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         class Spoiling:
             def __init__(self, bundle: Any, name: str) -> None:
                 self.bundle, self.name, self.route = bundle, name, make_route(bundle, name)
+                self.part = self.route.part
 
             def apply(self, update: HeadUpdate, target: Path) -> Delivered:
                 delivered = self.route.apply(before(update), target)
@@ -177,7 +178,7 @@ def test_swapped_vocabulary(spoilt: Path, run_small: Run) -> None:
 def test_damaged_bundle(spoilt: Path) -> None:
     flip(spoilt / "golden" / "golden.json", 10)
     with pytest.raises(DataError, match=r"golden.json: must have the SHA-256"):
-        open_bundle(spoilt)
+        open_shipped(spoilt)
 
 
 def some_nan(texts: Any, actions: Any, night: int, generator: torch.Generator) -> torch.Tensor:
@@ -217,7 +218,7 @@ def test_nan_in_rewards(run_small: Run, statuses: Statuses) -> None:
     assert all(bool(tensor.isfinite().all()) for tensor in result.nights[-1].delivery.head)
     result = run_small(user="own_users:all_nan", nights=_one_night())
     assert statuses(result)["head changed"] == "failed"
-    assert result.nights[0].delivery.head.changed(result.bundle.head) == 0
+    assert result.nights[0].delivery.head.changed(shipped_head(result.bundle)) == 0
 
 
 @pytest.mark.usefixtures("own_users")

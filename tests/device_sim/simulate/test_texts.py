@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from device_sim.heads.shipped import PART, open_shipped
 from device_sim.runtimes.opening import evaluate, open_runtime
-from device_sim.simulate.bundle import PART, open_bundle
 from device_sim.simulate.texts import choose_rows, choose_texts, latents_of, one_by_one, split_texts
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
@@ -16,7 +16,7 @@ TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 
 @pytest.mark.parametrize("name", ["mil", "torch"])
 def test_latents_have_the_same_bits_in_any_company(bundle: Path, name: str) -> None:
-    verified = open_bundle(bundle)
+    verified = open_shipped(bundle)
     runtime = open_runtime(name, verified.package(PART), verified.places(PART))  # type: ignore[arg-type]
     embeddings = np.random.default_rng(0).standard_normal((70, 1536)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
