@@ -99,6 +99,7 @@ def test_a_mirror_without_weights(bundle: Path) -> None:
         (Feature("a", "multiArray", "float32", (1, 3)), 1),
         (Feature("a", "multiArray", "float32", (1, 3), ((1, 64), (3, 3))), 64),
         (Feature("a", "multiArray", "float32", (1, 3), (), ((1, 3), (8, 3))), 8),
+        (Feature("a", "multiArray", "float32", (1, 3), ((1, None), (3, 3))), 64),
     ],
 )
 def test_most_rows(feature: Feature, rows: int) -> None:
