@@ -10,6 +10,12 @@ from typing import Final
 
 from personality_common.errors import DataError
 
+MODEL_MIB: Final = 64
+"""Default of `--max-model-mib`. Of ML Programs, weights are in files of their own; networks hold theirs in
+the protobuf, and large ones need more."""
+SECONDS: Final = 300.0
+"""Default of `--max-seconds`."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -20,7 +26,7 @@ class Limits:
     """
 
     manifest_bytes: int = 1 << 20
-    model_bytes: int = 1 << 30
+    model_bytes: int = MODEL_MIB << 20
     weight_entries: int = 200_000
     package_files: int = 10_000
 

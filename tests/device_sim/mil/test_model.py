@@ -1,5 +1,6 @@
 """The interpreter's own manners: inputs, limits, errors, records, single steps, numeric policies."""
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -222,12 +223,32 @@ def test_unknown_policy(path: Path) -> None:
     [
         (Limits(value_bytes=200), r"op linear .* would have 384 elements of 4 bytes; the limit is 200"),
         (Limits(live_bytes=200), "would bring the values held to"),
-        (Limits(work=1000), r"op linear .* brings the work to 1,536 multiply-adds; the limit is 1,000"),
+        (
+            Limits(seconds=3e-7),
+            r"op linear .* takes 1,536 multiply-adds, .* the limit is 3e-07 s \(--max-seconds, ",
+        ),
     ],
 )
 def test_limits_are_checked_before_the_op_runs(path: Path, limits: Limits, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_mil(path, limits=limits).predict(_inputs())
+
+
+def test_time_is_read_before_each_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def late(record: Record) -> None:
+        nonlocal now
+        now += 100
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    model = load_mil(path, limits=Limits(seconds=350))
+    seen: list[str] = []
+    now += 1000  # a prediction has a clock of its own
+    expected = r"op \w+ %\w+ .*: the time is up after 400.0 s; the limit is 350 s \(--max-seconds, "
+    with pytest.raises(DataError, match=expected):
+        model.predict(_inputs(), observe=lambda record: (late(record), seen.append(record.name)))
+    assert len(seen) == 4
 
 
 def test_too_many_operations(path: Path) -> None:
@@ -331,10 +352,10 @@ def test_inputs_are_not_written_to(path: Path) -> None:
 def test_weights_are_mapped_and_not_copied(path: Path) -> None:
     model = load_mil(path)
     assert isinstance(model, ProgramModel)
-    assert model.evaluator.program.constant_bytes == 0
+    assert model.budget.held == 0
     linear = next(s for s in model.evaluator.program.steps if s.op.name == "linear")
     assert not linear.constants["weight"].flags.owndata
-    assert load_mil(path, policy="float64").evaluator.program.constant_bytes > 24 * 16 * 8
+    assert load_mil(path, policy="float64").budget.held > 24 * 16 * 8
 
 
 def test_float64_is_closer_to_the_truth_than_exact(path: Path) -> None:

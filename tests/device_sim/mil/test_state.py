@@ -1,5 +1,7 @@
 """Models with state: a converted one over several calls, and each op by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,75 @@ def test_a_state_beyond_the_limits_is_not_made(package: Path) -> None:
         model.new_state()
 
 
+def test_states_and_constants_share_one_budget(package: Path) -> None:
+    """24 + 6 bytes of states; what a session holds is given back when it ends."""
+    assert load_mil(package, limits=Limits(live_bytes=200)).new_state()["total"].shape == (1, 3)
+    model = load_mil(package, limits=Limits(live_bytes=60))
+    sessions = [model.new_state(), model.new_state()]
+    message = r"state 'weight' would bring the values held to 84 bytes; the limit is 60 \(Limits.live_bytes\)"
+    with pytest.raises(DataError, match=message):
+        model.new_state()
+    with pytest.raises(DataError, match="would bring the values held to"):
+        model.predict({"x": np.zeros((1, 4), np.float32)}, sessions[0])
+    del sessions
+    assert model.budget.held == 0
+    model.new_state()
+
+
+CHILD = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+import numpy as np
+from device_sim.mil import load_mil
+from personality_common.errors import DataError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    model = load_mil(sys.argv[1])
+    model.predict({"x": np.zeros(1, np.float32)}, model.new_state())
+except DataError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_many_states_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
+    """Nine states of 576 MB, each within the limit of one value, from a file of 3 kB."""
+    spec = Model_pb2.Model(specificationVersion=9)
+    function = spec.mlProgram.functions["main"]
+    function.opset = "CoreML8"
+    block = function.block_specializations["CoreML8"]
+    _tensor(function.inputs.add(name="x").type, 1, MIL_pb2.FLOAT32)
+    for i in range(9):
+        _tensor(function.inputs.add(name=f"s{i}").type.stateType.wrappedType, 288_000_000)
+        read = block.operations.add(type="read_state")
+        read.inputs["input"].arguments.add(name=f"s{i}")
+        _tensor(read.outputs.add(name=f"r{i}").type, 288_000_000)
+        write = block.operations.add(type="write_state")
+        write.inputs["input"].arguments.add(name=f"s{i}")
+        write.inputs["data"].arguments.add(name=f"r{i}")
+    block.outputs.append("x")
+    for features in (spec.description.input, spec.description.output):
+        array = features.add(name="x").type.multiArrayType
+        array.dataType = 65568
+        array.shape.append(1)
+    path = tmp_path / "states.mlmodel"
+    path.write_bytes(spec.SerializeToString())
+    assert path.stat().st_size < 10_000
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    message, grown = run.stdout.splitlines()
+    assert "state 's7' would bring the values held to 4,608,000,000 bytes" in message
+    assert int(grown) < 50 << 10  # KiB
+
+
+def _tensor(type_: Any, size: int, dtype: int = MIL_pb2.FLOAT16) -> None:
+    type_.tensorType.dataType = dtype
+    type_.tensorType.rank = 1
+    type_.tensorType.dimensions.add().constant.size = size
+
+
 def test_coreml_update_state_writes_and_returns() -> None:
     """The dialect's op in one; packages hold it as write_state and read_state."""
     spec = Model_pb2.Model(specificationVersion=9)
@@ -95,9 +166,7 @@ def test_coreml_update_state_writes_and_returns() -> None:
     types.append(function.inputs.add(name="x").type)
     types.append(function.inputs.add(name="s").type.stateType.wrappedType)
     for type_ in types:
-        type_.tensorType.dataType = MIL_pb2.FLOAT16
-        type_.tensorType.rank = 1
-        type_.tensorType.dimensions.add().constant.size = 2
+        _tensor(type_, 2)
     for name, features in (("x", spec.description.input), ("y", spec.description.output)):
         array = features.add(name=name).type.multiArrayType
         array.dataType = 65552

@@ -28,8 +28,10 @@ from torch.nn import functional
 from device_sim.mil import load_mil
 from device_sim.trace import torch_ops
 from device_sim.trace.cli import trace
+from device_sim.trace.config import TraceConfig
 from device_sim.trace.int8 import fake_quantize
-from device_sim.trace.trace import OpTrace, TraceConfig, by_accumulated, by_added, error_of, trace_package
+from device_sim.trace.records import OpTrace, by_accumulated, by_added, error_of
+from device_sim.trace.trace import trace_package
 from personality_common.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
