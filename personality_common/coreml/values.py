@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.coreml.blob_types import BlobType, unpack, widen_bfloat16
 from personality_common.coreml.package import Package
 from personality_common.coreml.proto import MIL_pb2
-from personality_common.coreml.weights import BlobType, unpack, widen_bfloat16
 from personality_common.errors import DataError
 
 MAX_RANK: Final = 32
