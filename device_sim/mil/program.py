@@ -12,10 +12,11 @@ from device_sim.mil.element_types import check_elements
 from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import OPSETS, Kind, Op, Param, find
-from device_sim.mil.step import Output, Step, execute, free_early, plain, where
+from device_sim.mil.step import MAX_LIST, Output, Step, execute, free_early, plain, where
 from device_sim.mil.types import Array, TensorType, tensor_type
+from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import Package
-from personality_common.coreml.values import read_value
+from personality_common.coreml.values import blob_location, read_value
 from personality_common.errors import DataError
 
 _CONSTEXPR: Final = "constexpr_"
@@ -58,7 +59,7 @@ def load_program(package: Package, function: str, policy: Policy, usage: Usage) 
     if body.opset not in body.block_specializations:
         raise DataError(f"function {function!r} has no block for its opset {body.opset}")
     block = body.block_specializations[body.opset]
-    usage.budget.add_ops(len(block.operations), "operations")
+    usage.budget.add_ops(len(block.operations) + len(body.inputs), "operations")
     ops = _resolve(block.operations, opset)
     loader = _Loader(opset, package, policy, usage)
     for value in body.inputs:
@@ -72,7 +73,8 @@ def _resolve(operations: Any, opset: str) -> list[Op | None]:
     """The kernel of each operation, None for `const`; all of them, before any is decoded."""
     ops = [find(operation.type, opset) for operation in operations]
     for position, (operation, op) in enumerate(zip(operations, ops, strict=True)):
-        at = where(operation.type, position, [output.name for output in operation.outputs])
+        at = where(operation.type, position, [output.name for output in operation.outputs[:1]])
+        require_at_most(len(operation.outputs), MAX_LIST, f"outputs of {at}")
         if operation.blocks:
             raise DataError(f"{at}: control flow and nested blocks are not supported")
         if op is None and operation.type != "const":
@@ -175,7 +177,7 @@ class _Loader:
 
     def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:
         """Bindings or values by parameter: from inputs, and from attributes as iOS 16 writes them."""
-        found = {name: list(argument.arguments) for name, argument in operation.inputs.items()}
+        found = {name: argument.arguments for name, argument in operation.inputs.items()}
         for name, value in operation.attributes.items():
             if name != "name":
                 found.setdefault(name, [value])
@@ -185,7 +187,8 @@ class _Loader:
                 raise DataError(
                     f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}"
                 )
-        return [(name, found[name]) for name in op.params if found.get(name)]
+            require_at_most(len(found[name]), MAX_LIST, f"values for {name} of {at}")
+        return [(name, list(found[name])) for name in op.params if found.get(name)]
 
     def _source(self, item: Any, at: str) -> int | Array | str:
         """What a binding, or the value of an attribute, refers to."""
@@ -200,8 +203,15 @@ class _Loader:
         return value
 
     def _decode(self, proto: Any, at: str) -> Array | str:
+        location, mapped = blob_location(proto), False
+        if location is not None:
+            entry = self.package.weights(location.file).entry(location.offset)
+            mapped = entry.dtype.is_mapped
+            if not mapped:
+                self.usage.check_value(entry.count, 8, at)
         value = read_value(self.package, proto, at)
         if value.dtype != object:
+            self.usage.budget.held += 0 if mapped else value.nbytes
             return value
         if value.ndim:
             raise DataError(f"{at}: one text is expected, got {list(value.shape)}")

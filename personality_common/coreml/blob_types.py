@@ -41,6 +41,11 @@ class BlobType(enum.IntEnum):
         return _SUB_BYTE_BITS.get(self) or self.storage.itemsize * 8
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether values can be views of the file: NumPy has the type."""
+        return self not in _STORAGE
+
+    @property
     def storage(self) -> np.dtype[Any]:
         """NumPy dtype of the stored bytes: the type itself where NumPy has it, else unsigned integers."""
         if self in _STORAGE:

@@ -7,8 +7,9 @@ the rest is listed under `problems`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,10 +24,15 @@ from personality_common.coreml.description import (
     UpdateInfo,
 )
 from personality_common.coreml.features import features
+from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import PIPELINES, Package
 from personality_common.coreml.values import BlobLocation
 from personality_common.errors import DataError
 from personality_common.files.fingerprint import fingerprint_bytes
+
+MOST: Final = 10_000
+"""Functions, types of operations, entries of the metadata, parts of an update."""
+MOST_TENSORS: Final = 200_000
 
 
 @dataclass
@@ -74,9 +80,8 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
     has_section = bool(functions) or kind in (*PIPELINES, "mlProgram", "unknown")
     description = spec.description
     # A program of several functions describes the features of each apart.
-    default = next(
-        (f for f in description.functions if f.name == description.defaultFunctionName), description
-    )
+    chosen = description.defaultFunctionName
+    default = next((f for f in description.functions if f.name == chosen), description)
     return ModelDescription(
         name=package.name,
         kind=kind,
@@ -110,6 +115,7 @@ def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> 
     broken: set[str] = set()
     for constant in program.constants(package):
         location = constant.location
+        require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         try:
             if location is None:
                 if constant.type.shape and constant.type.dtype.startswith(("float", "bfloat")):
@@ -167,6 +173,7 @@ def _stored_tensor(
 
 def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None:
     for weight in network.weights(message):
+        require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         digest = fingerprint_bytes(weight.dtype, weight.shape, weight.data()) if fingerprints else None
         tensor = TensorInfo(
             weight.name, weight.dtype, weight.shape, weight.size, None, None, None, weight.updatable, digest
@@ -176,17 +183,22 @@ def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None
 
 def _functions(package: Package) -> tuple[FunctionInfo, ...]:
     functions = package.spec.mlProgram.functions
+    require_at_most(len(functions), MOST, "functions")
     return tuple(
-        FunctionInfo(name, functions[name].opset, _counts(program.count_operations(package, name)))
+        FunctionInfo(name, functions[name].opset, _counts(program.operation_types(package, name)))
         for name in sorted(functions)
     )
 
 
-def _layer_types(message: Any) -> Counter[str]:
-    return Counter(layer.WhichOneof("layer") or "unknown" for layer in network.layers(message))
+def _layer_types(message: Any) -> Iterator[str]:
+    return (layer.WhichOneof("layer") or "unknown" for layer in network.layers(message))
 
 
-def _counts(counter: Counter[str]) -> dict[str, int]:
+def _counts(types: Iterable[str]) -> dict[str, int]:
+    counter: Counter[str] = Counter()
+    for type_ in types:
+        counter[type_] += 1
+        require_at_most(len(counter), MOST, "types of operations")
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -197,6 +209,7 @@ def _metadata(metadata: Any) -> dict[str, str]:
         "version": metadata.versionString,
         "license": metadata.license,
     }
+    require_at_most(len(metadata.userDefined), MOST, "entries of the metadata")
     return {k: v for k, v in known.items() if v} | dict(sorted(metadata.userDefined.items()))
 
 
@@ -224,6 +237,7 @@ def _details(message: Any, depth: int = 2) -> dict[str, Any]:
 
 def _update(message: Any) -> UpdateInfo:
     params = message.updateParams
+    require_at_most(len(params.lossLayers), MOST, "losses")
     losses = []
     for loss in params.lossLayers:
         kind = loss.WhichOneof("LossLayerType")
@@ -254,5 +268,6 @@ def _parameter(value: Any) -> ParameterRange:
     if which == "range":
         return ParameterRange(value.defaultValue, value.range.minValue, value.range.maxValue)
     if which == "set":
+        require_at_most(len(value.set.values), MOST, "values allowed for a training parameter")
         return ParameterRange(value.defaultValue, allowed=tuple(value.set.values))
     return ParameterRange(value.defaultValue)

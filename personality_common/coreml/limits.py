@@ -19,19 +19,34 @@ SECONDS: Final = 300.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that hold before anything is read; raise one for a file you trust.
-
-    `model_bytes` also bounds memory: parsing takes up to about fifty times the size of a
-    protobuf that is made of nothing but empty messages, and twice the size of a real one.
-    """
+    """Bounds that hold before anything is read; raise one for a file you trust."""
 
     manifest_bytes: int = 1 << 20
     model_bytes: int = MODEL_MIB << 20
+    """Of the protobuf, which takes up to 16 times its limit in memory: a packed number of one byte becomes 8,
+    and of messages and strings, which become 100 bytes or more, `objects` are allowed."""
+    models: int = 1_000
+    """Of a pipeline, those of pipelines in it included."""
     weight_entries: int = 200_000
     package_files: int = 10_000
 
+    @property
+    def objects(self) -> int:
+        """Messages and strings in the protobuf; a file of half the bytes cannot have as many."""
+        return self.model_bytes // 16
+
 
 DEFAULT_LIMITS: Final = Limits()
+
+
+def require_at_most(count: int, most: int, what: str) -> None:
+    """Refuse counts that no model has, before there is an object for each.
+
+    Raises:
+        DataError: there are more.
+    """
+    if count > most:
+        raise DataError(f"{count:,} {what}; the limit is {most:,}")
 
 
 def open_regular(path: Path) -> int:
@@ -51,14 +66,20 @@ def open_regular(path: Path) -> int:
     raise DataError(f"{path}: a regular file is expected, this is a folder, a pipe or a device")
 
 
-def read_bounded(path: Path, limit: int, what: str) -> bytes:
-    """The file's bytes, if they are at most `limit`; the size is checked before reading."""
+def read_bounded(path: Path, limit: int, what: str, hint: str = "") -> bytes:
+    """The file's bytes, if they are at most `limit`; the size is checked before reading.
+
+    Args:
+        hint: how to raise the limit, for the error.
+    """
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         # Files of /proc and the like claim 0 bytes and give any number.
         data = b"" if size > limit else file.read(max(size, 1))
         if size > limit or (len(data) >= size and file.read(1)):
-            raise DataError(f"{path}: {what} may have {limit:,} bytes, this has {max(size, limit + 1):,}")
+            raise DataError(
+                f"{path}: {what} may have {limit:,} bytes, this has {max(size, limit + 1):,}{hint}"
+            )
     return data
 
 
