@@ -119,6 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except (MemoryError, RecursionError) as error:
+        if debug:
+            raise
+        kind = "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
+        reason = " ".join(str(error).split())[:200]
+        click.echo(f"error: {kind}{reason and f': {reason}'}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,34 @@
-"""The table of ops that the interpreter knows.
-
-`python -m device_sim.mil.coverage > device_sim/mil/COVERAGE.md` writes it. Each
-op's references come from the conformance tables of the tests, so it runs in a checkout.
-"""
+"""The table of ops that the interpreter knows, with the references that tests hold each against."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Protocol
 
 import device_sim.mil.kernels  # noqa: F401  (registers them)
 from device_sim.mil.layers import LAYERS
 from device_sim.mil.registry import all_ops
-from personality_common.errors import ToolkitError
-
-_TESTS = Path(__file__).parents[2] / "tests" / "device_sim" / "mil"
 
 
-def conformance_cases() -> list[Any]:
-    """The cases of the conformance suite (`mil_harness.Case`).
+class ConformanceCase(Protocol):
+    """What the tests have for an op."""
 
-    Raises:
-        ToolkitError: this is no checkout.
-    """
-    if not (_TESTS / "mil_cases.py").is_file():
-        raise ToolkitError(f"the conformance tables are in {_TESTS}: run this in a checkout")
-    sys.path.insert(0, str(_TESTS))
-    try:
-        importlib.import_module("mil_quiet")
-        cases: list[Any] = importlib.import_module("mil_cases").CASES
-    finally:
-        sys.path.remove(str(_TESTS))
-    return cases
+    @property
+    def op(self) -> str: ...
+
+    @property
+    def apple(self) -> bool:
+        """coremltools evaluates it."""
+        ...
+
+    @property
+    def torch(self) -> Any:
+        """torch's version of it; None: there is none."""
+        ...
 
 
-def markdown(cases: list[Any]) -> str:
-    """The table; `cases` say which references each op is held against."""
+def markdown(cases: Collection[ConformanceCase]) -> str:
+    """The content of COVERAGE.md."""
     ops = all_ops()
     families: dict[str, dict[str, list[str]]] = {}
     for op in ops:
@@ -47,7 +38,8 @@ def markdown(cases: list[Any]) -> str:
         "",
         f"{len({op.name for op in ops})} ops in {len(ops)} versions; a version is for its opset and later "
         "ones, up to the next. *Apple*: coremltools' own evaluation of the op; its type inference is held "
-        "against every op. Written by `python -m device_sim.mil.coverage`.",
+        "against every op. Written by "
+        "`python tests/device_sim/mil/mil_coverage.py`.",
     ]
     for family, names in families.items():
         lines += ["", f"## {family}", "", "| op | from opset | references |", "|---|---|---|"]
@@ -58,11 +50,7 @@ def markdown(cases: list[Any]) -> str:
     return "\n".join(lines)
 
 
-def _references(name: str, cases: list[Any]) -> str:
+def _references(name: str, cases: Collection[ConformanceCase]) -> str:
     own = [case for case in cases if case.op == name]
     found = ["Apple"] * any(case.apple for case in own) + ["torch"] * any(case.torch for case in own)
     return ", ".join(found) or "by hand"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown(conformance_cases()))

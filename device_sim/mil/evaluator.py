@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from device_sim.mil.limits import Budget, Limits
+from device_sim.mil.limits import Budget, Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.program import Program
 from device_sim.mil.state import State, StateBuffer
@@ -43,11 +43,23 @@ class Evaluator:
     last use. Each step's arguments are widened, and its results rounded, in `execute`.
     """
 
-    def __init__(self, program: Program, policy: Policy, limits: Limits) -> None:
+    def __init__(self, program: Program, policy: Policy, budget: Budget) -> None:
         self.program = program
         self.policy = policy
-        self.limits = limits
+        self.budget = budget
         self._steps = {output.name: step for step in program.steps for output in step.outputs}
+
+    def start(
+        self, inputs: Mapping[str, Array], state: State | None = None, usage: Usage | None = None
+    ) -> Evaluation:
+        """Begin an evaluation, no step of it computed.
+
+        Args:
+            inputs: by the names of the program's inputs, in their declared types.
+            state: needed if the program has states; may be written to.
+            usage: what is counted against the limits; None: from here on.
+        """
+        return Evaluation(self, inputs, self._states(state), usage or Usage(self.budget))
 
     def run(
         self, inputs: Mapping[str, Array], state: State | None = None, observe: Observe | None = None
@@ -55,8 +67,7 @@ class Evaluator:
         """Evaluate the whole program.
 
         Args:
-            inputs: by the names of the program's inputs, in their declared types.
-            state: needed if the program has states; may be written to.
+            inputs, state: as for `start`.
             observe: called with each value as it is computed.
 
         Returns:
@@ -65,35 +76,9 @@ class Evaluator:
         Raises:
             DataError: see `device_sim.mil.step.execute`.
         """
-        program, policy = self.program, self.policy
-        budget = Budget(self.limits, live=program.constant_bytes)
-        table: list[Array | None] = [None] * program.slots
-        for name, declared in program.inputs.items():
-            value = self._enter(name, inputs[name])
-            table[declared.slot] = value
-            budget.live += value.nbytes
-        states = self._states(state)
-
-        def fetch(slot: int) -> Array:
-            value = table[slot]
-            assert value is not None, "the loader orders definitions before uses"
-            return value
-
-        with np.errstate(all="ignore"):
-            for step in program.steps:
-                values = execute(step, fetch, states, policy, budget)
-                for output, value in zip(step.outputs, values, strict=True):
-                    table[output.slot] = value
-                    budget.live += value.nbytes
-                    if observe is not None:
-                        observe(Record(step.position, step.op.name, output.name, value))
-                for slot in step.frees:
-                    budget.live -= fetch(slot).nbytes
-                    table[slot] = None
-        return {
-            name: fetch(source) if isinstance(source, int) else source
-            for name, source in program.outputs.items()
-        }
+        evaluation = self.start(inputs, state)
+        evaluation.finish(observe)
+        return evaluation.outputs()
 
     def step(self, name: str) -> Step:
         """The step that computes the value of this name.
@@ -107,28 +92,30 @@ class Evaluator:
             raise DataError(f"no operation of the program computes %{name[:80]}") from None
 
     def run_step(
-        self, step: Step, values: Mapping[str, Array], state: State | None = None
+        self,
+        step: Step,
+        values: Mapping[str, Array],
+        state: State | None = None,
+        usage: Usage | None = None,
     ) -> dict[str, Array]:
         """Evaluate one step alone, on values from elsewhere (another policy, another package).
 
         Args:
             values: by name, all of `step.inputs`; they are first rounded to what this policy
                 keeps, as if this program had computed them.
+            usage: what is counted against the limits; None: this step alone.
         """
-        slots = {source: name for name, source in zip(step.inputs, _slots(step), strict=True)}
-        budget = Budget(self.limits, live=self.program.constant_bytes)
-
-        def fetch(slot: int) -> Array:
-            name = slots[slot]
+        entered = {}
+        for slot, name in zip(step.slots, step.inputs, strict=True):
             if name not in values:
-                raise DataError(f"the value of its input %{name[:80]} is not given")
-            return self._enter(name, values[name])
-
+                raise DataError(f"{step.where}: the value of its input %{name[:80]} is not given")
+            entered[slot] = self.enter(name, values[name])
+        usage = usage or Usage(self.budget)
         with np.errstate(all="ignore"):
-            results = execute(step, fetch, self._states(state), self.policy, budget)
+            results = execute(step, entered, self._states(state), self.policy, usage)
         return {output.name: value for output, value in zip(step.outputs, results, strict=True)}
 
-    def _enter(self, name: str, value: Array) -> Array:
+    def enter(self, name: str, value: Array) -> Array:
         """A value from outside, in the type that the policy keeps for the declared one."""
         declared = self._declared(name)
         with np.errstate(all="ignore"):
@@ -152,5 +139,54 @@ class Evaluator:
         return dict(state.buffers)
 
 
-def _slots(step: Step) -> list[int]:
-    return list(dict.fromkeys(s for _, sources in step.dynamic for s in sources if isinstance(s, int)))
+class Evaluation:
+    """A program under way: the values that are still needed."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        inputs: Mapping[str, Array],
+        states: Mapping[str, StateBuffer],
+        usage: Usage,
+    ) -> None:
+        self.usage = usage
+        self._program = evaluator.program
+        self._policy = evaluator.policy
+        self._states = states
+        self._values: dict[int, Array] = {}
+        """By slot."""
+        for name, declared in self._program.inputs.items():
+            value = evaluator.enter(name, inputs[name])
+            self._values[declared.slot] = value
+            usage.live += value.nbytes
+
+    def finish(self, observe: Observe | None = None) -> None:
+        """Compute all steps."""
+        with np.errstate(all="ignore"):
+            for step in self._program.steps:
+                values = self.advance(step)
+                if observe is not None:
+                    for output, value in zip(step.outputs, values, strict=True):
+                        observe(Record(step.position, step.op.name, output.name, value))
+
+    def advance(self, step: Step) -> list[Array]:
+        """Compute the next step, and drop what nobody reads after it; under `np.errstate` of the caller's."""
+        values, usage = self._values, self.usage
+        results = execute(step, values, self._states, self._policy, usage)
+        for output, value in zip(step.outputs, results, strict=True):
+            values[output.slot] = value
+            usage.live += value.nbytes
+        for slot in step.frees:
+            usage.live -= values.pop(slot).nbytes
+        return results
+
+    def read(self, step: Step) -> dict[str, Array]:
+        """The values that a step reads, before it is computed."""
+        return {name: self._values[slot] for slot, name in zip(step.slots, step.inputs, strict=True)}
+
+    def outputs(self) -> dict[str, Array]:
+        """The program's outputs, after the last step, in the types that the policy keeps."""
+        return {
+            name: self._values[source] if isinstance(source, int) else source
+            for name, source in self._program.outputs.items()
+        }

@@ -5,8 +5,8 @@ Source: Core ML's NeuralNetwork.proto (coremltools, mlmodel/format).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ import numpy as np
 from device_sim.mil.kernels import activation, linear, normalization
 from device_sim.mil.kernels._sizes import broadcast
 from device_sim.mil.kernels.slicing import concat
+from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
-from device_sim.mil.types import Array, prod
+from device_sim.mil.types import MAX_RANK, Array, prod
 from personality_common.coreml.network import NetworkWeight
 from personality_common.errors import DataError
 
@@ -24,21 +25,19 @@ _CHANNEL: Final = -3
 _MANY: Final = 1024
 
 
-def _same_size(*arrays: Array) -> tuple[int, int]:
-    return sum(array.size for array in arrays), 0
-
-
-def _broadcast_size(*arrays: Array) -> tuple[int, int]:
-    return broadcast(*arrays), 0
-
-
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer with its weights bound."""
 
     run: Callable[..., Any]
-    size: Callable[..., tuple[int, int]] = _same_size
-    """From the inputs: elements of the result, and multiply-adds."""
+    """Of its input x, or of several in order; and of `constants` by name."""
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    """Weights that `pt trace` may exchange; others are bound in `run`."""
+    size: Callable[..., int] | None = None
+    """Elements of the largest array that it makes, from the arguments of `run`; None: no more than they
+    have together."""
+    work: Callable[..., int] | None = None
+    """Multiply-adds, from the same arguments; None: none worth counting."""
     fewest: int = 1
     most: int = 1
     """Inputs."""
@@ -49,32 +48,45 @@ class Weights:
     """Reads weights in the type that the policy computes in."""
 
     policy: Policy
+    usage: Usage
 
     def read(self, proto: Any, shape: tuple[int, ...], name: str) -> Array:
         """Float32 or float16 weights.
 
         Raises:
-            DataError: quantized, or not as many as the shape has.
+            DataError: quantized, not as many as the shape has, or beyond the limits.
         """
         if proto.rawValue or proto.int8RawValue or proto.HasField("quantization"):
             raise DataError(f"{name}: quantized weights are not supported")
         if len(proto.float16Value) % 2:
             raise DataError(f"{name}: {len(proto.float16Value)} bytes are no whole number of float16")
+        count = len(proto.float16Value) // 2 or len(proto.floatValue)
+        if count != prod(shape):
+            raise DataError(f"{name} must have {prod(shape)} values for shape {list(shape)}, got {count}")
+        self.usage.check_value(count, self.policy.compute.itemsize, name)
         stored = NetworkWeight(name, "float32", shape, 4 * len(proto.floatValue), False, proto)
         flat = (
             np.frombuffer(proto.float16Value, "<f2")
             if proto.float16Value
             else np.frombuffer(stored.data(), "<f4")
         )
-        if flat.size != prod(shape):
-            raise DataError(f"{name} must have {prod(shape)} values for shape {list(shape)}, got {flat.size}")
-        return self.policy.constant(flat.reshape(shape))
+        value = self.policy.constant(flat.reshape(shape))
+        value.flags.writeable = False
+        self.usage.budget.held += value.nbytes
+        return value
+
+
+def _shape(sizes: Sequence[int], least: int = 0) -> tuple[int, ...]:
+    """Sizes from the protobuf, which may be any number of any integers; `least` is -1 where one is free."""
+    if len(sizes) > MAX_RANK or min(sizes, default=least) < least:
+        raise DataError(f"a shape has {MAX_RANK} sizes at most, none below {least}, got {list(sizes[:8])}")
+    return tuple(sizes)
 
 
 def _inner_product(p: Any, weights: Weights) -> Layer:
     if p.int8DynamicQuantize:
         raise DataError("dynamic quantization is not supported")
-    inputs, outputs = p.inputChannels, p.outputChannels
+    inputs, outputs = int(p.inputChannels), int(p.outputChannels)
     weight = weights.read(p.weights, (outputs, inputs), "weights")
     bias = weights.read(p.bias, (outputs,), "bias") if p.hasBias else None
 
@@ -85,15 +97,17 @@ def _inner_product(p: Any, weights: Weights) -> Layer:
             raise DataError(f"{inputs} input channels are expected, got {list(x.shape)}")
         return flat
 
-    def run(x: Array) -> Array:
+    def run(x: Array, weight: Array, bias: Array | None = None) -> Array:
         result = linear.linear(matrix(x), weight, bias, acc=weights.policy.accumulator)
         return result[..., None, None] if x.ndim in (4, 5) else result
 
-    def size(x: Array) -> tuple[int, int]:
-        elements = prod(matrix(x).shape[:-1]) * outputs
-        return elements, elements * inputs
+    def size(x: Array, **_: Array) -> int:
+        return prod(matrix(x).shape[:-1]) * outputs
 
-    return Layer(run, size)
+    def work(x: Array, **_: Array) -> int:
+        return x.size * outputs
+
+    return Layer(run, {"weight": weight} | ({} if bias is None else {"bias": bias}), size, work)
 
 
 def _along_channel(vector: Array, x: Array) -> Array:
@@ -113,7 +127,7 @@ def _activation(p: Any, weights: Weights) -> Layer:
         "ReLU": activation.relu,
         "leakyReLU": lambda x: activation.leaky_relu(x, a.alpha),
         "thresholdedReLU": lambda x: activation.thresholded_relu(x, a.alpha),
-        "tanh": np.tanh,
+        "tanh": lambda x: np.tanh(x),
         "scaledTanh": lambda x: activation.scaled_tanh(x, a.alpha, a.beta),
         "sigmoid": activation.sigmoid,
         "sigmoidHard": lambda x: activation.sigmoid_hard(x, a.alpha, a.beta),
@@ -148,14 +162,14 @@ def _fold(function: Callable[[Any, Any], Any]) -> Callable[[Any, Weights], Layer
         def run(*arrays: Array) -> Array:
             return reduce(function, arrays) if len(arrays) > 1 else function(arrays[0], p.alpha)
 
-        return Layer(run, _broadcast_size, most=_MANY)
+        return Layer(run, size=broadcast, most=_MANY)
 
     return build
 
 
 def _broadcastable(function: Callable[..., Any], most: int) -> Callable[[Any, Weights], Layer]:
     def build(p: Any, weights: Weights) -> Layer:
-        return Layer(lambda *arrays: reduce(function, arrays), _broadcast_size, fewest=2, most=most)
+        return Layer(lambda *arrays: reduce(function, arrays), size=broadcast, fewest=2, most=most)
 
     return build
 
@@ -173,7 +187,7 @@ def _reshape(p: Any, weights: Weights) -> Layer:
     """Of the last three axes of rank 5, or four of them from the second."""
     if p.mode != p.CHANNEL_FIRST or len(p.targetShape) not in (3, 4):
         raise DataError("reshape is supported channel first, to three or four sizes")
-    target = tuple(p.targetShape)
+    target = _shape(p.targetShape, -1)
 
     def run(x: Array) -> Array:
         if x.ndim != 5:
@@ -186,7 +200,7 @@ def _reshape(p: Any, weights: Weights) -> Layer:
 
 
 def _reshape_static(p: Any, weights: Weights) -> Layer:
-    target = tuple(p.targetShape)
+    target = _shape(p.targetShape, -1)
     return Layer(lambda x: x.reshape(target))
 
 
@@ -201,7 +215,7 @@ def _batchnorm(p: Any, weights: Weights) -> Layer:
 
 
 def _layer_normalization(p: Any, weights: Weights) -> Layer:
-    shape = tuple(p.normalizedShape)
+    shape = _shape(p.normalizedShape)
     gamma, beta = weights.read(p.gamma, shape, "gamma"), weights.read(p.beta, shape, "beta")
     axes = tuple(range(-len(shape), 0))
     return Layer(
@@ -210,13 +224,13 @@ def _layer_normalization(p: Any, weights: Weights) -> Layer:
 
 
 def _load_constant(p: Any, weights: Weights) -> Layer:
-    value = weights.read(p.data, tuple(p.shape), "data")
+    value = weights.read(p.data, _shape(p.shape), "data")
     value = value[None, None] if len(p.shape) == 3 else value
     return Layer(lambda: value, fewest=0, most=0)
 
 
 def _load_constant_nd(p: Any, weights: Weights) -> Layer:
-    value = weights.read(p.data, tuple(p.shape), "data")
+    value = weights.read(p.data, _shape(p.shape), "data")
     return Layer(lambda: value, fewest=0, most=0)
 
 
@@ -247,7 +261,7 @@ def _gelu(p: Any, weights: Weights) -> Layer:
 
 
 def _elementwise(function: Callable[[Array], Any]) -> Callable[[Any, Weights], Layer]:
-    return lambda p, weights: Layer(function)
+    return lambda p, weights: Layer(lambda x: function(x))
 
 
 LAYERS: Final[dict[str, Callable[[Any, Weights], Layer]]] = {

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from device_sim.mil.evaluator import Evaluator, Observe, Record
+from device_sim.mil.evaluator import Evaluation, Evaluator, Observe, Record
 from device_sim.mil.features import accepts, check_inputs, read_arrays
-from device_sim.mil.limits import Budget, Limits
-from device_sim.mil.neural_network import Network, load_network
+from device_sim.mil.limits import Budget, Limits, Usage
+from device_sim.mil.neural_network import RANK5_MAPPING, from_rank5, load_network, to_rank5
 from device_sim.mil.numerics import Policy, policy
 from device_sim.mil.program import Program, load_program
-from device_sim.mil.state import State
-from device_sim.mil.types import Array, TensorType, prod
+from device_sim.mil.state import State, fixed_shape
+from device_sim.mil.types import Array, TensorType, extent
 from personality_common.coreml.features import Feature
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
@@ -40,7 +42,7 @@ def load_mil(
     """
     if not isinstance(package, Package):
         package = Package.open(package)
-    return _load(package, _policy(policy), limits or Limits())
+    return _load(package, _policy(policy), Usage(Budget(limits or Limits())))
 
 
 _policy = policy
@@ -53,21 +55,30 @@ class Model(ABC):
     outputs: tuple[Feature, ...]
     states: dict[str, TensorType]
 
-    def __init__(self, package: Package, policy: Policy, limits: Limits) -> None:
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         self.where = f"{package.path}{f' ({package.name})' if package.name else ''}"
         self.policy = policy
-        self.limits = limits
+        self.budget = usage.budget
         description = package.spec.description
         self.inputs = read_arrays(description.input)
         self.outputs = read_arrays(description.output)
         self.states = {}
 
     def new_state(self) -> State:
-        """State buffers filled with zeros, as `MLModel.newState()` makes them."""
+        """State buffers filled with zeros, as `MLModel.newState()` makes them.
+
+        Raises:
+            DataError: all of them together with what the model holds are beyond the limits.
+        """
+        usage = Usage(self.budget)
         for name, type_ in self.states.items():
-            size = prod([d or 0 for d in type_.shape or ()])
-            Budget(self.limits).check_value(size, type_.dtype.itemsize, f"state {name[:80]!r}")
-        return State(self.states)
+            size = extent(fixed_shape(name, type_))
+            usage.check_value(size, type_.dtype.itemsize, f"state {name[:80]!r}")
+            usage.live += size * type_.dtype.itemsize
+        state = State(self.states)
+        self.budget.held += usage.live
+        weakref.finalize(state, self.budget.release, usage.live)
+        return state
 
     def predict(
         self, inputs: Mapping[str, Any], state: State | None = None, observe: Observe | None = None
@@ -86,25 +97,24 @@ class Model(ABC):
             DataError: inputs that do not fit, a malformed model, or a limit.
         """
         checked = check_inputs(self.inputs, inputs)
+        with self.named():
+            return self._evaluate(checked, state, observe, Usage(self.budget))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors say which model it is, on one line."""
         try:
-            return self._evaluate(checked, state, observe)
+            yield
         except DataError as error:
             raise DataError(_one_line(f"{self.where}: {error}")) from error
 
-    def _evaluate(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None
-    ) -> dict[str, Array]:
-        found = self._run(inputs, state, observe)
-        return {feature.name: self._output(feature, found) for feature in self.outputs}
-
     @abstractmethod
-    def _run(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None
+    def _evaluate(
+        self, inputs: dict[str, Array], state: State | None, observe: Observe | None, usage: Usage
     ) -> dict[str, Array]:
-        """The values of the outputs, in the types that the policy keeps."""
+        """The outputs by feature name; see `predict`."""
 
-    def _output(self, feature: Feature, found: Mapping[str, Array]) -> Array:
-        value = found[feature.name]
+    def _output(self, feature: Feature, value: Array) -> Array:
         if not accepts(feature, value.shape):
             raise DataError(
                 f"output {feature.name!r} is described as {feature.shape_text}, got {value.shape}"
@@ -119,18 +129,44 @@ class ProgramModel(Model):
 
     evaluator: Evaluator
 
-    def __init__(self, package: Package, policy: Policy, limits: Limits) -> None:
-        super().__init__(package, policy, limits)
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+        super().__init__(package, policy, usage)
+        program = self._load(package, usage)
+        self.states = program.states
+        self.evaluator = Evaluator(program, policy, usage.budget)
+
+    def _load(self, package: Package, usage: Usage) -> Program:
         description = package.spec.description
         function = description.defaultFunctionName or "main"
         functions = {described.name: described for described in description.functions}
         if function in functions:
             self.inputs = read_arrays(functions[function].input)
             self.outputs = read_arrays(functions[function].output)
-        program = load_program(package, function, policy, limits)
+        program = load_program(package, function, self.policy, usage)
         self._match(program)
-        self.states = program.states
-        self.evaluator = Evaluator(program, policy, limits)
+        return program
+
+    def start(
+        self, inputs: dict[str, Array], state: State | None = None, usage: Usage | None = None
+    ) -> Evaluation:
+        """Begin an evaluation, to go through it step by step.
+
+        Args:
+            inputs: checked against the description.
+        """
+        return self.evaluator.start(inputs, state, usage)
+
+    def finish(self, evaluation: Evaluation) -> dict[str, Array]:
+        """The outputs by feature name, after the last step; see `predict`."""
+        found = evaluation.outputs()
+        return {feature.name: self._output(feature, found[feature.name]) for feature in self.outputs}
+
+    def _evaluate(
+        self, inputs: dict[str, Array], state: State | None, observe: Observe | None, usage: Usage
+    ) -> dict[str, Array]:
+        evaluation = self.start(inputs, state, usage)
+        evaluation.finish(observe)
+        return self.finish(evaluation)
 
     def _match(self, program: Program) -> None:
         """The description and the program must speak of the same inputs and outputs."""
@@ -151,28 +187,26 @@ class ProgramModel(Model):
                 f"outputs are described as {sorted(described)}, the program gives {sorted(program.outputs)}"
             )
 
-    def _run(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None
-    ) -> dict[str, Array]:
-        return self.evaluator.run(inputs, state, observe)
 
+class NetworkModel(ProgramModel):
+    """A neural network, whose layers are the steps of a program."""
 
-class NetworkModel(Model):
-    """A neural network."""
-
-    network: Network
-
-    def __init__(self, package: Package, policy: Policy, limits: Limits) -> None:
-        super().__init__(package, policy, limits)
+    def _load(self, package: Package, usage: Usage) -> Program:
+        network = package.spec.neuralNetwork
+        self._rank5 = network.arrayInputShapeMapping == RANK5_MAPPING
         inputs = [feature.name for feature in self.inputs]
         outputs = [feature.name for feature in self.outputs]
-        self.network = load_network(package.spec.neuralNetwork, inputs, outputs, policy, limits)
+        return load_network(network, inputs, outputs, self.policy, usage)
 
-    def _run(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None
-    ) -> dict[str, Array]:
-        shapes = {feature.name: feature for feature in self.outputs}
-        return self.network.run(inputs, shapes, observe)
+    def start(
+        self, inputs: dict[str, Array], state: State | None = None, usage: Usage | None = None
+    ) -> Evaluation:
+        if self._rank5:
+            inputs = {name: to_rank5(name, value) for name, value in inputs.items()}
+        return super().start(inputs, state, usage)
+
+    def _output(self, feature: Feature, value: Array) -> Array:
+        return super()._output(feature, from_rank5(value, feature) if self._rank5 else value)
 
 
 class PipelineModel(Model):
@@ -180,10 +214,10 @@ class PipelineModel(Model):
 
     parts: tuple[Model, ...]
 
-    def __init__(self, package: Package, policy: Policy, limits: Limits) -> None:
-        super().__init__(package, policy, limits)
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+        super().__init__(package, policy, usage)
         self.names = tuple(part.name for part in package.submodels)
-        self.parts = tuple(_load(part, policy, limits) for part in package.submodels)
+        self.parts = tuple(_load(part, policy, usage) for part in package.submodels)
         known = {feature.name for feature in self.inputs}
         for name, part in zip(self.names, self.parts, strict=True):
             if part.states:
@@ -194,10 +228,11 @@ class PipelineModel(Model):
         if unknown := [f.name for f in self.outputs if f.name not in known]:
             raise DataError(f"no model gives the output {unknown[0]!r}")
 
-    def _run(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None
+    def _evaluate(
+        self, inputs: dict[str, Array], state: State | None, observe: Observe | None, usage: Usage
     ) -> dict[str, Array]:
         values: dict[str, Array] = dict(inputs)
+        before = usage.live
         for name, part in zip(self.names, self.parts, strict=True):
             # Not `predict`: it would round what one model hands to the next under `float64`.
             for feature in part.inputs:
@@ -206,8 +241,9 @@ class PipelineModel(Model):
                         f"model {name!r} takes {feature.name!r} as {feature.shape_text}, got {shape}"
                     )
             wanted = {feature.name: values[feature.name] for feature in part.inputs}
-            values |= part._evaluate(wanted, None, _labelled(name, observe))
-        return values
+            values |= part._evaluate(wanted, None, _labelled(name, observe), usage)
+            usage.live = before + sum(value.nbytes for value in values.values())
+        return {feature.name: self._output(feature, values[feature.name]) for feature in self.outputs}
 
 
 _KINDS: dict[str, type[Model]] = {
@@ -217,14 +253,14 @@ _KINDS: dict[str, type[Model]] = {
 }
 
 
-def _load(package: Package, policy: Policy, limits: Limits) -> Model:
+def _load(package: Package, policy: Policy, usage: Usage) -> Model:
     kind = _KINDS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
         known = ", ".join(_KINDS)
         raise DataError(f"{where}: a model of kind {package.kind} cannot be run here, only {known}")
     try:
-        return kind(package, policy, limits)
+        return kind(package, policy, usage)
     except DataError as error:
         message = str(error)
         message = message if message.startswith(str(package.path)) else f"{where}: {message}"

@@ -1,142 +1,40 @@
-"""Run neural networks of the older format: the layers that heads and converted MLPs are made of."""
+"""Load neural networks of the older format: each layer becomes a step of a program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.evaluator import Observe, Record
 from device_sim.mil.features import accepts
 from device_sim.mil.layers import LAYERS, Layer, Weights
-from device_sim.mil.limits import Budget, Limits
+from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
-from device_sim.mil.types import Array, prod
+from device_sim.mil.program import Program
+from device_sim.mil.registry import Kind, Op, Param
+from device_sim.mil.step import Output, Step, free_early
+from device_sim.mil.types import Array, TensorType, prod
 from personality_common.coreml.features import Feature
 from personality_common.errors import DataError
 
-_RANK5_MAPPING = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedLayer:
-    """A layer with its place in the network."""
-
-    position: int
-    type: str
-    name: str
-    layer: Layer
-    inputs: tuple[str, ...]
-    output: str
-
-    @property
-    def where(self) -> str:
-        return f"layer {self.name[:80]!r} ({self.type}, layer {self.position})"
-
-
-@dataclass(frozen=True)
-class Network:
-    """A neural network, every layer resolved."""
-
-    layers: tuple[ResolvedLayer, ...]
-    rank5: bool
-    """Arrays are seen as (sequence, batch, channel, height, width), the mapping of old networks."""
-    policy: Policy
-    limits: Limits
-
-    def run(
-        self, inputs: Mapping[str, Array], outputs: Mapping[str, Feature], observe: Observe | None = None
-    ) -> dict[str, Array]:
-        """Evaluate the network.
-
-        Args:
-            inputs: by feature name.
-            outputs: the features wanted; their rank says how rank 5 goes back to theirs.
-
-        Raises:
-            DataError: values that do not fit a layer, or a limit.
-        """
-        budget = Budget(self.limits)
-        with np.errstate(all="ignore"):
-            values = self.enter(inputs)
-            for step in self.layers:
-                value = self._step(step, values, budget)
-                budget.live += value.nbytes
-                values[step.output] = value
-                if observe is not None:
-                    observe(Record(step.position, step.type, step.output, value))
-        return {name: self._leave(values[name], feature) for name, feature in outputs.items()}
-
-    def enter(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The inputs as layers see them: in the type that the policy keeps, rank 5 for old networks."""
-        with np.errstate(all="ignore"):
-            return {name: self._enter(name, value).astype(self._keep) for name, value in inputs.items()}
-
-    def run_layer(self, layer: ResolvedLayer, values: Mapping[str, Array]) -> Array:
-        """Evaluate one layer alone, on values from elsewhere (another policy, another network).
-
-        Args:
-            values: by name, all of `layer.inputs`, as `enter` or another layer gives them; first
-                rounded to what this policy keeps.
-        """
-        with np.errstate(all="ignore"):
-            own = {name: values[name].astype(self._keep, copy=False) for name in layer.inputs}
-            return self._step(layer, own, Budget(self.limits))
-
-    @property
-    def _keep(self) -> np.dtype[Any]:
-        return self.policy.kept(np.dtype(np.float32))
-
-    def _step(self, step: ResolvedLayer, values: Mapping[str, Array], budget: Budget) -> Array:
-        try:
-            arrays = [self.policy.widen(values[name]) for name in step.inputs]
-            elements, work = step.layer.size(*arrays)
-            budget.check_value(elements, 8, "its result")
-            budget.spend(work + 16 * elements, "it")
-            value = np.asarray(step.layer.run(*arrays)).astype(self._keep, copy=False)
-            value.flags.writeable = False
-            return value
-        except DataError as error:
-            raise DataError(f"{step.where}: {error}") from error
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise DataError(f"{step.where}: {reason}") from error
-
-    def _enter(self, name: str, value: Array) -> Array:
-        if not self.rank5:
-            return value
-        if value.ndim == 1:
-            return value.reshape(1, 1, -1, 1, 1)
-        if value.ndim == 3:
-            return value[None, None]
-        if value.ndim == 5:
-            return value
-        raise DataError(
-            f"input {name!r}: a network of the old rank 5 takes rank 1, 3 or 5, got {value.shape}"
-        )
-
-    def _leave(self, value: Array, feature: Feature) -> Array:
-        if not self.rank5 or value.ndim != 5:
-            return value
-        candidates = ((value.shape[2],), value.shape[2:], value.shape)
-        for shape in candidates:
-            if prod(shape) == value.size and accepts(feature, shape):
-                return value.reshape(shape)
-        raise DataError(
-            f"output {feature.name!r} is described as {feature.shape_text}, the network gives {value.shape}"
-        )
+RANK5_MAPPING: Final = 0
+"""`arrayInputShapeMapping` of old networks: layers see (sequence, batch, channel, height, width)."""
+_FLOATS: Final = TensorType(np.dtype(np.float32), None)
+"""Networks declare no types: all values are floats of any shape."""
+_X: Final = Param("x", Kind.ARRAY, required=True)
+_INPUTS: Final = Param("inputs", Kind.ARRAYS, required=True)
 
 
 def load_network(
-    proto: Any, inputs: Iterable[str], outputs: Iterable[str], policy: Policy, limits: Limits
-) -> Network:
+    proto: Any, inputs: Iterable[str], outputs: Iterable[str], policy: Policy, usage: Usage
+) -> Program:
     """Resolve a `NeuralNetwork`.
 
     Args:
         proto: the protobuf message.
         inputs, outputs: names of the model's features.
+        usage: what is counted against the limits; its budget holds the weights.
 
     Raises:
         DataError: a layer that is not supported (named with its output and position), weights
@@ -144,8 +42,7 @@ def load_network(
     """
     if len(proto.preprocessing):
         raise DataError("preprocessing of images is not supported")
-    if len(proto.layers) > limits.ops:
-        raise DataError(f"the network has {len(proto.layers):,} layers; the limit is {limits.ops:,}")
+    usage.budget.add_ops(len(proto.layers), "layers")
     for position, layer in enumerate(proto.layers):
         if (kind := layer.WhichOneof("layer")) not in LAYERS:
             output = layer.output[0][:80] if layer.output else ""
@@ -153,29 +50,91 @@ def load_network(
                 f"layer {layer.name[:80]!r} of type {kind}, output {output!r} (layer {position}): "
                 "not supported"
             )
-    resolved = tuple(_resolve(position, layer, policy) for position, layer in enumerate(proto.layers))
-    known = set(inputs)
-    for step in resolved:
-        if unknown := [name for name in step.inputs if name not in known]:
-            raise DataError(f"{step.where}: its input {unknown[0][:80]!r} is not computed before it")
-        known.add(step.output)
-    if unknown := [name for name in outputs if name not in known]:
+    entering = {name: Output(name, slot, _FLOATS) for slot, name in enumerate(inputs)}
+    slots = {name: value.slot for name, value in entering.items()}
+    steps: list[Step] = []
+    weights = Weights(policy, usage)
+    for position, layer in enumerate(proto.layers):
+        steps.append(_step(position, layer, slots, len(entering) + position, weights))
+        slots[layer.output[0]] = steps[-1].outputs[0].slot  # a later layer of that name hides an earlier one
+    if unknown := [name for name in outputs if name not in slots]:
         raise DataError(f"no layer computes the output {unknown[0][:80]!r}")
-    return Network(resolved, proto.arrayInputShapeMapping == _RANK5_MAPPING, policy, limits)
+    found = {name: slots[name] for name in outputs}
+    return Program(
+        opset="",
+        inputs=entering,
+        states={},
+        steps=free_early(steps, set(found.values())),
+        outputs=dict(found),
+        slots=len(entering) + len(steps),
+    )
 
 
-def _resolve(position: int, proto: Any, policy: Policy) -> ResolvedLayer:
+def _step(position: int, proto: Any, slots: dict[str, int], slot: int, weights: Weights) -> Step:
     kind = proto.WhichOneof("layer")
-    build: Callable[[Any, Weights], Layer] = LAYERS[kind]
     where = f"layer {proto.name[:80]!r} ({kind}, layer {position})"
     if len(proto.output) != 1:
         raise DataError(f"{where}: one output is expected, got {len(proto.output)}")
     try:
-        layer = build(getattr(proto, kind), Weights(policy))
+        layer = LAYERS[kind](getattr(proto, kind), weights)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     if not layer.fewest <= len(proto.input) <= layer.most:
         raise DataError(
             f"{where}: {layer.fewest} to {layer.most} inputs are expected, got {len(proto.input)}"
         )
-    return ResolvedLayer(position, kind, proto.name, layer, tuple(proto.input), proto.output[0])
+    names = tuple(proto.input)
+    if unknown := [name for name in names if name not in slots]:
+        raise DataError(f"{where}: its input {unknown[0][:80]!r} is not computed before it")
+    takes = (_X,) if layer.most == 1 else (_INPUTS,) if layer.most else ()
+    return Step(
+        position,
+        _op(kind, layer, takes),
+        where,
+        dict(layer.constants),
+        dynamic=tuple((param, tuple(slots[name] for name in names)) for param in takes),
+        states=(),
+        inputs=tuple(dict.fromkeys(names)),
+        outputs=(Output(proto.output[0], slot, _FLOATS),),
+    )
+
+
+def _op(kind: str, layer: Layer, takes: tuple[Param, ...]) -> Op:
+    """The layer as the evaluator calls ops: its input by the name of x, or several as one tuple."""
+    params = (*takes, *(Param(name, Kind.ARRAY, required=True) for name in layer.constants))
+
+    def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+        return (lambda inputs: function(*inputs)) if layer.most > 1 else function
+
+    return Op(
+        kind,
+        opset="",
+        family="network",
+        kernel=kernel(layer.run),
+        params={param.name: param for param in params},
+        size=None if layer.size is None else kernel(layer.size),
+        work=None if layer.work is None else kernel(layer.work),
+    )
+
+
+def to_rank5(name: str, value: Array) -> Array:
+    """An input as the layers of an old network see it."""
+    if value.ndim == 1:
+        return value.reshape(1, 1, -1, 1, 1)
+    if value.ndim == 3:
+        return value[None, None]
+    if value.ndim == 5:
+        return value
+    raise DataError(f"input {name!r}: a network of the old rank 5 takes rank 1, 3 or 5, got {value.shape}")
+
+
+def from_rank5(value: Array, feature: Feature) -> Array:
+    """A value of an old network as its output is described."""
+    if value.ndim != 5:
+        return value
+    for shape in ((value.shape[2],), value.shape[2:], value.shape):
+        if prod(shape) == value.size and accepts(feature, shape):
+            return value.reshape(shape)
+    raise DataError(
+        f"output {feature.name!r} is described as {feature.shape_text}, the network gives {value.shape}"
+    )

@@ -22,6 +22,9 @@ CHUNK: Final = 8
 class Accumulator:
     """Sums and matrix products in the precision of their operands."""
 
+    cost = 1
+    """Time of a matrix product, in those of a plain one."""
+
     def matmul(self, x: Array, y: Array) -> Array:
         """`x @ y` with NumPy's broadcasting; (…, m, k) by (…, k, n)."""
         if y.ndim == 2 and x.ndim > 2:  # one large product instead of a batch of small ones
@@ -50,6 +53,8 @@ class Float16Accumulator(Accumulator):
     sum rounded. Hardware that accumulates in 16 bits adds in trees or wider registers, and errs
     less.
     """
+
+    cost = 32
 
     def matmul(self, x: Array, y: Array) -> Array:
         if x.dtype.kind != "f" or y.dtype.kind != "f":

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 import device_sim.mil.kernels  # noqa: F401  (registers them)
-from device_sim.mil.limits import Budget, Limits
+from device_sim.mil.element_types import check_elements
+from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import OPSETS, Kind, Op, Param, find
-from device_sim.mil.step import Output, Step, execute, plain, where
+from device_sim.mil.step import MAX_LIST, Output, Step, execute, free_early, plain, where
 from device_sim.mil.types import Array, TensorType, tensor_type
+from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import Package
-from personality_common.coreml.values import read_value
+from personality_common.coreml.values import blob_location, read_value
 from personality_common.errors import DataError
 
 _CONSTEXPR: Final = "constexpr_"
@@ -22,22 +24,24 @@ _CONSTEXPR: Final = "constexpr_"
 
 @dataclass(frozen=True)
 class Program:
-    """A function of an ML Program, ready to run."""
+    """A function of an ML Program, or a neural network, ready to run."""
 
     opset: str
-    """`iOS17`."""
+    """`iOS17`; empty for a network."""
     inputs: dict[str, Output]
     states: dict[str, TensorType]
     steps: tuple[Step, ...]
     outputs: dict[str, int | Array]
     """The slot of each output, or its value if it is constant."""
     slots: int
-    constant_bytes: int
-    """Of constants that are not views of the weight file."""
 
 
-def load_program(package: Package, function: str, policy: Policy, limits: Limits) -> Program:
+def load_program(package: Package, function: str, policy: Policy, usage: Usage) -> Program:
     """Resolve a function of an ML Program, `main` as a rule.
+
+    Args:
+        usage: what is counted against the limits; constants that are no views of the weight file are
+            held by its budget.
 
     Raises:
         DataError: an op without a kernel (named with its output and position), an unknown opset,
@@ -55,10 +59,9 @@ def load_program(package: Package, function: str, policy: Policy, limits: Limits
     if body.opset not in body.block_specializations:
         raise DataError(f"function {function!r} has no block for its opset {body.opset}")
     block = body.block_specializations[body.opset]
-    if len(block.operations) > limits.ops:
-        raise DataError(f"the program has {len(block.operations):,} operations; the limit is {limits.ops:,}")
+    usage.budget.add_ops(len(block.operations) + len(body.inputs), "operations")
     ops = _resolve(block.operations, opset)
-    loader = _Loader(opset, package, policy, Budget(limits))
+    loader = _Loader(opset, package, policy, usage)
     for value in body.inputs:
         loader.add_input(value)
     for position, (operation, op) in enumerate(zip(block.operations, ops, strict=True)):
@@ -70,7 +73,8 @@ def _resolve(operations: Any, opset: str) -> list[Op | None]:
     """The kernel of each operation, None for `const`; all of them, before any is decoded."""
     ops = [find(operation.type, opset) for operation in operations]
     for position, (operation, op) in enumerate(zip(operations, ops, strict=True)):
-        at = where(operation.type, position, [output.name for output in operation.outputs])
+        at = where(operation.type, position, [output.name for output in operation.outputs[:1]])
+        require_at_most(len(operation.outputs), MAX_LIST, f"outputs of {at}")
         if operation.blocks:
             raise DataError(f"{at}: control flow and nested blocks are not supported")
         if op is None and operation.type != "const":
@@ -86,10 +90,11 @@ class _Loader:
     opset: str
     package: Package
     policy: Policy
-    budget: Budget
+    usage: Usage
     names: dict[str, int | Array | str] = field(default_factory=dict)
     """The slot of a value, or a constant."""
-    slot_names: list[str] = field(default_factory=list)
+    values: list[Output] = field(default_factory=list)
+    """By slot."""
     inputs: dict[str, Output] = field(default_factory=dict)
     states: dict[str, TensorType] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -131,10 +136,9 @@ class _Loader:
             self.opset,
             self.inputs,
             self.states,
-            tuple(_free_early(self.steps, kept)),
+            free_early(self.steps, kept),
             found,
-            len(self.slot_names),
-            self.budget.live,
+            len(self.values),
         )
 
     def _step(self, position: int, operation: Any, op: Op, at: str) -> Step:
@@ -153,6 +157,8 @@ class _Loader:
                 constants[name] = self._array(param, sources, at)
             else:
                 constants[name] = self._plain(param, sources, at)
+            if param.kind in (Kind.ARRAY, Kind.ARRAYS):
+                check_elements(op, name, [self._dtype(source) for source in sources], at)
         given = {*constants, *(param.name for param, _ in dynamic), *(name for name, _ in states)}
         missing = [p.name for p in op.params.values() if p.required and p.kind is not Kind.ACCUMULATOR]
         if absent := [name for name in missing if name not in given]:
@@ -166,12 +172,12 @@ class _Loader:
                 for o in operation.outputs
             )
         slots = dict.fromkeys(s for _, sources in dynamic for s in sources if isinstance(s, int))
-        inputs = tuple(self.slot_names[slot] for slot in slots)
-        return Step(position, op, constants, tuple(dynamic), tuple(states), inputs, outputs)
+        inputs = tuple(self.values[slot].name for slot in slots)
+        return Step(position, op, at, constants, tuple(dynamic), tuple(states), inputs, outputs)
 
     def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:
         """Bindings or values by parameter: from inputs, and from attributes as iOS 16 writes them."""
-        found = {name: list(argument.arguments) for name, argument in operation.inputs.items()}
+        found = {name: argument.arguments for name, argument in operation.inputs.items()}
         for name, value in operation.attributes.items():
             if name != "name":
                 found.setdefault(name, [value])
@@ -181,7 +187,8 @@ class _Loader:
                 raise DataError(
                     f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}"
                 )
-        return [(name, found[name]) for name in op.params if found.get(name)]
+            require_at_most(len(found[name]), MAX_LIST, f"values for {name} of {at}")
+        return [(name, list(found[name])) for name in op.params if found.get(name)]
 
     def _source(self, item: Any, at: str) -> int | Array | str:
         """What a binding, or the value of an attribute, refers to."""
@@ -196,8 +203,15 @@ class _Loader:
         return value
 
     def _decode(self, proto: Any, at: str) -> Array | str:
+        location, mapped = blob_location(proto), False
+        if location is not None:
+            entry = self.package.weights(location.file).entry(location.offset)
+            mapped = entry.dtype.is_mapped
+            if not mapped:
+                self.usage.check_value(entry.count, 8, at)
         value = read_value(self.package, proto, at)
         if value.dtype != object:
+            self.usage.budget.held += 0 if mapped else value.nbytes
             return value
         if value.ndim:
             raise DataError(f"{at}: one text is expected, got {list(value.shape)}")
@@ -231,15 +245,21 @@ class _Loader:
         except DataError as error:
             raise DataError(f"{at}: {error}") from error
 
+    def _dtype(self, source: int | Array | str) -> np.dtype[Any] | None:
+        """Of the elements; None for a text."""
+        if isinstance(source, int):
+            return self.values[source].type.dtype
+        return None if isinstance(source, str) else source.dtype
+
     def _prepare(self, constant: Array, at: str) -> Array:
         """A constant in the type that kernels compute in; shared by all that use it."""
         known = self.prepared.get(id(constant))
         if known is not None:
             return known[1]
-        self.budget.check_value(constant.size, self.policy.compute.itemsize, at)
+        self.usage.check_value(constant.size, self.policy.compute.itemsize, at)
         prepared = self.policy.constant(constant)
         if prepared is not constant:
-            self.budget.live += prepared.nbytes
+            self.usage.budget.held += prepared.nbytes
             prepared.flags.writeable = False
         self.prepared[id(constant)] = (constant, prepared)
         return prepared
@@ -249,22 +269,18 @@ class _Loader:
         if step.dynamic:
             raise DataError(f"{at}: its arguments must be constant")
         with np.errstate(all="ignore"):
-            values = execute(step, self._no_value, {}, self.policy, self.budget)
+            values = execute(step, {}, {}, self.policy, self.usage)
         for output, value in zip(step.outputs, values, strict=True):
             self._check_new(output.name, at)
-            self.budget.live += value.nbytes
+            self.usage.budget.held += value.nbytes
             self.names[output.name] = value
-
-    @staticmethod
-    def _no_value(slot: int) -> Array:
-        raise DataError(f"slot {slot} has no value yet")
 
     def _new_value(self, name: str, type_: TensorType, at: str) -> Output:
         self._check_new(name, at)
-        slot = len(self.slot_names)
-        self.slot_names.append(name)
-        self.names[name] = slot
-        return Output(name, slot, type_)
+        value = Output(name, len(self.values), type_)
+        self.values.append(value)
+        self.names[name] = value.slot
+        return value
 
     def _check_new(self, name: str, at: str) -> None:
         if not name or name in self.names or name in self.states:
@@ -274,15 +290,3 @@ class _Loader:
 def _is_binding(item: Any) -> bool:
     """Whether an argument is a binding, not a bare value; by name: coremltools has classes of its own."""
     return bool(item.DESCRIPTOR.name == "Binding")
-
-
-def _free_early(steps: list[Step], kept: set[int]) -> list[Step]:
-    """Let each step free what no later step reads and the program does not return."""
-    seen = set(kept)
-    result = []
-    for step in reversed(steps):
-        read = {s for _, sources in step.dynamic for s in sources if isinstance(s, int)}
-        slots = read | {output.slot for output in step.outputs}
-        result.append(replace(step, frees=tuple(sorted(slots - seen))))
-        seen |= slots
-    return result[::-1]

@@ -40,7 +40,7 @@ class State:
 
     def __init__(self, types: Mapping[str, TensorType]) -> None:
         self.buffers = {
-            name: StateBuffer(name, type_, np.zeros(_known(name, type_), type_.dtype))
+            name: StateBuffer(name, type_, np.zeros(fixed_shape(name, type_), type_.dtype))
             for name, type_ in types.items()
         }
 
@@ -61,7 +61,12 @@ class State:
             raise DataError(f"the model has no state {name!r}; its states: {names}") from None
 
 
-def _known(name: str, type_: TensorType) -> tuple[int, ...]:
+def fixed_shape(name: str, type_: TensorType) -> tuple[int, ...]:
+    """The shape of a state's type.
+
+    Raises:
+        DataError: a size of it is not declared.
+    """
     if type_.shape is None or None in type_.shape:
         raise DataError(f"state {name!r} must have a fixed shape, it is {type_}")
     return tuple(size for size in type_.shape if size is not None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.limits import Budget
+from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import Kind, Op, Param
 from device_sim.mil.state import StateBuffer
@@ -17,6 +17,11 @@ from personality_common.errors import DataError
 
 MAX_LIST: Final = 1024
 """Entries of a parameter that is a list of numbers: axes, sizes, offsets."""
+
+MISFITS: Final = (ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError)
+"""What kernels, and NumPy in them, raise for arguments that do not fit; AxisError and LinAlgError are
+ValueErrors. Types are checked when the program is loaded, so anything else (TypeError, KeyError,
+AttributeError, …) is a defect of a kernel, and comes out as itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,13 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An operation, resolved once when the program is loaded."""
+    """An operation or a layer, resolved once when the program is loaded."""
 
     position: int
-    """Of the operation in its block."""
+    """Of the operation in its block, or of the layer in the network."""
     op: Op
+    where: str
+    """For messages."""
     constants: dict[str, Any]
     """Arguments that are known, as the kernel takes them."""
     dynamic: tuple[tuple[Param, tuple[int | Array, ...]], ...]
@@ -53,9 +60,10 @@ class Step:
         return self.outputs[0].name if self.outputs else f"{self.op.name}_{self.position}"
 
     @property
-    def where(self) -> str:
-        """For messages."""
-        return where(self.op.name, self.position, [output.name for output in self.outputs])
+    def slots(self) -> tuple[int, ...]:
+        """Slots of `inputs`."""
+        slots = (s for _, sources in self.dynamic for s in sources if isinstance(s, int))
+        return tuple(dict.fromkeys(slots))
 
 
 def where(op: str, position: int, outputs: list[str]) -> str:
@@ -66,53 +74,59 @@ def where(op: str, position: int, outputs: list[str]) -> str:
 
 def execute(
     step: Step,
-    fetch: Callable[[int], Array],
+    values: Mapping[int, Array],
     states: Mapping[str, StateBuffer],
     policy: Policy,
-    budget: Budget,
+    usage: Usage,
 ) -> list[Array]:
     """Compute one step.
 
     Args:
-        fetch: the value in a slot.
+        values: by slot.
 
     Returns:
         One array per output, read-only, in the type that the policy keeps.
 
     Raises:
-        DataError: the arguments do not fit the op or each other, the result is not what the
-            program declares, or a limit is passed. Whatever a kernel trips over on arguments
-            of a malformed program is reported like this.
+        DataError: the arguments do not fit the op or each other (`MISFITS`), the result is not what
+            the program declares, or a limit is passed.
     """
     try:
         arguments = dict(step.constants)
         for param, sources in step.dynamic:
-            arguments[param.name] = _argument(param, sources, fetch, policy)
+            arguments[param.name] = _argument(param, sources, values, policy)
         for parameter, name in step.states:
             arguments[parameter] = states[name]
-        _check_size(step.op, arguments, budget)
-        accumulator = step.op.params.get("acc")
-        if accumulator is not None:
+        most = _check_size(step.op, arguments, policy, usage)
+        if "acc" in step.op.params:
             arguments["acc"] = policy.accumulator
-        result = step.op.kernel(**arguments)
-        return _settle(step, result, policy, budget)
+        results = step.op.kernel(**arguments)
+        if not isinstance(results, tuple):
+            results = () if results is None else (results,)
+        if len(results) != len(step.outputs):
+            raise DataError(f"{len(step.outputs)} outputs are declared, the op has {len(results)}")
+        outputs = zip(step.outputs, results, strict=True)
+        return [_settle(output, result, most, policy, usage) for output, result in outputs]
     except DataError as error:
         raise DataError(f"{step.where}: {error}") from error
-    except Exception as error:
+    except MISFITS as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(f"{step.where}: {reason}") from error
+    except Exception as error:
+        error.add_note(f"in {step.where}")
+        raise
 
 
 def _argument(
-    param: Param, sources: tuple[int | Array, ...], fetch: Callable[[int], Array], policy: Policy
+    param: Param, sources: tuple[int | Array, ...], values: Mapping[int, Array], policy: Policy
 ) -> Any:
     if param.kind is Kind.ARRAY:
         source = sources[0]
-        return policy.widen(fetch(source)) if isinstance(source, int) else source
-    values = [fetch(source) if isinstance(source, int) else source for source in sources]
+        return policy.widen(values[source]) if isinstance(source, int) else source
+    found = [values[source] if isinstance(source, int) else source for source in sources]
     if param.kind is Kind.ARRAYS:
-        return tuple(policy.widen(value) for value in values)
-    return plain(param, values)
+        return tuple([policy.widen(value) for value in found])
+    return plain(param, found)
 
 
 def plain(param: Param, values: list[Array] | list[str]) -> Any:
@@ -156,45 +170,59 @@ _WANTED: Final = {
 }
 
 
-def _check_size(op: Op, arguments: dict[str, Any], budget: Budget) -> None:
-    """Hold the op's largest array, and its work, against the limits before it runs."""
+def _check_size(op: Op, arguments: dict[str, Any], policy: Policy, usage: Usage) -> int:
+    """Hold the op's largest array, and its work, against the limits before it runs.
+
+    Returns:
+        Elements of that array.
+    """
     if op.size is not None:
         elements = op.size(**arguments)
     else:
-        elements = sum(
-            sum(extent(item.shape) for item in ([value] if isinstance(value, np.ndarray) else value))
-            for name, value in arguments.items()
-            if op.params[name].kind in (Kind.ARRAY, Kind.ARRAYS) and value is not None
-        )
-    budget.check_value(elements, 8, "its result")
-    work = op.work(**arguments) if op.work is not None else 0
-    budget.spend(work + 16 * elements, "it")
+        elements = 0
+        for name, value in arguments.items():
+            if isinstance(value, np.ndarray):
+                elements += extent(value.shape)
+            elif op.params[name].kind is Kind.ARRAYS:
+                elements += sum(extent(item.shape) for item in value)
+    usage.check_value(elements, _WIDEST, "its result")
+    work = 16 * elements
+    if op.work is not None:
+        work += op.work(**arguments) * policy.accumulator.cost
+    usage.spend(work)
+    return elements
 
 
+_WIDEST: Final = 8
+"""Bytes of an element that kernels compute with, at most."""
 _KINDS: Final = {"f": "f", "i": "i", "u": "i", "b": "b"}
 
 
-def _settle(step: Step, result: Any, policy: Policy, budget: Budget) -> list[Array]:
-    """Round what a kernel returned, and hold it against what the program declares."""
-    if result is None:
-        results: tuple[Any, ...] = ()
-    else:
-        results = result if isinstance(result, tuple) else (result,)
-    if len(results) != len(step.outputs):
-        raise DataError(f"{len(step.outputs)} outputs are declared, the op has {len(results)}")
-    settled = []
-    for output, value in zip(step.outputs, results, strict=True):
-        array = np.asarray(value)
-        if (
-            not output.type.fits(array.shape)
-            or _KINDS.get(array.dtype.kind) != _KINDS[output.type.dtype.kind]
-        ):
-            raise DataError(
-                f"%{output.name[:80]} is declared {output.type}, "
-                f"the op gives {array.dtype.name}{list(array.shape)}"
-            )
-        budget.check_value(extent(array.shape), array.itemsize, "its result")
-        array = array.astype(policy.kept(output.type.dtype), copy=False)
-        array.flags.writeable = False
-        settled.append(array)
-    return settled
+def _settle(output: Output, result: Any, most: int, policy: Policy, usage: Usage) -> Array:
+    """Round what a kernel returned, and hold it against what the program declares.
+
+    Args:
+        most: elements that were checked before.
+    """
+    array = np.asarray(result)
+    declared = output.type
+    if not declared.fits(array.shape) or _KINDS.get(array.dtype.kind) != _KINDS[declared.dtype.kind]:
+        raise DataError(
+            f"%{output.name[:80]} is declared {declared}, the op gives {array.dtype.name}{list(array.shape)}"
+        )
+    if (elements := extent(array.shape)) > most:
+        usage.check_value(elements, array.itemsize, "its result")
+    array = array.astype(policy.kept(declared.dtype), copy=False)
+    array.flags.writeable = False
+    return array
+
+
+def free_early(steps: list[Step], kept: set[int]) -> tuple[Step, ...]:
+    """Let each step free what no later step reads and nobody keeps."""
+    seen = set(kept)
+    result = []
+    for step in reversed(steps):
+        slots = {*step.slots, *(output.slot for output in step.outputs)}
+        result.append(replace(step, frees=tuple(sorted(slots - seen))))
+        seen |= slots
+    return tuple(result[::-1])

@@ -101,12 +101,12 @@ def _data_type_name(number: int) -> str:
 
 
 def extent(shape: Sequence[int]) -> int:
-    """Elements of an array of this shape if no size were 0.
+    """Elements of an array of this shape, in Python integers, if no size were 0.
 
     An array without elements can become one with many: a sum over an axis of size 0 has the
     other axes. So limits hold for this number.
     """
-    return math.prod(max(int(d), 1) for d in shape)
+    return math.prod(shape) or math.prod(max(d, 1) for d in shape)
 
 
 def prod(shape: Sequence[int]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from device_sim.runtimes.config import RUNTIMES, RunConfig
+from personality_common.terminal.limit_options import max_model_mib, max_seconds
 
 _DEFAULTS = {name: field.default for name, field in RunConfig.__dataclass_fields__.items()}
 
@@ -35,9 +36,13 @@ _DEFAULTS = {name: field.default for name, field in RunConfig.__dataclass_fields
     show_default=True,
     help="The interpreter, or Core ML itself (macOS).",
 )
-def run(package: Path, input_file: Path, output: Path, runtime: str) -> None:
+@max_model_mib
+@max_seconds
+def run(
+    package: Path, input_file: Path, output: Path, runtime: str, max_model_mib: int, max_seconds: float
+) -> None:
     """Run PACKAGE, an .mlpackage or .mlmodel, on arrays from a file."""
-    config = RunConfig(package, input_file, output, runtime)
+    config = RunConfig(package, input_file, output, runtime, max_model_mib, max_seconds)
 
     from device_sim.runtimes.running import run_package
     from personality_common.terminal.console import ConsoleReporter

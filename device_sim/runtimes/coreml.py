@@ -12,6 +12,7 @@ import numpy as np
 
 from device_sim.mil.features import check_inputs, read_arrays
 from device_sim.runtimes.runtime import Array
+from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, ToolkitError
 
@@ -50,12 +51,13 @@ class CoreMLRuntime:
 
     name = "coreml"
 
-    def __init__(self, compute_units: str = "cpu") -> None:
-        """Args: compute_units: key of `COMPUTE_UNITS`."""
+    def __init__(self, compute_units: str = "cpu", package_limits: Limits = DEFAULT_LIMITS) -> None:
+        """Args: compute_units: key of `COMPUTE_UNITS`; package_limits: see `Package.open`."""
         if compute_units not in COMPUTE_UNITS:
             allowed = ", ".join(COMPUTE_UNITS)
             raise ConfigError(f"--compute-units must be one of {allowed}, got {compute_units!r}")
         self.compute_units = compute_units
+        self.package_limits = package_limits
 
     def unavailable(self) -> str | None:
         system = platform.system()
@@ -64,7 +66,7 @@ class CoreMLRuntime:
     def load(self, package: Path, states: Mapping[str, Array] | None = None) -> CoreMLModel:
         if reason := self.unavailable():
             raise ToolkitError(f"runtime coreml is not available: {reason}")
-        opened = Package.open(package)
+        opened = Package.open(package, self.package_limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of coremltools, about versions of torch and scikit-learn
             import coremltools as ct

@@ -8,6 +8,9 @@ from pathlib import Path
 from device_sim.mil import Limits, Model, Observe, State, load_mil
 from device_sim.runtimes.runtime import Array
 from personality_common.coreml.features import Feature
+from personality_common.coreml.limits import DEFAULT_LIMITS
+from personality_common.coreml.limits import Limits as PackageLimits
+from personality_common.coreml.package import Package
 
 
 class MilModel:
@@ -43,13 +46,20 @@ class MilRuntime:
 
     name = "mil"
 
-    def __init__(self, policy: str = "exact", limits: Limits | None = None) -> None:
-        """See `device_sim.mil.load_mil`."""
+    def __init__(
+        self,
+        policy: str = "exact",
+        limits: Limits | None = None,
+        package_limits: PackageLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """See `device_sim.mil.load_mil`, and `Package.open` for `package_limits`."""
         self.policy = policy
         self.limits = limits
+        self.package_limits = package_limits
 
     def unavailable(self) -> str | None:
         return None
 
     def load(self, package: Path, states: Mapping[str, Array] | None = None) -> MilModel:
-        return MilModel(load_mil(package, self.policy, self.limits), states or {})
+        opened = Package.open(package, self.package_limits)
+        return MilModel(load_mil(opened, self.policy, self.limits), states or {})

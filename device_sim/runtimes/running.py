@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from device_sim.mil import Limits
 from device_sim.runtimes.arrays import read_arrays, write_arrays
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import Array, Runtime
 from personality_common.coreml.features import features
+from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
 from personality_common.terminal.progress import Reporter
@@ -34,10 +36,15 @@ def run_package(config: RunConfig, reporter: Reporter) -> RunResult:
             not take.
         ToolkitError: the runtime is not available here.
     """
-    runtime: Runtime = {"mil": MilRuntime, "coreml": CoreMLRuntime}[config.runtime]()
+    package_limits = PackageLimits(model_bytes=config.max_model_mib << 20)
+    runtime: Runtime = (
+        MilRuntime(limits=Limits(seconds=config.max_seconds), package_limits=package_limits)
+        if config.runtime == "mil"
+        else CoreMLRuntime(package_limits=package_limits)
+    )
     if reason := runtime.unavailable():
         raise ToolkitError(f"--runtime {config.runtime} is not available here: {reason}")
-    description = Package.open(config.package).spec.description
+    description = Package.open(config.package, package_limits).spec.description
     inputs = {feature.name for feature in features(description.input)}
     states = {feature.name: feature for feature in features(description.state)}
     if both := sorted(inputs & states.keys()):

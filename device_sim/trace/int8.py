@@ -8,13 +8,12 @@ magnitude of the channel over 127 (linear, symmetric). Biases stay as they are.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from device_sim.mil.step import Step
 from device_sim.mil.types import Array
-from personality_common.coreml.package import PIPELINES, Package
 
 STEPS: Final = 127
 
@@ -38,7 +37,7 @@ def fake_quantize(weight: Array, axis: int) -> Array:
 def quantized_step(step: Step) -> Step:
     """The step with its constant factors quantized; others as they are."""
     known = step.constants
-    if step.op.name == "linear" and "weight" in known:  # (out, in)
+    if step.op.name in ("linear", "innerProduct") and "weight" in known:  # (out, in)
         return _replaced(step, {"weight": -1})
     if step.op.name == "matmul":
         inner = {
@@ -57,39 +56,3 @@ def _replaced(step: Step, axes: dict[str, int]) -> Step:
             changed[name] = fake_quantize(weight, max(axis, -weight.ndim))
             changed[name].flags.writeable = False
     return replace(step, constants=step.constants | changed)
-
-
-def quantized_networks(package: Package) -> Package:
-    """The package with the innerProduct weights of its neural networks quantized; not written anywhere."""
-    spec = type(package.spec)()
-    spec.CopyFrom(package.spec)
-    _quantize_networks(spec)
-    return replace(package, spec=spec)
-
-
-def _quantize_networks(spec: Any) -> None:
-    kind = spec.WhichOneof("Type")
-    if kind in PIPELINES:
-        pipeline = getattr(spec, kind)
-        for model in (pipeline if kind == "pipeline" else pipeline.pipeline).models:
-            _quantize_networks(model)
-    elif kind == "neuralNetwork":
-        for layer in spec.neuralNetwork.layers:
-            if layer.WhichOneof("layer") == "innerProduct":
-                _quantize_weights(layer.innerProduct)
-
-
-def _quantize_weights(layer: Any) -> None:
-    """In place, if the weights are as many as the layer says; loading reports it if they are not."""
-    weights = layer.weights
-    stored = (
-        np.frombuffer(weights.float16Value[: len(weights.float16Value) // 2 * 2], "<f2").astype(np.float32)
-        if weights.float16Value
-        else np.array(weights.floatValue, np.float32)
-    )
-    if not stored.size or stored.size != layer.outputChannels * layer.inputChannels:
-        return
-    rounded = fake_quantize(stored.reshape(layer.outputChannels, layer.inputChannels), -1)
-    weights.ClearField("float16Value")
-    del weights.floatValue[:]
-    weights.floatValue.extend(rounded.ravel().tolist())

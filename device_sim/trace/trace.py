@@ -18,75 +18,49 @@ States of a stateful model are zeros, as `MLModel.newState()` makes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from device_sim.mil import Evaluator, Limits, Model, NetworkModel, PipelineModel, ProgramModel, load_mil
 from device_sim.mil.features import check_inputs
-from device_sim.mil.state import State
 from device_sim.mil.step import Step
 from device_sim.mil.types import Array
-from device_sim.trace.int8 import quantized_networks, quantized_step
+from device_sim.runtimes.arrays import read_arrays
+from device_sim.trace.config import AGAINST, TraceConfig
+from device_sim.trace.int8 import quantized_step
+from device_sim.trace.records import OpTrace, Place, compare, lost
+from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
-from personality_common.errors import ConfigError, DataError
+from personality_common.errors import ConfigError
 
-AGAINST: Final = ("float16", "int8", "torch")
-FLOAT16_MAX: Final = 65504.0
-NOT_COMPARED: Final = "not compared"
+Values = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class TraceConfig:
-    """What to trace, and how much of it to show."""
+class Traced:
+    """A package on the inputs of a file."""
 
-    package: Path
-    input: Path
-    against: str = "float16"
-    top: int = 20
-
-    def __post_init__(self) -> None:
-        if self.against not in AGAINST:
-            raise ConfigError(f"--against must be one of {', '.join(AGAINST)}, got {self.against!r}")
-        if self.top < 1:
-            raise ConfigError(f"--top must be 1 or more, got {self.top}")
+    records: list[OpTrace]
+    """In the order of computing; `by_added` and `by_accumulated` rank them."""
+    outputs: tuple[str, ...]
+    """Names of the model's."""
 
 
-@dataclass(frozen=True)
-class Error:
-    """How far a tensor is from the reference's."""
+def trace_file(config: TraceConfig) -> Traced:
+    """Evaluate a package op by op on arrays from a file.
 
-    max_abs: float
-    relative: float
-    """Root mean square of the difference, over that of the reference; inf where the reference is
-    zero, or where the tensor is not finite and the reference is."""
-
-
-@dataclass(frozen=True)
-class OpTrace:
-    """One output of one op."""
-
-    model: str
-    """Submodel of a pipeline, or empty."""
-    position: int | None
-    """Of the op in the program, or of the layer in the network; None for an input of the model."""
-    op: str
-    """Its type; `input` for the rounding of an input."""
-    output: str
-    shape: tuple[int, ...]
-    low: float
-    high: float
-    """Range of the reference's finite values; 0 and 0 if there are none."""
-    added: Error | None
-    """None where `note` says why."""
-    accumulated: Error
-    overflow: str
-    """`here`: it leaves the range of float16 in this op. `before`: what an earlier op overflowed
-    arrives here. Empty: neither."""
-    note: str = ""
+    Raises:
+        DataError: as `trace_package`, or a file without one of the inputs.
+    """
+    package = Package.open(config.package, PackageLimits(model_bytes=config.max_model_mib << 20))
+    pair = _load_pair(package, config.against, Limits(seconds=config.max_seconds))
+    arrays = read_arrays(config.input, pair[0].inputs)
+    records = list(_trace_pair(pair, arrays, config.against))
+    return Traced(records, tuple(feature.name for feature in pair[0].outputs))
 
 
 def trace_package(
@@ -98,9 +72,10 @@ def trace_package(
         package: an ML Program, a neural network, or a pipeline of them.
         inputs: by feature name, as `Model.predict` takes them.
         against: `float16`, `int8` or `torch`; see above.
+        limits: of each of the two evaluations; None for the defaults.
 
     Yields:
-        One record per value, in the order of computing; `by_added` and `by_accumulated` rank them.
+        One record per value, in the order of computing.
 
     Raises:
         ConfigError: an unknown `against`.
@@ -109,44 +84,33 @@ def trace_package(
     if against not in AGAINST:
         raise ConfigError(f"against must be one of {', '.join(AGAINST)}, got {against!r}")
     package = package if isinstance(package, Package) else Package.open(package)
-    reference = load_mil(package, "float64" if against == "float16" else "exact", limits)
-    return _trace(reference, _candidate(package, against, limits), inputs, inputs, against, "")
+    return _trace_pair(_load_pair(package, against, limits), inputs, against)
 
 
-def by_added(records: list[OpTrace]) -> list[OpTrace]:
-    """Worst first: ops that overflow in the order of the program, then by the relative error added."""
-
-    def key(record: OpTrace) -> tuple[bool, float]:
-        here = record.overflow == "here"
-        return not here, 0.0 if here else -record.added.relative if record.added else 1.0
-
-    return sorted(records, key=key)
-
-
-def by_accumulated(records: list[OpTrace]) -> list[OpTrace]:
-    """Worst first, by the relative error that has accumulated."""
-    return sorted(records, key=lambda record: -record.accumulated.relative)
-
-
-def _candidate(package: Package, against: str, limits: Limits | None) -> Model:
+def _load_pair(package: Package, against: str, limits: Limits | None) -> tuple[Model, Model]:
+    """The reference and the candidate."""
     if against == "float16":
-        return load_mil(package, "float16", limits)
-    if against == "int8":
-        return _rebuilt(load_mil(quantized_networks(package), "exact", limits), against)
-    return _rebuilt(load_mil(package, "exact", limits), against)
+        return load_mil(package, "float64", limits), load_mil(package, "float16", limits)
+    candidate = load_mil(package, "exact", limits)
+    _exchange_steps(candidate, against)
+    return load_mil(package, "exact", limits), candidate
 
 
-def _rebuilt(model: Model, against: str) -> Model:
-    """The same programs with their steps exchanged for the candidate's."""
+def _exchange_steps(model: Model, against: str) -> None:
+    """Put the candidate's steps in the place of the package's."""
     if isinstance(model, PipelineModel):
         for part in model.parts:
-            _rebuilt(part, against)
+            _exchange_steps(part, against)
     elif isinstance(model, ProgramModel):
-        program = model.evaluator.program
-        exchange = quantized_step if against == "int8" else _torch_step
-        program = replace(program, steps=tuple(exchange(step) for step in program.steps))
-        model.evaluator = Evaluator(program, model.policy, model.limits)
-    return model
+        evaluator = model.evaluator
+        if against == "int8":
+            steps = tuple(quantized_step(step) for step in evaluator.program.steps)
+        elif isinstance(model, NetworkModel):
+            return  # torch's versions are of MIL's ops
+        else:
+            steps = tuple(_torch_step(step) for step in evaluator.program.steps)
+        program = replace(evaluator.program, steps=steps)
+        model.evaluator = Evaluator(program, evaluator.policy, evaluator.budget)
 
 
 def _torch_step(step: Step) -> Step:
@@ -155,179 +119,72 @@ def _torch_step(step: Step) -> Step:
     return replace(step, op=replace(step.op, kernel=TorchKernel(step.op)))
 
 
-@dataclass(frozen=True)
-class _Node:
-    """An op or a layer."""
-
-    position: int
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    source: Any
-
-
-class _Side:
-    """A program or a network under one policy, one op at a time."""
-
-    def __init__(self, model: Model) -> None:
-        assert isinstance(model, (ProgramModel, NetworkModel))
-        self.model = model
-        self.nodes = (
-            [
-                _Node(s.position, s.op.name, s.inputs, tuple(o.name for o in s.outputs), s)
-                for s in model.evaluator.program.steps
-            ]
-            if isinstance(model, ProgramModel)
-            else [
-                _Node(layer.position, layer.type, layer.inputs, (layer.output,), layer)
-                for layer in model.network.layers
-            ]
-        )
-
-    def enter(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """The model's inputs in the types that its policy keeps."""
-        checked = check_inputs(self.model.inputs, inputs)
-        if isinstance(self.model, NetworkModel):
-            return self.model.network.enter(checked)
-        declared = self.model.evaluator.program.inputs
-        kept = {name: self.model.policy.kept(declared[name].type.dtype) for name in checked}
-        with np.errstate(all="ignore"):
-            return {name: value.astype(kept[name]) for name, value in checked.items()}
-
-    def run(self, node: _Node, values: Mapping[str, Array], state: State) -> dict[str, Array]:
-        try:
-            if isinstance(self.model, ProgramModel):
-                return self.model.evaluator.run_step(node.source, values, state)
-            return {node.outputs[0]: self.model.network.run_layer(node.source, values)}
-        except DataError as error:
-            raise DataError(f"{self.model.where}: {error}") from error
+def _trace_pair(pair: tuple[Model, Model], inputs: Mapping[str, Any], against: str) -> Iterator[OpTrace]:
+    checked = check_inputs(pair[0].inputs, inputs)
+    return _trace(*pair, (checked, checked), against, "")
 
 
 def _trace(
-    reference: Model,
-    candidate: Model,
-    reference_inputs: Mapping[str, Any],
-    candidate_inputs: Mapping[str, Any],
-    against: str,
-    label: str,
-) -> Iterator[OpTrace]:
-    if isinstance(reference, PipelineModel) and isinstance(candidate, PipelineModel):
-        known, own = dict(reference_inputs), dict(candidate_inputs)
-        for name, part, other in zip(reference.names, reference.parts, candidate.parts, strict=True):
-            taken = {feature.name: known[feature.name] for feature in part.inputs}
-            own_taken = {feature.name: own[feature.name] for feature in part.inputs}
-            yield from _trace(part, other, taken, own_taken, against, f"{label}/{name}" if label else name)
-            known |= part.predict(taken)
-            own |= other.predict(own_taken)
-    else:
-        # Holds the whole model against the limits; single ops are held against them one by one.
-        reference.predict(reference_inputs, reference.new_state())
-        yield from _ops(
-            _Side(reference), _Side(candidate), reference_inputs, candidate_inputs, against, label
+    reference: Model, candidate: Model, inputs: tuple[Values, Values], against: str, label: str
+) -> Generator[OpTrace, None, tuple[Values, Values]]:
+    """Args: inputs: the reference's and the candidate's own. Returns: the outputs of both."""
+    if isinstance(reference, ProgramModel) and isinstance(candidate, ProgramModel):
+        return (yield from _ops(reference, candidate, inputs, against, label))
+    assert isinstance(reference, PipelineModel)
+    assert isinstance(candidate, PipelineModel)
+    known, own = (dict(values) for values in inputs)
+    for name, part, other in zip(reference.names, reference.parts, candidate.parts, strict=True):
+        taken: tuple[Values, Values] = (
+            {feature.name: known[feature.name] for feature in part.inputs},
+            {feature.name: own[feature.name] for feature in part.inputs},
         )
+        expected, got = yield from _trace(part, other, taken, against, f"{label}/{name}" if label else name)
+        known |= expected
+        own |= got
+    return known, own
 
 
 def _ops(
-    reference: _Side,
-    candidate: _Side,
-    reference_inputs: Mapping[str, Any],
-    candidate_inputs: Mapping[str, Any],
+    reference: ProgramModel,
+    candidate: ProgramModel,
+    inputs: tuple[Values, Values],
     against: str,
     label: str,
-) -> Iterator[OpTrace]:
-    known, own = reference.enter(reference_inputs), candidate.enter(candidate_inputs)
-    # Writes to states are replayed: the second holds what the candidate keeps of the reference's.
-    states = [side.model.new_state() for side in (reference, candidate, candidate)]
+) -> Generator[OpTrace, None, tuple[Values, Values]]:
+    # Writes to states are replayed: the last one holds what the candidate keeps of the reference's.
+    known = reference.start(inputs[0], reference.new_state())
+    own = candidate.start(inputs[1], candidate.new_state())
+    replayed = candidate.new_state()
     beyond: set[str] = set()  # what float16 cannot hold, however it is computed
     if against == "float16" and not label:
-        for name, value in known.items():
-            if _lost(value, own[name]):
+        for name, value in inputs[0].items():
+            expected, rounded = (model.evaluator.enter(name, value) for model in (reference, candidate))
+            if lost(expected, rounded):
                 beyond.add(name)
-            yield _record((label, None, "input", name), (value, own[name], own[name]), against)
-    last = {name: i for i, node in enumerate(reference.nodes) for name in node.inputs}
-    for i, (node, twin) in enumerate(zip(reference.nodes, candidate.nodes, strict=True)):
-        expected = reference.run(node, known, states[0])
-        added = candidate.run(twin, known, states[1])
-        accumulated = candidate.run(twin, own, states[2])
-        if against == "torch" and not getattr(_kernel(twin), "compared", False):
-            added = {}
-        fed = not beyond.isdisjoint(node.inputs)
-        reached = any(_lost(known[name], own[name]) for name in node.inputs)
-        for name in node.outputs:
-            place = (label, node.position, node.op, name)
-            values = (expected[name], added.get(name), accumulated[name])
-            yield _record(place, values, against, fed, reached)
-            if against == "float16" and _lost(expected[name], _float16(expected[name])):
-                beyond.add(name)
-        known |= expected
-        own |= accumulated
-        for name in {*node.inputs, *node.outputs}:
-            if last.get(name, i) <= i:
-                del known[name], own[name]
-
-
-def _kernel(node: _Node) -> Any:
-    return node.source.op.kernel if isinstance(node.source, Step) else None
-
-
-def _record(
-    place: tuple[str, int | None, str, str],
-    values: tuple[Array, Array | None, Array],
-    against: str,
-    fed: bool = False,
-    reached: bool = False,
-) -> OpTrace:
-    """Compare a value with the reference's.
-
-    Args:
-        place: model, position, op, output.
-        values: the reference's; the candidate's on the reference's inputs, None if it does not
-            compute this op in its own way; the candidate's on its own inputs.
-        fed: float16 cannot hold one of the op's inputs.
-        reached: one of the candidate's own inputs has overflowed.
-    """
-    expected, added, accumulated = values
-    finite = expected[np.isfinite(expected)] if expected.dtype.kind == "f" else expected
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    beyond = against == "float16" and expected.dtype.kind == "f" and max(-low, high) > FLOAT16_MAX
-    overflow = note = ""
-    if beyond or (not fed and added is not None and _lost(expected, added)):
-        overflow = "here"
-    elif fed or reached or _lost(expected, accumulated):
-        overflow = "before"
-    if added is None:
-        note = NOT_COMPARED
-    elif fed:
-        added, note = None, "an input of it overflows"
-    error = None if added is None else error_of(expected, added)
-    total = error_of(expected, accumulated)
-    return OpTrace(*place, expected.shape, low, high, error, total, overflow, note)
-
-
-def _lost(expected: Array, got: Array) -> bool:
-    """Whether a value is not finite where the reference is."""
-    return got.dtype.kind == "f" and bool(np.any(np.isfinite(expected) & ~np.isfinite(got)))
+            yield compare(Place(label, None, "input", name), (expected, rounded, rounded), against)
+    steps = zip(reference.evaluator.program.steps, candidate.evaluator.program.steps, strict=True)
+    for step, twin in steps:
+        read, own_read = known.read(step), own.read(twin)
+        with reference.named(), np.errstate(all="ignore"):
+            expected_values = known.advance(step)
+        with candidate.named(), np.errstate(all="ignore"):
+            added = candidate.evaluator.run_step(twin, read, replayed, own.usage)
+            accumulated = own.advance(twin)
+        compared = against != "torch" or getattr(twin.op.kernel, "compared", False)
+        fed = not beyond.isdisjoint(step.inputs)
+        reached = any(lost(read[name], own_read[name]) for name in step.inputs)
+        for output, expected, got in zip(step.outputs, expected_values, accumulated, strict=True):
+            place = Place(label, step.position, step.op.name, output.name)
+            values = (expected, added[output.name] if compared else None, got)
+            yield compare(place, values, against, fed, reached)
+            if against == "float16" and lost(expected, _float16(expected)):
+                beyond.add(output.name)
+    with reference.named():
+        found = reference.finish(known)
+    with candidate.named():
+        return found, candidate.finish(own)
 
 
 def _float16(value: Array) -> Array:
     with np.errstate(over="ignore"):
         return value.astype(np.float16) if value.dtype.kind == "f" else value
-
-
-def error_of(expected: Array, got: Array) -> Error:
-    """The error of `got`; equal infinities, and places where the reference is NaN, have none."""
-    with np.errstate(all="ignore"):
-        x, y = expected.astype(np.float64), got.astype(np.float64)
-        difference = np.where((x == y) | np.isnan(x), 0.0, np.abs(x - y))
-        difference[np.isnan(difference)] = np.inf
-        scale = _rms(x[np.isfinite(x)])
-        size = _rms(difference)
-        relative = 0.0 if size == 0 else size / scale if scale else np.inf
-    return Error(float(difference.max(initial=0.0)), float(relative))
-
-
-def _rms(values: Array) -> float:
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest == 0 or not np.isfinite(largest):
-        return largest
-    return largest * float(np.sqrt(np.mean(np.square(values / largest))))

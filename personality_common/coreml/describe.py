@@ -1,4 +1,4 @@
-"""What is in a Core ML model, as plain data; rendering is someone else's.
+"""Find out what is in a Core ML model.
 
 A model that is not ours may lack parts or contradict itself: what can be said is said, and
 the rest is listed under `problems`.
@@ -6,126 +6,33 @@ the rest is listed under `problems`.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from personality_common.coreml import network, program
-from personality_common.coreml.features import Feature, features
+from personality_common.coreml.description import (
+    MINIMUM_OS,
+    FunctionInfo,
+    ModelDescription,
+    ParameterCount,
+    ParameterRange,
+    TensorInfo,
+    UpdateInfo,
+)
+from personality_common.coreml.features import features
+from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import PIPELINES, Package
 from personality_common.coreml.values import BlobLocation
 from personality_common.errors import DataError
 from personality_common.files.fingerprint import fingerprint_bytes
 
-MINIMUM_OS: Final = {
-    1: "iOS 11, macOS 10.13",
-    2: "iOS 11.2, macOS 10.13.2",
-    3: "iOS 12, macOS 10.14",
-    4: "iOS 13, macOS 10.15",
-    5: "iOS 14, macOS 11",
-    6: "iOS 15, macOS 12",
-    7: "iOS 16, macOS 13",
-    8: "iOS 17, macOS 14",
-    9: "iOS 18, macOS 15",
-    10: "iOS 26, macOS 26",
-}
-"""By specification version."""
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A parameter: a constant in a weight file, an inline floating-point one, or a layer's weights."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    bytes: int
-    file: str | None
-    """The program's name of the weight file; None: in the protobuf."""
-    offset: int | None
-    """Of the metadata in the weight file."""
-    data_offset: int | None
-    updatable: bool
-    fingerprint: str | None
-    """None unless asked for, or where the bytes cannot be read."""
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class ParameterCount:
-    """Parameters of one dtype; bytes that several constants share count once."""
-
-    dtype: str
-    tensors: int
-    elements: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class FunctionInfo:
-    """A function of an ML Program, or the layers of a neural network (`opset` empty)."""
-
-    name: str
-    opset: str
-    operations: dict[str, int]
-    """Type -> count, most frequent first."""
-
-
-@dataclass(frozen=True)
-class ParameterRange:
-    """A training parameter: its default and the values that an app may set."""
-
-    default: float | int | bool
-    minimum: float | int | None = None
-    maximum: float | int | None = None
-    allowed: tuple[float | int, ...] = ()
-
-
-@dataclass(frozen=True)
-class UpdateInfo:
-    """How a neural network is updated on the device."""
-
-    layers: tuple[str, ...]
-    losses: tuple[dict[str, str], ...]
-    """name, type, input, target."""
-    optimizer: str | None
-    parameters: dict[str, ParameterRange]
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """A model; see `describe`."""
-
-    name: str
-    kind: str
-    specification_version: int
-    minimum_os: str | None
-    updatable: bool
-    inputs: tuple[Feature, ...]
-    outputs: tuple[Feature, ...]
-    states: tuple[Feature, ...]
-    training_inputs: tuple[Feature, ...]
-    predicted_feature: str | None
-    predicted_probabilities: str | None
-    class_labels: int | None
-    """How many, for a classifier."""
-    metadata: dict[str, str]
-    functions: tuple[FunctionInfo, ...]
-    details: dict[str, Any]
-    """Fields of a kind that has no section of its own (trees, scalers, …)."""
-    parameters: tuple[ParameterCount, ...]
-    tensors: tuple[TensorInfo, ...]
-    weight_files: dict[str, int]
-    """Name -> size in bytes."""
-    update: UpdateInfo | None
-    submodels: tuple[ModelDescription, ...]
-    problems: tuple[str, ...]
+MOST: Final = 10_000
+"""Functions, types of operations, entries of the metadata, parts of an update."""
+MOST_TENSORS: Final = 200_000
 
 
 @dataclass
@@ -173,9 +80,8 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
     has_section = bool(functions) or kind in (*PIPELINES, "mlProgram", "unknown")
     description = spec.description
     # A program of several functions describes the features of each apart.
-    default = next(
-        (f for f in description.functions if f.name == description.defaultFunctionName), description
-    )
+    chosen = description.defaultFunctionName
+    default = next((f for f in description.functions if f.name == chosen), description)
     return ModelDescription(
         name=package.name,
         kind=kind,
@@ -209,6 +115,7 @@ def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> 
     broken: set[str] = set()
     for constant in program.constants(package):
         location = constant.location
+        require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         try:
             if location is None:
                 if constant.type.shape and constant.type.dtype.startswith(("float", "bfloat")):
@@ -266,6 +173,7 @@ def _stored_tensor(
 
 def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None:
     for weight in network.weights(message):
+        require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         digest = fingerprint_bytes(weight.dtype, weight.shape, weight.data()) if fingerprints else None
         tensor = TensorInfo(
             weight.name, weight.dtype, weight.shape, weight.size, None, None, None, weight.updatable, digest
@@ -275,17 +183,22 @@ def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None
 
 def _functions(package: Package) -> tuple[FunctionInfo, ...]:
     functions = package.spec.mlProgram.functions
+    require_at_most(len(functions), MOST, "functions")
     return tuple(
-        FunctionInfo(name, functions[name].opset, _counts(program.count_operations(package, name)))
+        FunctionInfo(name, functions[name].opset, _counts(program.operation_types(package, name)))
         for name in sorted(functions)
     )
 
 
-def _layer_types(message: Any) -> Counter[str]:
-    return Counter(layer.WhichOneof("layer") or "unknown" for layer in network.layers(message))
+def _layer_types(message: Any) -> Iterator[str]:
+    return (layer.WhichOneof("layer") or "unknown" for layer in network.layers(message))
 
 
-def _counts(counter: Counter[str]) -> dict[str, int]:
+def _counts(types: Iterable[str]) -> dict[str, int]:
+    counter: Counter[str] = Counter()
+    for type_ in types:
+        counter[type_] += 1
+        require_at_most(len(counter), MOST, "types of operations")
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -296,6 +209,7 @@ def _metadata(metadata: Any) -> dict[str, str]:
         "version": metadata.versionString,
         "license": metadata.license,
     }
+    require_at_most(len(metadata.userDefined), MOST, "entries of the metadata")
     return {k: v for k, v in known.items() if v} | dict(sorted(metadata.userDefined.items()))
 
 
@@ -323,6 +237,7 @@ def _details(message: Any, depth: int = 2) -> dict[str, Any]:
 
 def _update(message: Any) -> UpdateInfo:
     params = message.updateParams
+    require_at_most(len(params.lossLayers), MOST, "losses")
     losses = []
     for loss in params.lossLayers:
         kind = loss.WhichOneof("LossLayerType")
@@ -353,5 +268,6 @@ def _parameter(value: Any) -> ParameterRange:
     if which == "range":
         return ParameterRange(value.defaultValue, value.range.minValue, value.range.maxValue)
     if which == "set":
+        require_at_most(len(value.set.values), MOST, "values allowed for a training parameter")
         return ParameterRange(value.defaultValue, allowed=tuple(value.set.values))
     return ParameterRange(value.defaultValue)

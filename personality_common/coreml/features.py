@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.proto import Model_pb2
+
+MAX_FEATURES: Final = 10_000
+MAX_SHAPES: Final = 1_000
+MAX_RANK: Final = 32
+"""NumPy's, until its second version."""
 
 Range = tuple[int, int | None]
 """Least and greatest size; None for no upper bound."""
@@ -40,8 +46,13 @@ class Feature:
         return _tuple(map(str, self.shape)) if self.shape else ""
 
 
-def features(descriptions: Iterable[Any]) -> tuple[Feature, ...]:
-    """From `FeatureDescription` messages, such as `spec.description.input`."""
+def features(descriptions: Sequence[Any]) -> tuple[Feature, ...]:
+    """From `FeatureDescription` messages, such as `spec.description.input`.
+
+    Raises:
+        DataError: more features, sizes or shapes than any model has.
+    """
+    require_at_most(len(descriptions), MAX_FEATURES, "features")
     return tuple(_feature(d) for d in descriptions)
 
 
@@ -68,6 +79,10 @@ def _feature(description: Any) -> Feature:
 
 
 def _array(array: Any) -> dict[str, Any]:
+    shapes = array.enumeratedShapes.shapes
+    require_at_most(len(shapes), MAX_SHAPES, "shapes listed for a feature")
+    for sizes in (array.shape, array.shapeRange.sizeRanges, *(shape.shape for shape in shapes)):
+        require_at_most(len(sizes), MAX_RANK, "sizes in the shape of a feature")
     names = Model_pb2.FeatureTypes__pb2.ArrayFeatureType.ArrayDataType
     code = array.dataType
     name = names.Name(code).lower() if code in names.values() else f"type{code}"
@@ -75,13 +90,14 @@ def _array(array: Any) -> dict[str, Any]:
         "dtype": "float64" if name == "double" else name,
         "shape": tuple(array.shape),
         "ranges": tuple(_bounds(r) for r in array.shapeRange.sizeRanges),
-        "enumerated": tuple(tuple(s.shape) for s in array.enumeratedShapes.shapes),
+        "enumerated": tuple(tuple(s.shape) for s in shapes),
     }
 
 
 def _image(image: Any) -> dict[str, Any]:
     spaces = type(image).ColorSpace
     sizes = image.imageSizeRange
+    require_at_most(len(image.enumeratedSizes.sizes), MAX_SHAPES, "sizes listed for an image")
     ranged = image.WhichOneof("SizeFlexibility") == "imageSizeRange"
     return {
         "dtype": spaces.Name(image.colorSpace).lower() if image.colorSpace in spaces.values() else None,

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from personality_common.coreml.package import Package
+from personality_common.coreml.package import MAX_NAME, Package
 
 NETWORKS: Final = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
+MAX_RANK: Final = 32
 _WEIGHTS: Final = "CoreML.Specification.WeightParams"
 _NETWORK: Final = "CoreML.Specification.NeuralNetwork"
 
@@ -65,9 +66,9 @@ def weights(message: Any) -> Iterator[NetworkWeight]:
         kind = layer.WhichOneof("layer")
         if kind is None:
             continue
-        params = getattr(layer, kind)
+        params, name = getattr(layer, kind), layer.name[:MAX_NAME]
         for path, found in _weight_params(params):
-            yield _weight(layer, kind, params, path, found)
+            yield _weight(f"{name}.{path}", kind, params, path, found)
 
 
 def _weight_params(message: Any) -> Iterator[tuple[str, Any]]:
@@ -92,7 +93,7 @@ def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}.{i}", item) for i, item in enumerate(value))
 
 
-def _weight(layer: Any, kind: str, params: Any, path: str, found: Any) -> NetworkWeight:
+def _weight(name: str, kind: str, params: Any, path: str, found: Any) -> NetworkWeight:
     if found.floatValue:
         dtype, bits, size = "float32", 32, 4 * len(found.floatValue)
     elif found.float16Value:
@@ -104,13 +105,16 @@ def _weight(layer: Any, kind: str, params: Any, path: str, found: Any) -> Networ
         dtype, size = f"uint{bits}", len(found.rawValue)
     shape = _shape(kind, params, path)
     # Packed bytes may end in padding, so the declared shape decides if it takes as many bytes.
-    if shape is None or len(shape) > 32 or -(-math.prod(shape) * bits // 8) != size:
+    if shape is None or len(shape) > MAX_RANK or -(-math.prod(shape) * bits // 8) != size:
         shape = (size * 8 // bits,)
-    return NetworkWeight(f"{layer.name}.{path}", dtype, shape, size, found.isUpdatable, found)
+    return NetworkWeight(name, dtype, shape, size, found.isUpdatable, found)
 
 
 def _shape(kind: str, params: Any, path: str) -> tuple[int, ...] | None:
-    """Shape as NeuralNetwork.proto documents it, for the layers that hold nearly all weights."""
+    """Shape as NeuralNetwork.proto documents it, for the layers that hold nearly all weights.
+
+    Of one that is too long, enough to see that it is.
+    """
     if path == "weights":
         if kind == "innerProduct":
             return params.outputChannels, params.inputChannels
@@ -119,12 +123,12 @@ def _shape(kind: str, params: Any, path: str) -> tuple[int, ...] | None:
         if kind == "embeddingND":
             return params.embeddingSize, params.vocabSize
         if kind == "convolution":
-            kernel = tuple(params.kernelSize) or (3, 3)
+            kernel = tuple(params.kernelSize[: MAX_RANK + 1]) or (3, 3)
             if params.isDeconvolution:
                 return params.kernelChannels, params.outputChannels // max(params.nGroups, 1), *kernel
             return params.outputChannels, params.kernelChannels, *kernel
         if kind == "batchedMatmul":
             return params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
     if path == "data" and kind in ("loadConstant", "loadConstantND"):
-        return tuple(params.shape)
+        return tuple(params.shape[: MAX_RANK + 1])
     return None

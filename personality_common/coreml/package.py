@@ -1,14 +1,17 @@
 """Open Core ML models as untrusted input: `.mlpackage` folders and `.mlmodel` files.
 
 Nothing outside the package is opened, whatever its manifest says, and no link is followed; sizes are
-checked before reading; the protobuf parser refuses more than 100 levels of nesting.
+checked before reading, and what the protobuf would become before it is parsed; the parser refuses more
+than 100 levels of nesting.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +20,7 @@ from google.protobuf.message import DecodeError
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.proto import Model_pb2
 from personality_common.coreml.weights import WeightFile
+from personality_common.coreml.wire import count_objects
 from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.bounded import read_bounded
@@ -26,6 +30,9 @@ from personality_common.files.typed import from_json
 MANIFEST: Final = "Manifest.json"
 MODEL_PATH: Final = "@model_path/"
 PIPELINES: Final = ("pipeline", "pipelineClassifier", "pipelineRegressor")
+MAX_NAME: Final = 1_000
+"""Characters of a name that other names are made from; what is longer is cut."""
+_TRUSTED: Final = "; raise --max-model-mib for a file that you trust"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +60,15 @@ class Package:
         """
         path = Path(path)
         model_file = _root_model(path, limits) if path.is_dir() else path
-        data = read_bounded(model_file, limits.model_bytes, "a model's protobuf")
+        data = read_bounded(model_file, limits.model_bytes, "a model's protobuf", _TRUSTED)
+        # Of fewer bytes than two for each, there are not as many.
+        if len(data) > 2 * limits.objects:
+            objects = count_objects(data, Model_pb2.Model.DESCRIPTOR, limits.objects)
+            if objects > limits.objects:
+                raise DataError(
+                    f"{model_file}: a model's protobuf may have {limits.objects:,} messages and strings, "
+                    f"this has more{_TRUSTED}"
+                )
         spec = Model_pb2.Model()
         try:
             spec.ParseFromString(data)
@@ -61,6 +76,8 @@ class Package:
             raise DataError(f"{model_file}: not a Core ML model: {error}") from error
         if spec.specificationVersion < 1:
             raise DataError(f"{model_file}: not a Core ML model: it states no specification version")
+        if sum(1 for _ in islice(_models(spec), limits.models + 1)) > limits.models:
+            raise DataError(f"{model_file}: a pipeline may have {limits.models:,} models, this has more")
         return cls(path, spec, "", model_file, limits)
 
     @property
@@ -71,15 +88,15 @@ class Package:
     @cached_property
     def submodels(self) -> tuple[Package, ...]:
         """The models of a pipeline in order; empty for any other kind."""
-        if self.kind not in PIPELINES:
+        pipeline = _pipeline(self.spec)
+        if pipeline is None:
             return ()
-        pipeline = getattr(self.spec, self.kind)
-        pipeline = pipeline if self.kind == "pipeline" else pipeline.pipeline
         prefix = f"{self.name}/" if self.name else ""
-        names = [*pipeline.names, *map(str, range(len(pipeline.names), len(pipeline.models)))]
+        names = [name[:MAX_NAME] for name in pipeline.names[: len(pipeline.models)]]
+        names += [""] * (len(pipeline.models) - len(names))
         return tuple(
             replace(self, spec=spec, name=prefix + (name or str(i)))
-            for i, (spec, name) in enumerate(zip(pipeline.models, names, strict=False))
+            for i, (spec, name) in enumerate(zip(pipeline.models, names, strict=True))
         )
 
     def weights(self, file_name: str) -> WeightFile:
@@ -94,8 +111,27 @@ class Package:
                     f"{self.path}: a weight file's name begins with {MODEL_PATH}, got {file_name!r}"
                 )
             path = inside(self.model_file.parent, file_name.removeprefix(MODEL_PATH))
-            self._weights[file_name] = WeightFile.open(path, self.limits)
+            # Opened once, whatever names the program has for it.
+            known = self._weights.get(str(path)) or WeightFile.open(path, self.limits)
+            self._weights[file_name] = self._weights[str(path)] = known
         return self._weights[file_name]
+
+
+def _pipeline(spec: Any) -> Any | None:
+    """The `Pipeline` message of a model; None for other kinds."""
+    kind = spec.WhichOneof("Type")
+    if kind not in PIPELINES:
+        return None
+    return spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+
+
+def _models(spec: Any) -> Iterator[Any]:
+    """A model, and those in it."""
+    yield spec
+    pipeline = _pipeline(spec)
+    if pipeline is not None:
+        for model in pipeline.models:
+            yield from _models(model)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from personality_common.coreml.blob_types import BlobType
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import MANIFEST, Package
 from personality_common.coreml.program import Constant, constants
 from personality_common.coreml.values import BlobLocation, blob_type
-from personality_common.coreml.weights import BlobType, patch
+from personality_common.coreml.weights import patch
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.staging import staged_folder
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from personality_common.coreml.package import Package
+from personality_common.coreml.package import MAX_NAME, Package
 from personality_common.coreml.values import BlobLocation, TensorType, blob_location, read_value, tensor_type
 from personality_common.errors import DataError, MismatchError
 
@@ -71,9 +70,11 @@ def blocks(package: Package) -> Iterator[tuple[str, Any]]:
             yield from ((name, nested) for nested in _nested(block))
 
 
-def count_operations(package: Package, function: str) -> Counter[str]:
-    """Operations of a function by type, those in nested blocks too."""
-    return Counter(op.type for name, block in blocks(package) if name == function for op in block.operations)
+def operation_types(package: Package, function: str) -> Iterator[str]:
+    """Types of the operations of a function in order, those in nested blocks too."""
+    for _, block in sorted(package.spec.mlProgram.functions[function].block_specializations.items()):
+        for nested in _nested(block):
+            yield from (operation.type for operation in nested.operations)
 
 
 def constants(package: Package) -> Iterator[Constant]:
@@ -175,7 +176,7 @@ def _constants_of(package: Package, operation: Any) -> Iterator[Constant]:
         if "val" in operation.attributes and tensor_type(operation.attributes["val"].type):
             yield _constant(package, operation)
         return
-    output = operation.outputs[0].name if operation.outputs else operation.type
+    output = (operation.outputs[0].name if operation.outputs else operation.type)[:MAX_NAME]
     given = [(key, value) for key, value in sorted(operation.attributes.items()) if key != "name"]
     for key, argument in sorted(operation.inputs.items()):
         values = [b.value for b in argument.arguments if b.WhichOneof("binding") == "value"]

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.coreml.blob_types import BlobType, unpack, widen_bfloat16
 from personality_common.coreml.package import Package
 from personality_common.coreml.proto import MIL_pb2
-from personality_common.coreml.weights import BlobType, unpack, widen_bfloat16
 from personality_common.errors import DataError
 
 MAX_RANK: Final = 32
@@ -122,7 +122,9 @@ def _inline(tensor: Any, dtype: str, shape: tuple[int, ...], where: str) -> NDAr
         source, kinds = _INLINE_FIELDS[field] if field else (target.type, target.kind)
         if target.kind not in kinds:
             raise DataError(f"{where}: {dtype} values stored as {field}")
-        array = np.array(getattr(tensor, field).values if field else [], source).astype(target, copy=False)
+        values = getattr(tensor, field).values if field else ()
+        # Not np.array, which would make a list of Python numbers first.
+        array = np.fromiter(values, source, len(values)).astype(target, copy=False)
     if array.size != math.prod(shape):
         raise DataError(f"{where}: {array.size} elements inline, shape {shape} needs {math.prod(shape)}")
     return array.reshape(shape)

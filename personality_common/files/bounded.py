@@ -29,12 +29,18 @@ def open_regular(path: Path) -> int:
     raise DataError(f"{path}: a regular file is expected, this is a folder, a pipe or a device")
 
 
-def read_bounded(path: Path, limit: int, what: str) -> bytes:
-    """The file's bytes, if they are at most `limit`; the size is checked before reading."""
+def read_bounded(path: Path, limit: int, what: str, hint: str = "") -> bytes:
+    """The file's bytes, if they are at most `limit`; the size is checked before reading.
+
+    Args:
+        hint: how to raise the limit, for the error.
+    """
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         # Files of /proc and the like claim 0 bytes and give any number.
         data = b"" if size > limit else file.read(max(size, 1))
         if size > limit or (len(data) >= size and file.read(1)):
-            raise DataError(f"{path}: {what} may have {limit:,} bytes, this has {max(size, limit + 1):,}")
+            raise DataError(
+                f"{path}: {what} may have {limit:,} bytes, this has {max(size, limit + 1):,}{hint}"
+            )
     return data

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from personality_common.contract import MANIFEST_FILE, RUN_FILE
-from personality_common.coreml.describe import ModelDescription, describe
+from personality_common.coreml.describe import describe
+from personality_common.coreml.description import ModelDescription
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError

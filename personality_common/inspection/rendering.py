@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from personality_common.coreml.describe import ModelDescription, ParameterRange, UpdateInfo
+from personality_common.coreml.description import ModelDescription, ParameterRange, UpdateInfo
 from personality_common.coreml.features import Feature
 from personality_common.inspection.reading import FolderInspection, Inspection, PackageInspection
 

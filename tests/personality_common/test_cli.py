@@ -3,9 +3,15 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
+import numpy as np
 import pytest
+
+from personality_common.cli import LazyGroup, main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 
@@ -67,6 +73,36 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "Traceback" in done.stderr
         assert "holds no finished run" in done.stderr
+
+
+def _deeper(depth: int = 0) -> int:
+    return _deeper(depth + 1)
+
+
+def _allocate() -> Any:
+    return np.empty(1 << 57)  # more than an address has bits for
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (_allocate, "error: out of memory: Unable to allocate 1.00 EiB for an array with shape "),
+        (lambda: bytes(1 << 60), "error: out of memory"),
+        (_deeper, "error: nested too deeply: maximum recursion depth exceeded"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    command: Callable[[], Any], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: click.Command("predict", callback=command))
+    with pytest.raises(SystemExit) as end:
+        main(["predict"])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert len(said.splitlines()) == 1
+    with pytest.raises((MemoryError, RecursionError)):
+        main(["predict", "--debug"])
 
 
 def test_pretrain_and_predict_with_the_real_encoder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from device_sim.mil.kernels._sizes import axis_in
 from device_sim.mil.registry import op
 from device_sim.mil.types import Array, Ints, prod
-from personality_common.coreml.weights import BlobType, unpack
+from personality_common.coreml.blob_types import BlobType, unpack
 
 _LUT_TYPES = {
     2: BlobType.UINT1,

@@ -29,7 +29,7 @@ from personality_common.contract import (
     TOKENS_FILE,
     VOCAB_SIZE,
 )
-from personality_common.coreml.describe import MINIMUM_OS
+from personality_common.coreml.description import MINIMUM_OS
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.export.packages import BuiltPackage
 from pretrain.personality.model import uncomputed_parameters

@@ -24,7 +24,7 @@ from coremltools.converters.mil.mil import Function, types
 from hypothesis import strategies as st
 
 from device_sim.mil.evaluator import Evaluator
-from device_sim.mil.limits import Limits
+from device_sim.mil.limits import Budget, Limits, Usage
 from device_sim.mil.numerics import policy
 from device_sim.mil.program import load_program
 from personality_common.coreml.package import Package
@@ -208,8 +208,9 @@ def interpret(
         block.outputs.append(f"out_{i}")
         _declare(operation.outputs.add(name=f"out_{i}").type.tensorType, sym_type)
     exact = policy("exact")
-    loaded = load_program(package_of(spec), "main", exact, Limits())
-    found = Evaluator(loaded, exact, Limits()).run(inputs)
+    budget = Budget(Limits())
+    loaded = load_program(package_of(spec), "main", exact, Usage(budget))
+    found = Evaluator(loaded, exact, budget).run(inputs)
     return [found[f"out_{i}"] for i in range(len(declared))]
 
 

@@ -1,5 +1,7 @@
 """The interpreter's own manners: inputs, limits, errors, records, single steps, numeric policies."""
 
+import struct
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 from device_sim.mil import Limits, ProgramModel, Record, load_mil
 from device_sim.mil.numerics import Float16Accumulator
 from personality_common.coreml.package import Package
+from personality_common.coreml.proto import MIL_pb2, Model_pb2
 from personality_common.errors import DataError, ToolkitError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -222,7 +225,10 @@ def test_unknown_policy(path: Path) -> None:
     [
         (Limits(value_bytes=200), r"op linear .* would have 384 elements of 4 bytes; the limit is 200"),
         (Limits(live_bytes=200), "would bring the values held to"),
-        (Limits(work=1000), r"op linear .* brings the work to 1,536 multiply-adds; the limit is 1,000"),
+        (
+            Limits(seconds=3e-7),
+            r"op linear .* takes 1,536 multiply-adds, .* the limit is 3e-07 s \(--max-seconds, ",
+        ),
     ],
 )
 def test_limits_are_checked_before_the_op_runs(path: Path, limits: Limits, message: str) -> None:
@@ -230,9 +236,52 @@ def test_limits_are_checked_before_the_op_runs(path: Path, limits: Limits, messa
         load_mil(path, limits=limits).predict(_inputs())
 
 
+def test_time_is_read_before_each_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def late(record: Record) -> None:
+        nonlocal now
+        now += 100
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    model = load_mil(path, limits=Limits(seconds=350))
+    seen: list[str] = []
+    now += 1000  # a prediction has a clock of its own
+    expected = r"op \w+ %\w+ .*: the time is up after 400.0 s; the limit is 350 s \(--max-seconds, "
+    with pytest.raises(DataError, match=expected):
+        model.predict(_inputs(), observe=lambda record: (late(record), seen.append(record.name)))
+    assert len(seen) == 4
+
+
 def test_too_many_operations(path: Path) -> None:
     with pytest.raises(DataError, match="operations; the limit is 3"):
         load_mil(path, limits=Limits(ops=3))
+
+
+def test_constants_that_share_packed_bytes_are_counted_each(tmp_path: Path) -> None:
+    """A megabyte of single bits is 8 MiB in memory, for each constant that refers to it."""
+    size = 1 << 20
+    blob = struct.pack("<II56x", 1, 2) + struct.pack("<IIQQQ32x", 0xDEADBEEF, 9, size, 128, 0) + bytes(size)
+    (tmp_path / "weight.bin").write_bytes(blob)
+    spec = Model_pb2.Model(specificationVersion=9)
+    function = spec.mlProgram.functions["main"]
+    function.opset = "CoreML8"
+    block = function.block_specializations["CoreML8"]
+    for i in range(20):
+        operation = block.operations.add(type="const")
+        output = operation.outputs.add(name=f"c{i}")
+        value = operation.attributes["val"]
+        value.type.tensorType.dataType = MIL_pb2.UINT1
+        value.type.tensorType.rank = 1
+        value.type.tensorType.dimensions.add().constant.size = 8 * size
+        value.blobFileValue.fileName = "@model_path/weight.bin"
+        value.blobFileValue.offset = 64
+        output.type.CopyFrom(value.type)
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(spec.SerializeToString())
+    assert load_mil(path).budget.held == 20 * 8 * size
+    with pytest.raises(DataError, match=r"op const %c\d+ .* would bring the values held to 1\d\d,"):
+        load_mil(path, limits=Limits(live_bytes=100 << 20))
 
 
 BOMBS = {
@@ -331,10 +380,10 @@ def test_inputs_are_not_written_to(path: Path) -> None:
 def test_weights_are_mapped_and_not_copied(path: Path) -> None:
     model = load_mil(path)
     assert isinstance(model, ProgramModel)
-    assert model.evaluator.program.constant_bytes == 0
+    assert model.budget.held < 24 * 16  # what is inline: biases
     linear = next(s for s in model.evaluator.program.steps if s.op.name == "linear")
     assert not linear.constants["weight"].flags.owndata
-    assert load_mil(path, policy="float64").evaluator.program.constant_bytes > 24 * 16 * 8
+    assert load_mil(path, policy="float64").budget.held > 24 * 16 * 8
 
 
 def test_float64_is_closer_to_the_truth_than_exact(path: Path) -> None:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 MUTANTS = 5_000
 """Over all packages and kinds of mutation."""
-SMALL = Limits(value_bytes=1 << 24, live_bytes=1 << 26, work=10**8)
+SMALL = Limits(value_bytes=1 << 24, live_bytes=1 << 26, seconds=1)
 ALLOWED_GROWTH = 400 << 20
 """Bytes of resident memory: temporaries of kernels under `SMALL`, the parsed protobufs, the allocator."""
 

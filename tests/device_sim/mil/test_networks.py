@@ -1,5 +1,6 @@
 """Neural networks and pipelines, made with coremltools' builder, against PyTorch."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mil_harness import package_of
 from torch import nn
 from torch.nn import functional as F
 
-from device_sim.mil import NetworkModel, PipelineModel, Record, load_mil
+from device_sim.mil import Limits, NetworkModel, PipelineModel, Record, load_mil
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 
@@ -238,6 +239,33 @@ def test_pipeline_in_float64_does_not_round_between_models(pipeline: tuple[Path,
         expected = module.double()(torch.from_numpy(x).double()).numpy()
     module.float()
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
+
+
+def test_models_of_a_pipeline_share_one_budget(
+    pipeline: tuple[Path, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = pipeline
+    model = load_mil(path)
+    operations = model.budget.ops - 1
+    assert operations > 3
+    with pytest.raises(
+        DataError, match=rf"{operations + 1} layers; the limit is {operations} \(Limits.ops\)"
+    ):
+        load_mil(path, limits=Limits(ops=operations))
+    assert isinstance(model, PipelineModel)
+    held = load_mil(path, policy="float64").budget.held
+    with pytest.raises(DataError, match=r"\(head\): layer 'head' .* would bring the values held to"):
+        load_mil(path, policy="float64", limits=Limits(live_bytes=held - 1))
+    # Its clock is one, too.
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def late(record: Record) -> None:
+        nonlocal now
+        now += 100
+
+    with pytest.raises(DataError, match=r"layer 'head' .*: the time is up after 300.0 s"):
+        load_mil(path, limits=Limits(seconds=250)).predict({"x": np.zeros((1, 16))}, observe=late)
 
 
 def test_pipelines_that_do_not_chain(pipeline: tuple[Path, nn.Module]) -> None:

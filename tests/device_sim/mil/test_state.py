@@ -1,5 +1,7 @@
 """Models with state: a converted one over several calls, and each op by hand."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,82 @@ def test_a_state_beyond_the_limits_is_not_made(package: Path) -> None:
         model.new_state()
 
 
+def test_states_and_constants_share_one_budget(package: Path) -> None:
+    """24 + 6 bytes of states; what a session holds is given back when it ends."""
+    constants = load_mil(package).budget.held
+    model = load_mil(package, limits=Limits(live_bytes=constants + 60))
+    sessions = [model.new_state(), model.new_state()]
+    message = rf"state 'weight' would bring the values held to {constants + 84} bytes; the limit is "
+    with pytest.raises(DataError, match=message):
+        model.new_state()
+    with pytest.raises(DataError, match="would bring the values held to"):
+        model.predict({"x": np.zeros((1, 4), np.float32)}, sessions[0])
+    del sessions
+    assert model.budget.held == constants
+    model.new_state()
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from device_sim.mil import load_mil
+from personality_common.errors import DataError
+def peak():
+    # ru_maxrss begins with what the parent had; macOS has no other figure, and counts in bytes.
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return int(status.read_text().partition("VmHWM:")[2].split()[0])
+
+before = peak()
+try:
+    model = load_mil(sys.argv[1])
+    model.predict({"x": np.zeros(1, np.float32)}, model.new_state())
+except DataError as error:
+    print(error)
+print(peak() - before)
+"""
+
+
+def test_many_states_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
+    """Nine states of 576 MB, each within the limit of one value, from a file of 3 kB."""
+    spec = Model_pb2.Model(specificationVersion=9)
+    function = spec.mlProgram.functions["main"]
+    function.opset = "CoreML8"
+    block = function.block_specializations["CoreML8"]
+    _tensor(function.inputs.add(name="x").type, 1, MIL_pb2.FLOAT32)
+    for i in range(9):
+        _tensor(function.inputs.add(name=f"s{i}").type.stateType.wrappedType, 288_000_000)
+        read = block.operations.add(type="read_state")
+        read.inputs["input"].arguments.add(name=f"s{i}")
+        _tensor(read.outputs.add(name=f"r{i}").type, 288_000_000)
+        write = block.operations.add(type="write_state")
+        write.inputs["input"].arguments.add(name=f"s{i}")
+        write.inputs["data"].arguments.add(name=f"r{i}")
+    block.outputs.append("x")
+    for features in (spec.description.input, spec.description.output):
+        array = features.add(name="x").type.multiArrayType
+        array.dataType = 65568
+        array.shape.append(1)
+    path = tmp_path / "states.mlmodel"
+    path.write_bytes(spec.SerializeToString())
+    assert path.stat().st_size < 10_000
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    message, grown = run.stdout.splitlines()
+    assert "state 's7' would bring the values held to 4,608,000,000 bytes" in message
+    assert int(grown) < 50 << 10  # KiB
+
+
+def _tensor(type_: Any, size: int, dtype: int = MIL_pb2.FLOAT16) -> None:
+    type_.tensorType.dataType = dtype
+    type_.tensorType.rank = 1
+    type_.tensorType.dimensions.add().constant.size = size
+
+
 def test_coreml_update_state_writes_and_returns() -> None:
     """The dialect's op in one; packages hold it as write_state and read_state."""
     spec = Model_pb2.Model(specificationVersion=9)
@@ -95,9 +173,7 @@ def test_coreml_update_state_writes_and_returns() -> None:
     types.append(function.inputs.add(name="x").type)
     types.append(function.inputs.add(name="s").type.stateType.wrappedType)
     for type_ in types:
-        type_.tensorType.dataType = MIL_pb2.FLOAT16
-        type_.tensorType.rank = 1
-        type_.tensorType.dimensions.add().constant.size = 2
+        _tensor(type_, 2)
     for name, features in (("x", spec.description.input), ("y", spec.description.output)):
         array = features.add(name=name).type.multiArrayType
         array.dataType = 65552

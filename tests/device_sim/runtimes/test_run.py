@@ -11,7 +11,8 @@ import pytest
 
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.running import run_package
-from personality_common.errors import ConfigError, ToolkitError
+from personality_common.coreml.package import Package
+from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.terminal.progress import Silent
 from pretrain.personality.run import load_run
 
@@ -47,6 +48,10 @@ def test_config() -> None:
         RunConfig(Path("a"), Path("b.npz"), Path("c.txt"))
     with pytest.raises(ConfigError, match="--runtime must be one of"):
         RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), "onnx")
+    with pytest.raises(ConfigError, match="--max-model-mib must be 1 or more, got 0"):
+        RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), max_model_mib=0)
+    with pytest.raises(ConfigError, match="--max-seconds must be above 0, got nan"):
+        RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), max_seconds=float("nan"))
 
 
 def test_no_coreml_here(bundle: Path, tmp_path: Path) -> None:
@@ -55,6 +60,21 @@ def test_no_coreml_here(bundle: Path, tmp_path: Path) -> None:
     config = RunConfig(bundle / "PersonalityHead.mlpackage", tmp_path / "a.npz", tmp_path / "b.npz", "coreml")
     with pytest.raises(ToolkitError, match="--runtime coreml is not available here"):
         run_package(config, Silent())
+
+
+def test_limits_are_the_callers(bundle: Path, tmp_path: Path) -> None:
+    package = bundle / "PersonalityHead.mlpackage"
+    inputs = save(tmp_path / "in.npz", latent=np.zeros((1, 512), np.float32))
+    config = RunConfig(package, inputs, tmp_path / "out.npz", max_seconds=1e-9)
+    with pytest.raises(DataError, match=r"layer 'projection' .* the limit is 1e-09 s \(--max-seconds, "):
+        run_package(config, Silent())
+    spec = Package.open(package).spec
+    spec.description.metadata.userDefined["note"] = "x" * (1 << 20)
+    large = tmp_path / "large.mlmodel"
+    large.write_bytes(spec.SerializeToString())
+    with pytest.raises(DataError, match=r"may have 1,048,576 bytes, .*; raise --max-model-mib"):
+        run_package(RunConfig(large, inputs, tmp_path / "out.npz", max_model_mib=1), Silent())
+    assert run_package(RunConfig(large, inputs, tmp_path / "out.npz"), Silent()).outputs
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:

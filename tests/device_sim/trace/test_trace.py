@@ -28,8 +28,10 @@ from torch.nn import functional
 from device_sim.mil import load_mil
 from device_sim.trace import torch_ops
 from device_sim.trace.cli import trace
+from device_sim.trace.config import TraceConfig
 from device_sim.trace.int8 import fake_quantize
-from device_sim.trace.trace import OpTrace, TraceConfig, by_accumulated, by_added, error_of, trace_package
+from device_sim.trace.records import OpTrace, by_accumulated, by_added, error_of
+from device_sim.trace.trace import trace_file, trace_package
 from personality_common.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -445,6 +447,12 @@ def test_command(overflowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     arguments = [str(overflowing), "--input", str(tmp_path / "zeros.npz"), "--against", "int8"]
     assert "8 values" not in (text := CliRunner().invoke(trace, arguments, catch_exceptions=False).stdout)
     assert "7 values against int8, all the same" in " ".join(text.split())
+
+
+def test_limits_are_the_callers(overflowing: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=_x())
+    with pytest.raises(DataError, match=r"the limit is 1e-09 s \(--max-seconds, "):
+        trace_file(TraceConfig(overflowing, tmp_path / "x.npz", max_seconds=1e-9))
 
 
 def test_wrong_use(overflowing: Path, tmp_path: Path) -> None:

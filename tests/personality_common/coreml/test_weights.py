@@ -12,8 +12,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from personality_common.coreml.blob_types import BlobType, unpack, widen_bfloat16
 from personality_common.coreml.limits import Limits
-from personality_common.coreml.weights import BlobType, WeightFile, patch, unpack, widen_bfloat16
+from personality_common.coreml.weights import WeightFile, patch
 from personality_common.errors import DataError
 
 FIXTURES_ONCE = settings(

@@ -1,0 +1,135 @@
+"""A trace as a table for people, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, Final, Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from device_sim.trace.config import TraceConfig
+from device_sim.trace.records import Error, Note, OpTrace, Overflow, by_accumulated, by_added
+
+_ONE_LINE: Final = 130
+"""Columns from which a record takes one line; below, two."""
+
+
+def to_json(config: TraceConfig, records: list[OpTrace]) -> str:
+    """Both rankings."""
+    found = {
+        "package": str(config.package),
+        "input": str(config.input),
+        "against": config.against,
+        "values": len(records),
+        "not_compared": dict(_not_compared(records)),
+        "added": [_plain(record) for record in by_added(records)[: config.top]],
+        "accumulated": [_plain(record) for record in by_accumulated(records)[: config.top]],
+    }
+    return json.dumps(found, allow_nan=False)
+
+
+def _plain(record: OpTrace) -> dict[str, Any]:
+    """With null for what is not finite, which JSON has no number for."""
+    plain = dataclasses.asdict(record)
+    for name in ("added", "accumulated"):
+        if plain[name] is not None:
+            plain[name] = {k: v if math.isfinite(v) else None for k, v in plain[name].items()}
+    return plain
+
+
+def report(
+    config: TraceConfig, records: list[OpTrace], outputs: Collection[str], columns: int
+) -> RenderableType:
+    """The ops that add most error, worst first.
+
+    Args:
+        outputs: names of the model's outputs, whose errors are summed up at the end.
+        columns: of the console.
+    """
+    wide = columns >= _ONE_LINE
+    ranked = [record for record in by_added(records) if _wrong(record)][: config.top]
+    accumulated = {id(record): rank for rank, record in enumerate(by_accumulated(records), 1)}
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for headers, justify in _COLUMNS:
+        for header in headers if wide else ("\n".join(headers),):
+            table.add_column(header, justify=justify, overflow="fold")
+    for rank, record in enumerate(ranked, 1):
+        cells = _cells(rank, record, accumulated[id(record)])
+        table.add_row(*(cell for pair in cells for cell in (pair if wide else [Text("\n").join(pair)])))
+    if not ranked:
+        return Text(f"{config.package}: {len(records)} values against {config.against}, all the same")
+    lines: list[RenderableType] = [
+        Text(f"{config.package}: {len(records)} values against {config.against}, by the error added"),
+        table,
+        Text(
+            "error: root mean square over that of the reference; max: greatest difference; "
+            "#: rank by accumulated error"
+        ),
+    ]
+    for worst in by_accumulated(records)[:1]:
+        lines.append(Text(f"most has accumulated in {_place(worst)}: {_number(worst.accumulated.relative)}"))
+    ends = {record.output: record for record in records if record.output in outputs}
+    for name, end in ends.items():
+        lines.append(Text(f"output {name}: {_number(end.accumulated.relative)}"))
+    if missing := _not_compared(records):
+        names = ", ".join(f"{op} ({count})" for op, count in sorted(missing.items()))
+        lines.append(Text(f"not compared: {names}"))
+    return Group(*lines)
+
+
+_COLUMNS: Final[tuple[tuple[tuple[str, str], Literal["left", "right"]], ...]] = (
+    (("", "at"), "right"),
+    (("op", "output"), "left"),
+    (("error added", "max added"), "right"),
+    (("accumulated", "#"), "right"),
+    (("shape", "range"), "left"),
+    (("overflow", ""), "left"),
+)
+
+
+def _wrong(record: OpTrace) -> bool:
+    return bool(record.overflow or record.accumulated.max_abs or (record.added and record.added.max_abs))
+
+
+def _cells(rank: int, record: OpTrace, accumulated: int) -> list[tuple[Text, Text]]:
+    position = "" if record.position is None else str(record.position)
+    model = f"{record.model}/" if record.model else ""
+    error = record.added
+    low, high = record.low, record.high
+    flag = {
+        Overflow.HERE: Text("overflows", "bold red"),
+        Overflow.BEFORE: Text("overflowed before", "yellow"),
+        Overflow.NO: Text(""),
+    }
+    return [
+        (Text(str(rank)), Text(position, "dim")),
+        (Text(record.op, "bold"), Text(model + record.output)),
+        (_shown(error, "relative"), _shown(error, "max_abs")),
+        (_shown(record.accumulated, "relative"), Text(str(accumulated), "dim")),
+        (Text(str(record.shape)), Text(f"{low:.3g} … {high:.3g}", no_wrap=True)),
+        (flag[record.overflow], Text(record.note, "dim")),
+    ]
+
+
+def _shown(error: Error | None, name: str) -> Text:
+    return Text("–" if error is None else _number(getattr(error, name)))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value in (0, math.inf) else f"{value:.1e}"
+
+
+def _place(record: OpTrace) -> str:
+    model = f"{record.model}/" if record.model else ""
+    at = "" if record.position is None else f", operation {record.position}"
+    return f"{model}{record.output} ({record.op}{at})"
+
+
+def _not_compared(records: list[OpTrace]) -> Counter[str]:
+    return Counter(record.op for record in records if record.note is Note.NOT_COMPARED)
