@@ -231,11 +231,15 @@ def test_code_is_quoted_word_for_word() -> None:
         assert body.strip("\n") in sources[kind], f"{page}:{line}: is not in the sources as it stands"
 
 
+def readmes() -> list[str]:
+    """Those beside the code."""
+    packages = ("personality_common", "pretrain", "grpo", "device_sim")
+    found = [path for package in packages for path in (ROOT / package).rglob("README.md")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
 def test_links_lead_somewhere() -> None:
-    pages = [
-        *PAGES,
-        *(str(p.relative_to(ROOT)) for p in ROOT.glob("*/**/README.md") if ".venv" not in p.parts),
-    ]
+    pages = [*PAGES, *readmes()]
     for page in pages:
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -251,10 +255,7 @@ def test_links_lead_somewhere() -> None:
 def test_no_sentence_is_there_twice() -> None:
     """Not among pages and the READMEs beside the code."""
     seen: dict[str, str] = {}
-    pages = [
-        *PAGES,
-        *(str(p.relative_to(ROOT)) for p in ROOT.glob("*/**/README.md") if ".venv" not in p.parts),
-    ]
+    pages = [*PAGES, *readmes()]
     for page in pages:
         text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
         for sentence in re.split(r"(?<=[.:;|])\s+|\n\n|\n\|", text):
@@ -293,9 +294,8 @@ def test_the_worked_example_of_a_fingerprint() -> None:
 def test_the_swift_package_is_no_part_of_the_python_package() -> None:
     import tomllib
 
-    from setuptools import find_namespace_packages
-
+    find = importlib.import_module("setuptools").find_namespace_packages
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
-    found = find_namespace_packages(str(ROOT), settings.get("exclude", []), settings["include"])
+    found = find(str(ROOT), settings.get("exclude", []), settings["include"])
     assert "device_sim.mil" in found
     assert [name for name in found if "swift" in name.lower()] == []

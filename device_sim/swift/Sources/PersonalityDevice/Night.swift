@@ -95,7 +95,7 @@ public struct Night {
 
     // Step 2.
     static func advantages(_ texts: [[Candidate]]) -> [[Double?]] {
-        var result: [[Double?]] = texts.map { $0.map { _ in nil } }
+        var result = texts.map { [Double?](repeating: nil, count: $0.count) }
         var singles: [(text: Int, candidate: Int, reward: Double)] = []
         for (text, candidates) in texts.enumerated() {
             let heard: [(Int, Double)] = candidates.indices.compactMap { i in

@@ -21,7 +21,7 @@ public struct UpdateTask {
     public static func calibrate(compiled: URL, head: Head, scratch: URL) async throws -> UpdateTask {
         let latents = [[Float]](repeating: [Float](repeating: 0, count: head.width), count: rows)
         let targets = [[Float]](repeating: head.bias.map { $0 - 1 }, count: rows)
-        let moved = try await step(compiled, latents, targets, like: head, to: scratch)
+        let moved = try await step(compiled, latents, targets, to: scratch)
         let down = zip(head.bias, moved.bias).map { Double($0) - Double($1) }
         return UpdateTask(factor: learningRate * Double(rows) * Double(head.tokens) / down.reduce(0, +))
     }
@@ -47,7 +47,7 @@ public struct UpdateTask {
                 inputs.append([Float](repeating: 0, count: now.width))
                 targets.append(now.bias)
             }
-            now = try await Self.step(current, inputs, targets, like: now, to: target)
+            now = try await Self.step(current, inputs, targets, to: target)
             current = target
         }
         return now
@@ -55,7 +55,7 @@ public struct UpdateTask {
 
     /// One task of one mini-batch and one epoch.
     static func step(
-        _ compiled: URL, _ latents: [[Float]], _ targets: [[Float]], like head: Head, to target: URL
+        _ compiled: URL, _ latents: [[Float]], _ targets: [[Float]], to target: URL
     ) async throws -> Head {
         let examples = try zip(latents, targets).map { try features(["latent": row($0), "target": row($1)]) }
         let configuration = MLModelConfiguration()
