@@ -198,6 +198,14 @@ def undescribed(document: Any) -> set[str]:
     return {name for name in found if f"`{name}`" not in page and f"`update.{name}`" not in page}
 
 
+def test_what_a_page_quotes_is_looked_for_in_order() -> None:
+    output = "night   rise\n  1   +0.2\nparity holds\n"
+    assert missing(["night … rise", "1 +0.2", "…", "parity holds"], output) is None
+    assert missing(["…", "1 +…"], output) is None
+    assert missing(["parity holds", "1 +0.2"], output) == "1 +0.2"
+    assert missing(["parity"], output) == "parity"
+
+
 def test_every_block_is_run_or_says_why_not() -> None:
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} == set(PAGES) - {"README.md"}
     run = {page: len(steps(page)) for page in PAGES}
