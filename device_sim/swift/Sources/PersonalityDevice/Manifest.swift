@@ -1,0 +1,106 @@
+import Foundation
+
+/// `manifest.json`, as far as an app needs it.
+public struct Manifest: Decodable, Sendable {
+    public struct Tensor: Decodable, Sendable {
+        public let name: String
+        /// Relative to the package.
+        public let file: String
+        /// Where the data begin. Absent: inline in the program, not to be patched.
+        public let offset: Int?
+        /// Where the weight file's record of them begins: write nothing there.
+        public let metadataOffset: Int?
+        /// Bytes.
+        public let size: Int
+        public let shape: [Int]
+        public let dtype: String
+        public let updatable: Bool
+        public let fingerprint: String
+
+        enum CodingKeys: String, CodingKey {
+            case name, file, offset, size, shape, dtype, updatable, fingerprint
+            case metadataOffset = "metadata_offset"
+        }
+    }
+
+    public struct State: Decodable, Sendable {
+        public struct Initial: Decodable, Sendable {
+            public let file: String
+            public let fingerprint: String
+        }
+
+        public let name: String
+        public let shape: [Int]
+        public let dtype: String
+        public let parameter: String
+        public let initial: Initial
+    }
+
+    public struct Package: Decodable, Sendable {
+        public let file: String
+        public let route: String?
+        public let tensors: [Tensor]
+        public let states: [State]
+    }
+
+    public struct File: Decodable, Sendable {
+        public let bytes: Int
+        public let sha256: String
+    }
+
+    public struct Fingerprint: Decodable, Sendable {
+        public let fingerprint: String
+    }
+
+    public let schema: Int
+    public let run: Fingerprint
+    public let vocabulary: Fingerprint
+    public let encoder: Fingerprint
+    public let updatable: [String]
+    public let packages: [String: Package]
+    public let files: [String: File]
+
+    /// Read the manifest of a bundle.
+    public static func read(_ bundle: URL) throws -> Manifest {
+        let data = try Data(contentsOf: bundle.appendingPathComponent("manifest.json"))
+        let manifest = try JSONDecoder().decode(Manifest.self, from: data)
+        guard manifest.schema == 1 else {
+            throw DeviceError("manifest.json: schema must be 1, is \(manifest.schema)")
+        }
+        return manifest
+    }
+
+    /// Every file has the size and the SHA-256 that the manifest names. Once is enough.
+    public func verify(_ bundle: URL) throws {
+        for (path, file) in files {
+            let url = try inside(bundle, path)
+            let size = try url.resourceValues(forKeys: [.fileSizeKey]).fileSize
+            guard size == file.bytes, try sha256(of: url) == file.sha256 else {
+                throw DeviceError("\(path): is not the file that was exported")
+            }
+        }
+    }
+
+    public func package(_ part: String) throws -> Package {
+        guard let package = packages[part] else { throw DeviceError("the bundle has no package \(part)") }
+        return package
+    }
+
+    /// The head's weight and bias in a package.
+    public func head(in part: String) throws -> (weight: Tensor, bias: Tensor) {
+        let tensors = try package(part).tensors.filter(\.updatable)
+        guard tensors.count == 2, let weight = tensors.first(where: { $0.name == "projection.weight" }),
+            let bias = tensors.first(where: { $0.name == "output_bias" })
+        else { throw DeviceError("package \(part) must have projection.weight and output_bias to change") }
+        return (weight, bias)
+    }
+}
+
+/// A path from a manifest, which must not lead out of the folder that it is relative to.
+func inside(_ folder: URL, _ path: String) throws -> URL {
+    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+    guard !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
+        throw DeviceError("\(path): must be a path inside the bundle")
+    }
+    return folder.appendingPathComponent(path)
+}
