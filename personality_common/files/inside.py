@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from personality_common.errors import DataError
+
+MOST_ENTRIES: Final = 1 << 17
+"""Files and folders that a folder from outside may have in it; the cache of a run has most, 16,384."""
 
 
 def inside(folder: Path, relative: str) -> Path:
@@ -26,3 +30,27 @@ def inside(folder: Path, relative: str) -> Path:
         if os.path.islink(path):  # noqa: PTH114 - a name that no file can have is no link, and no error
             raise DataError(f"{folder}: a path must lead through no link, {shown} does; put the file there")
     return path
+
+
+def refuse_links(folder: Path, most: int = MOST_ENTRIES) -> None:
+    """Raise DataError if anything below a folder is a link, or neither file nor folder, or is too much.
+
+    For folders that come from outside as a whole: runs, stores, bundles, packages. What is in one is written,
+    moved and removed by its name, and must not be somebody else's file under that name. The folder itself is
+    the caller's, as for `inside`; one that is not there has nothing in it.
+    """
+    count, waiting = 0, [folder] if folder.is_dir() else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > most:
+                    raise DataError(f"{folder}: may have {most:,} files and folders in it, has more")
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False):
+                    shown = repr(os.path.relpath(entry.path, folder)[:200])
+                    link = entry.is_symlink()
+                    what = "must lead through no link" if link else "must be of a file or a folder"
+                    kind = "one" if link else "something else"
+                    raise DataError(f"{folder}: a path {what}, {shown} is {kind}; remove it")
