@@ -96,7 +96,7 @@ def publish(run: Path, record: Mapping[str, Any]) -> None:
 
 
 def finish_publishing(run: Path) -> None:
-    """Move finished work up into the run, which must be held; does nothing where there is none. Idempotent."""
+    """Move finished work up into the run, which must be held; idempotent, and nothing where there is none."""
     work = run / WORK_DIR
     if not (work / RUN_FILE).exists():
         return
@@ -122,6 +122,6 @@ def require_published(run: Path) -> None:
     refuse_links(run)
     if (run / WORK_DIR / RUN_FILE).exists():
         raise DataError(
-            f"{run}: is finished and not yet wholly in place, and reading changes nothing; pt pretrain --resume"
-            " with this --output-dir puts it there"
+            f"{run}: is finished and not yet wholly in place, and reading changes nothing; pt pretrain --resume "
+            "with this --output-dir puts it there"
         )

@@ -139,7 +139,7 @@ def test_a_kill_while_publishing_is_mended(
     assert ((tmp_path / "run.json").read_bytes() == before) == (stop < 4)
     if stop < 4:
         names = {path.name for path in tmp_path.iterdir()}
-        with pytest.raises(DataError, match="is finished and not yet wholly in place; pt pretrain"):
+        with pytest.raises(DataError, match="is finished and not yet wholly in place"):
             read_record(tmp_path, "toy")
         assert names == {path.name for path in tmp_path.iterdir()}
     finish_publishing(tmp_path)
