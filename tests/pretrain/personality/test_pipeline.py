@@ -14,7 +14,7 @@ import pretrain.personality.pipeline as pipeline
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.runs import folder
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 from pretrain.data.conversations import DataConfig
 from pretrain.data.split import is_validation
 from pretrain.personality.config import PretrainConfig
@@ -50,7 +50,7 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
-    result = pipeline.pretrain(config, Silent())
+    result = pipeline.pretrain(config, SILENT)
     run = load_run(config.output_dir)
     assert result.embedded == 325 + 120
     names = {path.name for path in config.output_dir.iterdir()}
@@ -83,19 +83,19 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
 
 
 def test_same_seed_same_bits_other_seed_other_bits(config: PretrainConfig, tmp_path: Path) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     twin = dataclasses.replace(config, output_dir=tmp_path / "twin")
-    pipeline.pretrain(twin, Silent())
+    pipeline.pretrain(twin, SILENT)
     assert weights(config.output_dir) == weights(twin.output_dir)
     other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1)
-    pipeline.pretrain(other, Silent())
+    pipeline.pretrain(other, SILENT)
     assert weights(other.output_dir) != weights(twin.output_dir)
 
 
 def test_second_run_embeds_nothing_and_replaces_the_first(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     before = weights(config.output_dir)
-    again = pipeline.pretrain(dataclasses.replace(config, seed=5), Silent())
+    again = pipeline.pretrain(dataclasses.replace(config, seed=5), SILENT)
     assert again.embedded == 0
     assert weights(config.output_dir) != before
     assert load_run(config.output_dir).record.content["config"]["seed"] == 5
@@ -106,7 +106,7 @@ def test_resume_gives_the_same_bits(
     config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
-    pipeline.pretrain(whole, Silent())
+    pipeline.pretrain(whole, SILENT)
 
     save = Checkpoints.save
 
@@ -117,11 +117,11 @@ def test_resume_gives_the_same_bits(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save", save_and_die)
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     with pytest.raises(ToolkitError, match="--resume"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     with pytest.raises(MismatchError, match="batch_size is 32 there, 16 here"):
-        pipeline.pretrain(dataclasses.replace(config, resume=True, batch_size=16), Silent())
+        pipeline.pretrain(dataclasses.replace(config, resume=True, batch_size=16), SILENT)
     listener = Listener()
     resumed = dataclasses.replace(config, resume=True)
     pipeline.pretrain(resumed, listener)
@@ -138,7 +138,7 @@ def test_damaged_checkpoint_is_named_and_not_used(
     config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, damage: str
 ) -> None:
     whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
-    pipeline.pretrain(whole, Silent())
+    pipeline.pretrain(whole, SILENT)
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def test_damaged_checkpoint_is_named_and_not_used(
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "_write_results", die)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.pretrain(config, Silent())
+            pipeline.pretrain(config, SILENT)
     path = next((config.output_dir / "in-progress" / "checkpoints").glob(victim))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -160,7 +160,7 @@ def test_damaged_checkpoint_is_named_and_not_used(
 
 
 def test_damaged_run_is_refused(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     victim = config.output_dir / "personality_model_weights.safetensors"
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -176,9 +176,9 @@ def test_damaged_run_is_refused(config: PretrainConfig) -> None:
 
 
 def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Path) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1, epochs=1)
-    pipeline.pretrain(other, Silent())
+    pipeline.pretrain(other, SILENT)
     name = "personality_model_weights.safetensors"
     (config.output_dir / name).write_bytes((other.output_dir / name).read_bytes())
     with pytest.raises(MismatchError, match=r"must be the weights that run\.json names"):
@@ -186,7 +186,7 @@ def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Pa
 
 
 def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     expected = weights(config.output_dir)
     # As a kill leaves it: run.json and some files still wait below.
     work = config.output_dir / "in-progress"
@@ -199,7 +199,7 @@ def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainC
 
 
 def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline.pretrain(config, Silent())
+    pipeline.pretrain(config, SILENT)
     before = weights(config.output_dir)
 
     def full(*_: Any) -> None:
@@ -207,7 +207,7 @@ def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: p
 
     monkeypatch.setattr(pipeline, "draw_learning_curve", full)
     with pytest.raises(OSError, match="No space left"):
-        pipeline.pretrain(dataclasses.replace(config, seed=9), Silent())
+        pipeline.pretrain(dataclasses.replace(config, seed=9), SILENT)
     assert weights(config.output_dir) == before
     assert load_run(config.output_dir).record.content["config"]["seed"] == 0
 
@@ -225,7 +225,7 @@ def test_failure_in_the_last_write_loses_no_epoch(
     with monkeypatch.context() as patch:
         patch.setattr(folder, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
-            pipeline.pretrain(config, Silent())
+            pipeline.pretrain(config, SILENT)
     listener = Listener()
     pipeline.pretrain(dataclasses.replace(config, resume=True), listener)
     assert "resuming after epoch 3 of 3" in listener.said
@@ -236,7 +236,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
     path = Path(config.data.source)
     path.write_text(path.read_text() + '{"text": 3}\n')
     with pytest.raises(DataError, match=r"data\.jsonl:121"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     assert {entry.name for entry in config.output_dir.iterdir()} == {".lock"}
     skipping = dataclasses.replace(config, data=dataclasses.replace(config.data, skip_bad_records=True))
     listener = Listener()
@@ -248,7 +248,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
 def test_too_few_texts_are_refused(config: PretrainConfig) -> None:
     Path(config.data.source).write_text('{"text": "one"}\n')
     with pytest.raises(DataError, match=r"1 for training and 0 for|0 for training and 1 for"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
 
 
 @pytest.mark.parametrize(
@@ -280,4 +280,4 @@ def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: p
     monkeypatch.setattr(training, "soft_targets", poisoned)
     monkeypatch.setattr(training, "evaluate", lambda *_: training.Quality(1.0, 1.0, 0.0, 0.0, 0.0))
     with pytest.raises(ToolkitError, match="loss must stay finite"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
