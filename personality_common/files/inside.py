@@ -8,6 +8,8 @@ from typing import Final
 
 from personality_common.errors import DataError
 
+LONGEST_NAME: Final = 255
+"""Characters of a name; no file system has longer ones."""
 MOST_ENTRIES: Final = 1 << 17
 """Files and folders that a folder from outside may have in it; the cache of a run has most, 16,384."""
 
@@ -19,11 +21,13 @@ def inside(folder: Path, relative: str) -> Path:
     is such a file, whoever opens it says. The folder itself is the caller's and may be reached through links.
 
     Raises:
-        DataError: absolute, with `..`, without a name, or through a link.
+        DataError: absolute, with `..`, without a name or with one that no file can have, or through a link.
     """
     shown, pure = repr(relative[:200]), PurePosixPath(relative)
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\0" in relative:
         raise DataError(f"{folder}: a path must stay inside of it, got {shown}")
+    if max(map(len, pure.parts)) > LONGEST_NAME:
+        raise DataError(f"{folder}: a name must have at most {LONGEST_NAME} characters, got {shown}")
     path = folder
     for part in pure.parts:
         path = path / part

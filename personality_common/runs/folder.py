@@ -122,6 +122,6 @@ def require_published(run: Path) -> None:
     refuse_links(run)
     if (run / WORK_DIR / RUN_FILE).exists():
         raise DataError(
-            f"{run}: is finished and not yet wholly in place, and reading changes nothing; pt pretrain --resume "
-            "with this --output-dir puts it there"
+            f"{run}: is finished and not yet wholly in place, which reading does not do; pt pretrain "
+            "--resume with this --output-dir does"
         )
