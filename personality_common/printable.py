@@ -36,3 +36,8 @@ def excerpt(value: object, most: int = EXCERPT) -> str:
     if len(text) <= most and len(shown) <= most:
         return shown
     return f"{shown[:most]}… ({len(text):,} characters)"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which no encoding can write."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -37,14 +37,18 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
         tokens, head, base_dim = bundle.vocabulary.tokens, shipped_head(bundle), bundle.encoder.dim
         feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
         runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
-        latents = feedback_latents(feedback.interactions, Embedder(bundle, config.run, reporter), runtime)
+        latents = feedback_latents(
+            feedback.interactions,
+            Embedder(bundle, config.run, reporter, config.allow_remote_encoder),
+            runtime,
+        )
         run_fingerprint, vocabulary = bundle.run_fingerprint, bundle.vocabulary.fingerprint
     else:
         run = load_run(config.model)
         feedback = read_feedback(config.feedback, run.vocabulary.tokens, base_dim=run.encoder.dim)
         model = run.model
         head = Head(model.projection.weight.detach().clone(), model.output_bias.detach().clone())
-        latents = _latents(run, feedback.interactions)
+        latents = _latents(run, feedback.interactions, reporter, config.allow_remote_encoder)
         run_fingerprint, vocabulary = run.fingerprint, run.vocabulary.fingerprint
     result = tune_head(latents, feedback.groups(), head, head, config.grpo)
     metadata = {
@@ -58,12 +62,12 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
 
 
 @torch.inference_mode()
-def _latents(run: Run, interactions: Sequence[Interaction]) -> Tensor:
+def _latents(run: Run, interactions: Sequence[Interaction], reporter: Reporter, allow_remote: bool) -> Tensor:
     """(N, 512), through the run's own encoder, projector and backbone in PyTorch."""
     texts = [x.text for x in interactions if x.text is not None]
     base = np.empty((0, run.encoder.dim), np.float32)
     if texts:
-        base = load_run_encoder(run, "cpu", torch.float32).encode(texts)
+        base = load_run_encoder(run, "cpu", torch.float32, reporter, allow_remote).encode(texts)
     embedded = iter(torch.from_numpy(base))
     rows = []
     for interaction in interactions:

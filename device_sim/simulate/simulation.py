@@ -121,7 +121,7 @@ def simulate_phone(config: SimulateConfig, reporter: Reporter = SILENT) -> Itera
     bundle = open_shipped(config.bundle)
     shipped, places = bundle.package(PART), bundle.places(PART)
     runtime = open_runtime(config.runtime, shipped, places)
-    embedder = Embedder(bundle, config.run, reporter)
+    embedder = Embedder(bundle, config.run, reporter, config.allow_remote_encoder)
     live_through = _live_with_user if config.user is not None else _replay
     with _workspace(config.out) as folder:
         nights, days, measured, phone = live_through(config, bundle, runtime, embedder, folder, reporter)

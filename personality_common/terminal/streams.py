@@ -22,7 +22,7 @@ def usable_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
     if sys.stdin is None:
-        sys.stdin = os.fdopen(0, "r", closefd=False)  # type: ignore[unreachable]  # typeshed: never None
+        sys.stdin = os.fdopen(0, "r", closefd=False)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))

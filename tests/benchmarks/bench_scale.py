@@ -53,7 +53,7 @@ class WordSums:
     compute_dtype = "float32"
 
     def __init__(self) -> None:
-        self.identity = EncoderIdentity("word sums", "", "", "", 256, 384)
+        self.identity = EncoderIdentity("word sums", "", "0" * 64, "", 256, 384)
         self._vectors = np.random.default_rng(0).standard_normal((4096, 384), np.float32)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ class HashEncoder:
     compute_dtype = "float32"
 
     def __init__(self, name: str = "hash", dim: int = 384) -> None:
-        self.identity = EncoderIdentity(name, "", "", "", 256, dim)
+        self.identity = EncoderIdentity(name, "", "0" * 64, "", 256, dim)
         self.calls: list[list[str]] = []
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -145,7 +145,7 @@ def _choose_parts(config: ExportConfig, run: Run) -> tuple[tuple[str, ...], dict
 
 def _load_encoder(run: Run) -> Encoder | None:
     """None for a hosted encoder: its weights are nowhere, and asking it costs money."""
-    return load_run_encoder(run, "cpu", torch.float32) if run.encoder.weights_sha256 else None
+    return load_run_encoder(run, "cpu", torch.float32, SILENT) if run.encoder.weights_sha256 else None
 
 
 def _build_part(

@@ -185,7 +185,7 @@ def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Pa
         load_run(config.output_dir)
 
 
-def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainConfig) -> None:
+def test_kill_while_publishing_is_completed_by_the_next_command_that_writes(config: PretrainConfig) -> None:
     pipeline.pretrain(config, SILENT)
     expected = weights(config.output_dir)
     # As a kill leaves it: run.json and some files still wait below.
@@ -193,8 +193,12 @@ def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainC
     work.mkdir()
     for name in ("run.json", "personality_model_weights.safetensors", "checkpoints"):
         (config.output_dir / name).rename(work / name)
-    load_run(config.output_dir)
+    with pytest.raises(DataError, match="is finished and not yet wholly in place"):
+        load_run(config.output_dir)
+    assert work.exists()
+    pipeline.pretrain(dataclasses.replace(config, resume=True), SILENT)
     assert weights(config.output_dir) == expected
+    load_run(config.output_dir)
     assert not work.exists()
 
 
