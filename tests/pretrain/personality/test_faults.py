@@ -20,7 +20,7 @@ PATIENCE = 120
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "some.jsonl"
-    path.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:100]))
+    path.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:50]))
     return path
 
 

@@ -84,7 +84,7 @@ def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def many_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "many.jsonl"
-    path.write_text("".join(json.dumps({"text": f"text number {i} of them"}) + "\n" for i in range(12_000)))
+    path.write_text("".join(json.dumps({"text": f"text number {i} of them"}) + "\n" for i in range(8_400)))
     return path
 
 
@@ -96,18 +96,17 @@ def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) ->
     options = ["--epochs", "1", "--dropout", "0", "--lr", "1e-4", "--batch-size", "18"]
     options += ["--max-samples", "300"]  # of 304
     results = {}
-    for size in (1, 2, 4):
+    for size in (1, 4):
         results[size], said = finish(start(command(size, data, tmp_path / str(size), *options)))
         assert "stopped reading at --max-samples 300" in said
     alone = weights(tmp_path / "1")
-    for size in (2, 4):
-        ours = weights(tmp_path / str(size))
-        assert ours.keys() == alone.keys()
-        assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 1e-5
-        info = json.loads((tmp_path / str(size) / "run.json").read_text())
-        assert info["plan"]["processes"] == size
-        assert results[size]["embedded"] == results[1]["embedded"]
-        assert set(keys_in_cache(tmp_path / str(size)).values()) == {1}
+    ours = weights(tmp_path / "4")
+    assert ours.keys() == alone.keys()
+    assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 1e-5
+    info = json.loads((tmp_path / "4" / "run.json").read_text())
+    assert info["plan"]["processes"] == 4
+    assert results[4]["embedded"] == results[1]["embedded"]
+    assert set(keys_in_cache(tmp_path / "4").values()) == {1}
     moved = alone[f"{WEIGHTS[0]}/encoder.0.ffn_out.weight"]  # zero at the start
     assert np.abs(moved).max() > 1e-4
 
@@ -166,7 +165,7 @@ def test_a_killed_process_is_started_again_and_nothing_is_lost(
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
     _, errors = finish(job)
-    assert errors.count("read 12000 records") == 2  # it was started again
+    assert errors.count("read 8400 records") == 2  # it was started again
     assert ("resuming after epoch 1 of 2" in errors) == resumes
     counted = keys_in_cache(run)
     assert counted == keys_in_cache(undisturbed)
