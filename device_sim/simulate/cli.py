@@ -52,7 +52,7 @@ def simulate(bundle: Path, **options: Any) -> None:
     files.write("simulate", result.checks, made, document, page)
     output.print(nights_table(result))
     for reason in reasons(result):
-        output.print(reason, style="dim", markup=False)
+        output.print(reason, style="dim")
     if config.route == "all":
         output.print()
         output.print(routes_table(result))
@@ -60,7 +60,7 @@ def simulate(bundle: Path, **options: Any) -> None:
     output.print(ChecksTable(result.checks))
     for name, path in (("report", files.html), ("figures", files.json), ("kept", config.out)):
         if path is not None:
-            output.print(f"{name:8}{path}", soft_wrap=True, markup=False)
+            output.print(f"{name:8}{path}", soft_wrap=True)
     if not result.passed:
         raise click.exceptions.Exit(1)
 
@@ -83,5 +83,5 @@ def grpo(model: Path, **options: Any) -> None:
     result = tune_from_file(config, ConsoleReporter())
     output.print(update_table(result))
     for reason in result.reasons:
-        output.print(reason, style="dim", markup=False)
-    output.print(f"head  {config.out}", soft_wrap=True, markup=False)
+        output.print(reason, style="dim")
+    output.print(f"head  {config.out}", soft_wrap=True)

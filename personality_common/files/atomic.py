@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,15 +91,43 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_own(path: Path) -> int:
+    """Open a file of ours that stays, such as a lock, for reading and writing; made where there is none.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        DataError: under its name is a link, a folder, a pipe or a device, or a file with a second name:
+            writing to it would change somebody else's file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        # A link, a folder, a pipe that nobody reads, a socket.
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise DataError(
+                f"{path}: must be a regular file, is a link or something else; remove it"
+            ) from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise DataError(f"{path}: must be a regular file with this name alone, is not; remove it")
+    return descriptor
+
+
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder for one process; the lock ends with the process, however it ends.
 
     Raises:
         ToolkitError: another process holds it; the message has its process id.
+        DataError: its lock is a link, or anything but a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with os.fdopen(open_own(folder / ".lock"), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,6 +12,7 @@ import click
 
 from personality_common.contract import TOP_K
 from personality_common.terminal.options import PRINT_JSON, dataclass_options, take
+from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import PretrainConfig
 
@@ -71,7 +72,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
 def predict(run: Path, texts: tuple[str, ...], top_k: int, as_json: bool) -> None:
     """Top tokens of texts, from a run; without texts, of each line of standard input."""
     if not texts and not sys.stdin.isatty():
-        texts = tuple(line.strip() for line in sys.stdin if line.strip())
+        texts = tuple(input_lines())
     if not texts:
         raise click.UsageError('no text: give "TEXT" arguments, or lines on standard input')
 
@@ -80,8 +81,7 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, as_json: bool) -> Non
 
     predictions = run_predict(load_run(run), texts, top_k)
     if as_json:
-        json.dump([dataclasses.asdict(p) for p in predictions], sys.stdout, ensure_ascii=False)
-        click.echo()
+        click.echo(json.dumps([dataclasses.asdict(p) for p in predictions]))
         return
     from personality_common.terminal.console import output
     from pretrain.personality.rendering import prediction_table
