@@ -171,10 +171,10 @@ def _checked_token(entry: object, where: str) -> str:
                 f"{where}: a token must have no control character (U+{ord(character):04X}),"
                 f" got {_shorten.repr(entry)}"
             )
-    if (character := hidden(entry)) is not None:
+    if (unseen := hidden(entry)) is not None:
         raise DataError(
             f"{where}: a token must have no character that cannot be seen or turns others around"
-            f" (U+{ord(character):04X}), got {_shorten.repr(entry)}"
+            f" (U+{ord(unseen):04X}), got {_shorten.repr(entry)}"
         )
     if scripts := mixed_scripts(entry):
         raise DataError(
