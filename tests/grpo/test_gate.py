@@ -38,7 +38,7 @@ def written_out(heard: Heard, before: Evidence) -> tuple[list[float], float]:
     blocks = [np.flatnonzero(texts == t) for t in range(len(counts)) if counts[t] > 1]
     alone = np.flatnonzero(counts[texts] == 1)
     if len(alone) > 1:
-        blocks += [b for b in np.array_split(alone, math.ceil(len(alone) / BLOCK))]
+        blocks += list(np.array_split(alone, math.ceil(len(alone) / BLOCK)))
     wealth, peak = np.ones(len(STAKES)), 1.0
     for block in blocks:
         centred = rows[block] - rows[block].mean(0)
@@ -99,7 +99,9 @@ def test_moving_the_rewards_of_a_text_round_wins_nothing_on_average(size: int) -
 def test_under_exchangeable_rewards_mean_wealth_stays_one() -> None:
     """10,000 lives of 12 texts; sets and their relevance differ, rewards do not depend on them."""
     lives = 10_000
-    final = np.array([[math.exp(log) for log in bet(Wealth(), night(seed, [4] * 12), NONE).logs] for seed in range(lives)])
+    final = np.array(
+        [[math.exp(log) for log in bet(Wealth(), night(seed, [4] * 12), NONE).logs] for seed in range(lives)]
+    )
     means, errors = final.mean(0), final.std(0) / math.sqrt(lives)
     assert np.all(errors < 0.02)
     assert np.all(final.std(0) > 0.1)

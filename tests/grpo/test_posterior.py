@@ -1,4 +1,4 @@
-"""The posterior against densities of all rewards with the covariance written out, and penalized least squares."""
+"""The posterior against densities of all rewards, covariance written out, and penalized least squares."""
 
 from __future__ import annotations
 
@@ -125,9 +125,7 @@ def test_the_likeliest_width_comes_first_and_noise_has_none() -> None:
 
 
 def test_rewards_in_another_unit_give_the_same_taste_in_that_unit() -> None:
-    scaled = [
-        Heard(h.tokens, h.text, h.relevance, 1e5 * h.reward + 1e7, h.vocabulary) for h in NIGHTS_HEARD
-    ]
+    scaled = [Heard(h.tokens, h.text, h.relevance, 1e5 * h.reward + 1e7, h.vocabulary) for h in NIGHTS_HEARD]
     ours, theirs = normal_equations(EVIDENCE), normal_equations(total(scaled))
     first, second = likeliest(ours), likeliest(theirs)
     assert first[0].width == second[0].width
