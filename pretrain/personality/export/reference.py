@@ -19,7 +19,7 @@ REFERENCE_DIR: Final = "reference"
 
 @torch.inference_mode()
 def write_reference(folder: Path, run: Run) -> ReferenceSample | None:
-    """Write latents in float16, and the shipped top 8 of these very numbers; None if the run has no sample."""
+    """Write latents in float16, and the shipped top 8 of these very numbers; None without a sample."""
     if run.reference is None:
         return None
     (folder / REFERENCE_DIR).mkdir()
