@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,13 @@ def test_a_run_from_its_plan_to_its_record(tmp_path: Path) -> None:
     assert record.content["config"] == {"out": str(run), "inner": {"out": str(run), "inner": None}}
     assert record.content["quality"] == {"loss": 0.5}
     assert record.content["own"] == 7
+    with resources.as_file(resources.files("personality_common.runs") / "run.schema.json") as path:
+        schema = json.loads(path.read_text())
+    written = json.loads((run / "run.json").read_text())
+    jsonschema.validate(written, schema)
+    for wrong in ({"schema": 2}, {"tensors": {"model.safetensors": {"weight": {"shape": [1, 2]}}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(written | wrong, schema)
     again = nn.Linear(2, 1)
     record.load_into(again, "model.safetensors")
     assert torch.equal(again.weight, model.weight)
