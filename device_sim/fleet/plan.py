@@ -214,7 +214,7 @@ def read_plan(folder: Path) -> Plan:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """As .npy, atomically."""
-    with atomic_writer(path) as file:
+    with atomic_writer(path, private=True) as file:
         np.save(file, array, allow_pickle=False)
 
 

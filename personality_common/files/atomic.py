@@ -19,32 +19,45 @@ from personality_common.files.bounded import read_bounded
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` only if the block ends well.
 
     Written aside in the same folder, flushed to disk, then renamed: a kill, a full disk or an
     exception leaves what was there before. The folder is created.
 
+    Args:
+        private: nobody else may read it (0600): it holds what users wrote.
+
     Raises:
-        OSError: no space, no permission.
+        OSError: no space, no permission; it names the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{short_name(path.name)}.", suffix=".tmp")
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; these are ordinary ones.
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
+        if not private:
+            # mkstemp makes private files; these are ordinary ones.
+            umask = os.umask(0)
+            os.umask(umask)
+            aside.chmod(0o666 & ~umask)
         aside.replace(path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
     sync_folder(path.parent)
+
+
+def short_name(name: str) -> str:
+    """A name that leaves room for more beside it, where 255 bytes are all that a name may have."""
+    if len(os.fsencode(name)) <= 200:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -67,7 +80,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: indented, UTF-8, NaN refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_writer(path) as file:
-        file.write(text.encode() + b"\n")
+        # Half a character, of a folder's name that is not UTF-8, is written as JSON escapes it.
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def read_json_object(path: Path, max_bytes: int = 64 << 20) -> dict[str, Any]:

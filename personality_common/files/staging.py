@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from personality_common.errors import DataError
-from personality_common.files.atomic import folder_lock, sync_folder
+from personality_common.files.atomic import folder_lock, short_name, sync_folder
 from personality_common.files.inside import refuse_links
 
 _AT_FDCWD: Final = -100 if sys.platform != "darwin" else -2
@@ -50,6 +50,10 @@ def staged_folder(target: Path) -> Iterator[Path]:
             yield new
             _flush(new)
             _put_in_place(new, target, old)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(target)  # a write that fails does not say where
+            raise
         finally:
             if target.exists() or not old.exists():
                 shutil.rmtree(aside, ignore_errors=True)
@@ -69,7 +73,7 @@ def clear_aside(target: Path) -> None:
 
 
 def _aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.partial"
+    return target.parent / f".{short_name(target.name)}.partial"
 
 
 def _require_no_link(aside: Path) -> None:
