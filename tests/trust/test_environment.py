@@ -47,10 +47,10 @@ def store(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(shelf / "store", folder / os.fsdecode(b"st\xf6re")))
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}],
-)
+ENVIRONMENTS = ({}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"})
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_names_and_output_in_any_encoding(store: Path, environment: dict[str, Any]) -> None:
     code, out, err = pt("heads", "pin", store, "h0002", **environment)
     assert (code, err) == (0, "")
