@@ -1,7 +1,8 @@
 """Fixtures that tests of several packages share."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,19 @@ import pytest
 from personality_common.evidence.provenance import Provenance
 
 MakeRun = Callable[..., Path]
+
+# In the background of a script, or under nohup, these are ignored, and processes that tests start inherit it.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def notes_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of runs made here is a test's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.texts import Chosen, Embedder, choose_rows, latents_of, split_texts
 from device_sim.users.nights import Texts
 from personality_common.bundle.bundle import VerifiedBundle
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 
 TABLES: Final = ("base", "latents")
 _PAUSE: Final = 0.05
@@ -47,7 +47,9 @@ def used_rows(plan: Plan, available: Chosen) -> NDArray[np.int64]:
     return np.flatnonzero(used)
 
 
-def make_tables(plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...]) -> None:
+def make_tables(
+    plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...], allow_remote: bool = False
+) -> None:
     """Embed the texts and, after them, the tokens, each worker some pieces; returns when all are there."""
     used = np.load(plan.table_file("used"))
     items = [*(texts[i] for i in used), *bundle.vocabulary.tokens]
@@ -59,7 +61,7 @@ def make_tables(plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...]) -> N
             with plan.claim_piece(piece) as mine:
                 if not mine or plan.piece_file("latents", piece).exists():
                     continue
-                embedder = embedder or Embedder(bundle, plan.run, Silent())
+                embedder = embedder or Embedder(bundle, plan.run, SILENT, allow_remote)
                 runtime = runtime or open_runtime("mil", bundle.package(PART), bundle.places(PART))
                 base, embeddings = embedder.embed(items[piece * PIECE :][:PIECE])
                 save_array(plan.piece_file("base", piece), base)

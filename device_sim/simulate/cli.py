@@ -36,15 +36,14 @@ def simulate(bundle: Path, **options: Any) -> None:
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
     from device_sim.simulate.html import report
     from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
-    from device_sim.simulate.simulation import FIGURES_FILE
-    from device_sim.simulate.simulation import simulate as run_simulation
+    from device_sim.simulate.simulation import FIGURES_FILE, simulate_phone
     from personality_common.files.atomic import write_json
     from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
 
     made = this_command()
-    with run_simulation(config, ConsoleReporter()) as (result, folder):
+    with simulate_phone(config, ConsoleReporter()) as (result, folder):
         document, page = figures(result), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
@@ -53,9 +52,9 @@ def simulate(bundle: Path, **options: Any) -> None:
     files.write("simulate", result.checks, made, document, page)
     output.print(nights_table(result))
     for reason in reasons(result):
-        output.print(reason, style="dim", markup=False)
+        output.print(reason, style="dim")
     if (line := gate_line(result.nights[-1].update)) is not None:
-        output.print(line, markup=False)
+        output.print(line)
     if result.others:
         output.print()
         output.print(learners_table(result))
@@ -66,7 +65,7 @@ def simulate(bundle: Path, **options: Any) -> None:
     output.print(ChecksTable(result.checks))
     for name, path in (("report", files.html), ("figures", files.json), ("kept", config.out)):
         if path is not None:
-            output.print(f"{name:8}{path}", soft_wrap=True, markup=False)
+            output.print(f"{name:8}{path}", soft_wrap=True)
     if not result.passed:
         raise click.exceptions.Exit(1)
 
@@ -89,7 +88,7 @@ def grpo(model: Path, **options: Any) -> None:
     result = tune_from_file(config, ConsoleReporter())
     output.print(update_table(result))
     for reason in result.reasons:
-        output.print(reason, style="dim", markup=False)
+        output.print(reason, style="dim")
     if (line := gate_line(result)) is not None:
-        output.print(line, markup=False)
-    output.print(f"head  {config.out}", soft_wrap=True, markup=False)
+        output.print(line)
+    output.print(f"head  {config.out}", soft_wrap=True)

@@ -36,6 +36,7 @@ class SimulateConfig:
         user: simulate a user: profile, thumbs, drifting, contrary, random, or module:function.
         data: conversations whose texts the user reacts to.
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
+        allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         route: how the update reaches the package.
         runtime: what computes latents.
         objective: what moves the head: a learner, or one-hot targets under MSE, as apps train it today.
@@ -53,6 +54,7 @@ class SimulateConfig:
     user: str | None = None
     data: str | None = None
     run: Path | None = None
+    allow_remote_encoder: bool = False
     route: RouteChoice = "patch"
     runtime: RuntimeChoice = "mil"
     objective: Objective = "learner"
@@ -119,6 +121,7 @@ class TuneConfig:
         feedback: a feedback file.
         out: the new head, safetensors.
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
+        allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         learner: gradient steps, or all feedback in closed form.
         grpo: the update.
     """
@@ -127,5 +130,6 @@ class TuneConfig:
     feedback: Path
     out: Path
     run: Path | None = None
+    allow_remote_encoder: bool = False
     learner: LearnerName = "grpo"
     grpo: GRPOConfig = field(default_factory=GRPOConfig)

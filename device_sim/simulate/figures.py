@@ -90,7 +90,7 @@ def write_feedback_log(path: Path, simulation: Simulation) -> None:
     With texts it is a feedback file, which `pt simulate --feedback` and `pt grpo` read.
     """
     tokens = simulation.bundle.vocabulary.tokens
-    with atomic_writer(path) as file:
+    with atomic_writer(path, private=True) as file:
         for night, day in enumerate(simulation.days):
             for row, text in enumerate(day.texts):
                 document = {

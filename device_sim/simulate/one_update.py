@@ -23,11 +23,11 @@ from grpo.tune import TuneResult
 from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
 from personality_common.errors import ToolkitError
 from personality_common.files.tensors import save_tensors
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.personality.run import Run, load_run, load_run_encoder
 
 
-def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
+def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResult:
     """Read feedback, update the head once, and write it.
 
     Raises:
@@ -40,7 +40,11 @@ def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
         tokens, base_dim = bundle.vocabulary.tokens, bundle.encoder.dim
         feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
         runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
-        latents = feedback_latents(feedback.interactions, Embedder(bundle, config.run, reporter), runtime)
+        latents = feedback_latents(
+            feedback.interactions,
+            Embedder(bundle, config.run, reporter, config.allow_remote_encoder),
+            runtime,
+        )
         reference = shipped_reference(bundle, config.grpo)
         run_fingerprint, vocabulary = bundle.run_fingerprint, bundle.vocabulary.fingerprint
     else:
@@ -48,7 +52,7 @@ def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
         feedback = read_feedback(config.feedback, run.vocabulary.tokens, base_dim=run.encoder.dim)
         model = run.model
         head = Head(model.projection.weight.detach().clone(), model.output_bias.detach().clone())
-        latents = _latents(run, feedback.interactions)
+        latents = _latents(run, feedback.interactions, reporter, config.allow_remote_encoder)
         reference = Reference(_sample(run), head, config.grpo)
         run_fingerprint, vocabulary = run.fingerprint, run.vocabulary.fingerprint
     learner = make_learner(config.learner, reference)
@@ -76,12 +80,12 @@ def _sample(run: Run) -> Tensor:
 
 
 @torch.inference_mode()
-def _latents(run: Run, interactions: Sequence[Interaction]) -> Tensor:
+def _latents(run: Run, interactions: Sequence[Interaction], reporter: Reporter, allow_remote: bool) -> Tensor:
     """(N, 512), through the run's own encoder, projector and backbone in PyTorch."""
     texts = [x.text for x in interactions if x.text is not None]
     base = np.empty((0, run.encoder.dim), np.float32)
     if texts:
-        base = load_run_encoder(run, "cpu", torch.float32).encode(texts)
+        base = load_run_encoder(run, "cpu", torch.float32, reporter, allow_remote).encode(texts)
     embedded = iter(torch.from_numpy(base))
     rows = []
     for interaction in interactions:

@@ -24,7 +24,7 @@ from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import ConfigError
 from personality_common.evidence.claims import Check, claim, passed
 from personality_common.files.staging import staged_folder
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 
 FIGURES_FILE: Final = "simulation.json"
 
@@ -56,7 +56,7 @@ class Simulation:
 
 
 @contextmanager
-def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simulation, Path]]:
+def simulate_phone(config: SimulateConfig, reporter: Reporter = SILENT) -> Iterator[tuple[Simulation, Path]]:
     """Simulate; yields the result and the folder with head versions and packages.
 
     The folder takes the place of `config.out` when the block ends well, and is temporary without `out`: a
@@ -73,7 +73,7 @@ def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simul
     bundle = open_shipped(config.bundle)
     shipped, places = bundle.package(PART), bundle.places(PART)
     runtime = open_runtime(config.runtime, shipped, places)
-    embedder = Embedder(bundle, config.run, reporter)
+    embedder = Embedder(bundle, config.run, reporter, config.allow_remote_encoder)
     reference = shipped_reference(bundle, config.grpo)
     live_through = live_with_user if config.user is not None else replay
     with _workspace(config.out) as folder:

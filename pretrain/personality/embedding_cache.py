@@ -195,7 +195,7 @@ class EmbeddingCache:
         content = io.BytesIO()
         np.save(content, record, allow_pickle=False)
         path = self.folder / f"shard-{hashlib.sha256(content.getbuffer()).hexdigest()}.npy"
-        with atomic_writer(path) as file:
+        with atomic_writer(path, private=True) as file:
             file.write(content.getbuffer())
 
 

@@ -26,8 +26,9 @@ from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.processes import ALONE, Processes
-from personality_common.runs.record import new_record, save_weights
-from personality_common.terminal.progress import Reporter
+from personality_common.runs.record import new_record, read_record, save_weights
+from personality_common.terminal.progress import SILENT, Reporter
+from personality_common.text.consent import remember_run, tell
 from personality_common.text.encoder import load_encoder, resolve_auto
 from personality_common.text.identity import Encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary
@@ -64,7 +65,9 @@ class PretrainResult:
     embedded: int
 
 
-def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = ALONE) -> PretrainResult:
+def pretrain(
+    config: PretrainConfig, reporter: Reporter = SILENT, processes: Processes = ALONE
+) -> PretrainResult:
     """Read, embed, train, and publish a run; see `personality_common.runs.folder` for what a kill leaves.
 
     Several processes share the folder: each reads and embeds its share of the texts, all train together, and
@@ -112,6 +115,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = 
             record = _write_results(work, student, vocabulary, config, history)
             save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
             publish(run, record | _sources(corpus, data, vocabulary, encoder, config))
+            made = read_record(run, TRAINER)
+            remember_run(made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint))
     return PretrainResult(run, history, corpus.summary, embedded)
 
 
@@ -173,8 +178,7 @@ def _open_encoder(config: PretrainConfig, device: str, reporter: Reporter) -> En
     if name != config.encoder:
         reporter.say(f"encoder: auto chose {name}")
     encoder = load_encoder(name, device, fast_dtype(device))
-    if name == "openai":
-        reporter.warn(f"every text leaves this machine: it is sent to {encoder.source}")
+    tell(encoder, reporter)
     reporter.say(
         f"encoder: {encoder.identity.name} from {encoder.source}, {encoder.identity.dim} dimensions, "
         f"computing in {encoder.compute_dtype}"

@@ -18,6 +18,8 @@ from personality_common.contract import (
 )
 from personality_common.errors import DataError
 from personality_common.runs.record import Record, read_record
+from personality_common.terminal.progress import Reporter
+from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
@@ -87,13 +89,20 @@ def load_run(path: Path) -> Run:
     return Run(record, vocabulary, encoder, option, model.eval(), projector, sample)
 
 
-def load_run_encoder(run: Run, device: str, dtype: torch.dtype) -> Encoder:
-    """The encoder that a run was trained with.
+def load_run_encoder(
+    run: Run, device: str, dtype: torch.dtype, reporter: Reporter, allow_remote: bool = False
+) -> Encoder:
+    """The encoder that a run was trained with; warns where texts will leave this machine.
+
+    Args:
+        allow_remote: also for a run that was not made here.
 
     Raises:
-        ToolkitError: it cannot be loaded here.
-        MismatchError: what is here under its name is another.
+        ToolkitError: it cannot be loaded here; or it is hosted, and that was not allowed.
+        MismatchError: what is here under its name is another, and was not loaded.
     """
-    encoder = load_encoder(run.encoder_option, device, dtype)
+    require_consent(run.fingerprint, run.encoder, run.path, allow_remote)
+    encoder = load_encoder(run.encoder_option, device, dtype, run.encoder)
     require_same_encoder(run.encoder, encoder.identity, str(run.path))
+    tell(encoder, reporter)
     return encoder

@@ -26,7 +26,7 @@ from personality_common.errors import ConfigError
 from personality_common.files.atomic import write_json
 from personality_common.files.fingerprint import fingerprint
 from personality_common.files.staging import staged_folder
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.encoder.folder import wordpiece_vocabulary
@@ -59,7 +59,7 @@ class ExportResult:
     seconds: dict[str, float]
 
 
-def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
+def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     """Write a bundle, check it, and put it in place; a failure or a kill leaves what was there.
 
     Raises:
@@ -151,7 +151,7 @@ def _choose_parts(config: ExportConfig, run: Run) -> tuple[tuple[str, ...], dict
 
 def _load_encoder(run: Run) -> Encoder | None:
     """None for a hosted encoder: its weights are nowhere, and asking it costs money."""
-    return load_run_encoder(run, "cpu", torch.float32) if run.encoder.weights_sha256 else None
+    return load_run_encoder(run, "cpu", torch.float32, SILENT) if run.encoder.weights_sha256 else None
 
 
 def _build_part(

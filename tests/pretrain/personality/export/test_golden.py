@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.golden import TEXTS, write_golden
 from pretrain.personality.run import load_run, load_run_encoder
 
@@ -112,7 +113,7 @@ def test_minilm(make_run, tmp_path):
     from personality_common.text.encoder import find_minilm
 
     run = load_run(make_run(tmp_path / "run"))
-    write_golden(tmp_path / "golden", run, load_run_encoder(run, "cpu", torch.float32))
+    write_golden(tmp_path / "golden", run, load_run_encoder(run, "cpu", torch.float32, SILENT))
     record, arrays = load(tmp_path / "golden")
     assert record["texts"] == list(TEXTS)
     model = SentenceTransformer(str(find_minilm()[0]), device="cpu")
