@@ -47,7 +47,12 @@ def store(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(shelf / "store", folder / os.fsdecode(b"st\xf6re")))
 
 
-ENVIRONMENTS = ({}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"})
+ENVIRONMENTS: tuple[dict[str, str], ...] = (
+    {},
+    {"LC_ALL": "C"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
+    {"PYTHONIOENCODING": "ascii"},
+)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
