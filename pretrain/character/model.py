@@ -1,0 +1,97 @@
+"""The networks: 453 features -> four heads of raw outputs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.character.schema import FEATURES, HEADS, Schema
+
+ModelName = Literal["skip", "seed"]
+MODEL_NAMES: Final = get_args(ModelName)
+
+WIDTHS: Final = (128, 96)
+LIMIT: Final = 8.0
+"""Standardised inputs are clamped there: in units of the training data's deviation."""
+
+SEED_WIDTHS: Final = (384, 256, 256)
+SEED_HEAD_WIDTH: Final = 64
+
+
+class Standardize(nn.Module):
+    """Inputs in units of their deviation over the training data, clamped.
+
+    An input that never varied there is always 0: of what it would do, nothing was learned.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("scale", torch.ones(FEATURES))
+
+    def fit(self, features: Tensor) -> None:
+        """Take mean and deviation of (n, 453)."""
+        deviation = features.double().std(0, correction=0)
+        self.mean.copy_(features.double().mean(0))
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
+
+
+class SkipModel(nn.Module):
+    """Two layers, and to each head a linear skip from the standardised input.
+
+    Most of what a head must know is nearly linear in the input, which a deep trunk has to squeeze through.
+    """
+
+    def __init__(self, schema: Schema, dropout: float) -> None:
+        super().__init__()
+        self.standardize = Standardize()
+        self.first = nn.Linear(FEATURES, WIDTHS[0])
+        self.second = nn.Linear(WIDTHS[0], WIDTHS[1])
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict(
+            {
+                head: nn.Linear(WIDTHS[1] + FEATURES, place.stop - place.start)
+                for head, place in schema.heads.items()
+            }
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """(n, 453) -> (n, size of the head) for each head, in the order of HEADS."""
+        standard = self.standardize(features)
+        hidden = self.dropout(self.first(standard).relu())
+        hidden = self.dropout(self.second(hidden).relu())
+        both = torch.cat([hidden, standard], dim=1)
+        return tuple(self.heads[head](both) for head in HEADS)
+
+
+class SeedModel(nn.Module):
+    """The engine's first network: a trunk of three layers, heads of two."""
+
+    def __init__(self, schema: Schema, dropout: float) -> None:
+        super().__init__()
+        sizes = (FEATURES, *SEED_WIDTHS)
+        self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.ModuleDict({head: nn.Linear(SEED_WIDTHS[-1], SEED_HEAD_WIDTH) for head in HEADS})
+        self.heads = nn.ModuleDict(
+            {
+                head: nn.Linear(SEED_HEAD_WIDTH, place.stop - place.start)
+                for head, place in schema.heads.items()
+            }
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """As `SkipModel.forward`."""
+        x = features
+        for layer in self.trunk:
+            x = self.dropout(layer(x).relu())
+        return tuple(self.heads[head](self.hidden[head](x).relu()) for head in HEADS)
