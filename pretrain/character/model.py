@@ -27,13 +27,11 @@ class Standardize(nn.Module):
     An input that never varied there is always 0: of what it would do, nothing was learned.
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(FEATURES))
-        self.register_buffer("scale", torch.ones(FEATURES))
+        # Parameters, so that exporters find them as they find all others; training leaves them alone.
+        self.mean = nn.Parameter(torch.zeros(FEATURES), requires_grad=False)
+        self.scale = nn.Parameter(torch.ones(FEATURES), requires_grad=False)
 
     def fit(self, features: Tensor) -> None:
         """Take mean and deviation of (n, 453)."""
@@ -95,3 +93,13 @@ class SeedModel(nn.Module):
         for layer in self.trunk:
             x = self.dropout(layer(x).relu())
         return tuple(self.heads[head](self.hidden[head](x).relu()) for head in HEADS)
+
+
+def build_model(name: str, schema: Schema, dropout: float) -> SkipModel | SeedModel:
+    """A network with random weights, on the CPU."""
+    return SkipModel(schema, dropout) if name == "skip" else SeedModel(schema, dropout)
+
+
+def trainable(model: nn.Module) -> int:
+    """How many numbers training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
