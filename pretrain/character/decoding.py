@@ -171,14 +171,11 @@ def flatten(heads: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return flat
 
 
-def round_half_away(value: float, digits: int = 0) -> int | float:
+def round_half_away(value: float) -> int:
     """Round as Rust's `f32::round` does: 0.5 to 1, -0.5 to -1."""
-    scaled = abs(value) * 10**digits
-    # Not floor(scaled + 0.5): the number just below 0.5 would become 1.
-    whole = math.floor(scaled)
-    whole += scaled - whole >= 0.5
-    rounded = int(math.copysign(whole, value))
-    return rounded / 10**digits if digits else rounded
+    # Not floor(|value| + 0.5): the number just below 0.5 would become 1.
+    fraction, whole = math.modf(abs(value))
+    return int(math.copysign(whole + (fraction >= 0.5), value))
 
 
 def _thought(row: Row, schema: Schema, awareness: Row, dominant: Row) -> Thought:
@@ -186,7 +183,7 @@ def _thought(row: Row, schema: Schema, awareness: Row, dominant: Row) -> Thought
     level = _first_maximum(p)
     if schema.output("thought.dominant").kind == "real":
         (value,) = row[schema.places["thought.dominant"]]
-        index = int(min(max(round_half_away(float(value)), 0), len(EMOTIONS) - 1))
+        index = min(max(round_half_away(float(value)), 0), len(EMOTIONS) - 1)
         dominant_p = None
     else:
         felt = _softmax(dominant)
@@ -213,7 +210,8 @@ def _choose(p: Row, rng: np.random.Generator | None) -> int:
     """The first class whose summed probability is above a uniform draw."""
     if rng is None:
         return _first_maximum(p)
-    return int(min(np.searchsorted(np.cumsum(p), rng.random(), side="right"), len(p) - 1))
+    first = int(np.searchsorted(np.cumsum(p), rng.random(), side="right"))
+    return min(first, len(p) - 1)
 
 
 def _first_maximum(values: Row) -> int:

@@ -70,6 +70,12 @@ class SkipModel(nn.Module):
         both = torch.cat([hidden, standard], dim=1)
         return tuple(self.heads[head](both) for head in HEADS)
 
+    def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Weights that read the input, and all others."""
+        heads = [self.heads[head].get_parameter("weight") for head in HEADS]
+        inputs = [self.first.weight, *(weight[:, WIDTHS[1] :] for weight in heads)]
+        return inputs, [self.second.weight, *(weight[:, : WIDTHS[1]] for weight in heads)]
+
 
 class SeedModel(nn.Module):
     """The engine's first network: a trunk of three layers, heads of two."""
@@ -94,6 +100,11 @@ class SeedModel(nn.Module):
             x = self.dropout(layer(x).relu())
         return tuple(self.heads[head](self.hidden[head](x).relu()) for head in HEADS)
 
+    def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
+        """As `SkipModel.matrices`."""
+        weights: list[Tensor] = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        return weights[:1], weights[1:]
+
 
 def build_model(name: str, schema: Schema, dropout: float) -> SkipModel | SeedModel:
     """A network with random weights, on the CPU."""
@@ -103,3 +114,19 @@ def build_model(name: str, schema: Schema, dropout: float) -> SkipModel | SeedMo
 def trainable(model: nn.Module) -> int:
     """How many numbers training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+@torch.no_grad()
+def shrink(model: SkipModel | SeedModel, inputs: float, hidden: float) -> None:
+    """Pull each weight towards zero by an amount, and no further: the proximal step of an L1 penalty.
+
+    Applied to the weights themselves, as AdamW applies its decay (arXiv:1711.05101), and not through the
+    gradient, which Adam would scale.
+
+    Args:
+        inputs: for weights that read the input.
+        hidden: for all other matrices.
+    """
+    for weights, amount in zip(model.matrices(), (inputs, hidden), strict=True):
+        for weight in weights if amount else ():
+            weight.copy_(torch.nn.functional.softshrink(weight, amount))

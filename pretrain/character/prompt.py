@@ -69,7 +69,7 @@ def _tone(valence: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round_half_away(value, 2):+.2f}"
+    return f"{round_half_away(100 * value) / 100:+.2f}"
 
 
 def _percent(p: float) -> str:

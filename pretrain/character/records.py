@@ -107,6 +107,19 @@ class Examples:
         return len(self.features)
 
 
+def subset(examples: Examples, rows: NDArray[np.int64]) -> Examples:
+    """Some of the examples."""
+    return Examples(
+        schema=examples.schema,
+        features=examples.features[rows],
+        labels=examples.labels[rows],
+        expected=None if examples.expected is None else examples.expected[rows],
+        cells=examples.cells[rows],
+        archetypes=examples.archetypes[rows],
+        fingerprint=examples.fingerprint,
+    )
+
+
 def content_hash(features: list[float], labels: list[float]) -> str:
     """SHA-256, in hex, of features and labels as little-endian float32."""
     return hashlib.sha256(np.array([*features, *labels], "<f4").tobytes()).hexdigest()
@@ -267,20 +280,24 @@ def _numbers(value: object, size: int, key: str, where: str) -> Numbers:
 
 def _not_labels(output: Output, values: Numbers) -> NDArray[np.bool_]:
     """(n, size) -> (n,) rows that the output cannot have."""
+    wrong: NDArray[np.bool_]
     if output.kind == "class":
-        return (np.count_nonzero(values, axis=1) != 1) | (values.max(axis=1) != 1)
-    if output.kind == "binary":
-        return ((values != 0) & (values != 1)).any(axis=1)
-    if output.kind == "constant":
-        return (values != np.rint(values)).any(axis=1)
-    return ((values < output.low) | (output.high < values)).any(axis=1)
+        # A one-hot, and nothing else, has one value that is not 0 and a greatest one of 1.
+        wrong = np.logical_or(np.count_nonzero(values, axis=1) != 1, values.max(axis=1) != 1)
+    elif output.kind == "binary":
+        wrong = np.any((values != 0) & (values != 1), axis=1)
+    elif output.kind == "constant":
+        wrong = np.any(values != np.rint(values), axis=1)
+    else:
+        wrong = np.any((values < output.low) | (output.high < values), axis=1)
+    return wrong
 
 
 def _not_probabilities(output: Output, values: Numbers) -> NDArray[np.bool_]:
-    outside = ((values < 0) | (values > 1)).any(axis=1)
-    if output.kind == "binary":
-        return outside
-    return outside | (abs(values.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE)
+    outside: NDArray[np.bool_] = np.any((values < 0) | (values > 1), axis=1)
+    if output.kind == "class":
+        outside |= abs(values.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE
+    return outside
 
 
 def _refuse(bad: NDArray[np.bool_], rows: list[_Row], values: Numbers, what: str) -> None:

@@ -72,10 +72,7 @@ def dynamics() -> dict[str, tuple[Side, Side]]:
 @cache
 def profiles() -> dict[str, Profile]:
     """All profiles, by name."""
-    return {
-        name: Profile(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()})
-        for name, entry in _read("profiles").items()
-    }
+    return {name: _profile(entry) for name, entry in _read("profiles").items()}
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -95,6 +92,12 @@ def _archetype(traits: list[dict[str, dict[str, float]]]) -> Archetype:
         {axis: max(-HIGHEST, min(HIGHEST, axes[axis])) for axis in AXES if axis in axes},
         {emotion: min(HIGHEST, value) for emotion, value in emotions.items()},
     )
+
+
+def _profile(entry: dict[str, Any]) -> Profile:
+    ranges = {key: (entry[key][0], entry[key][1]) for key in ("tension", "cast")}
+    weights = {key: tuple(entry[key]) for key in ("scenes", "events", "registers")}
+    return Profile(genre=entry["genre"], **ranges, **weights)
 
 
 def _side(entry: dict[str, Any]) -> Side:
