@@ -269,7 +269,8 @@ def _numbers(value: object, size: int, key: str, where: str) -> Numbers:
         bad = next(i for i, number in enumerate(value) if type(number) not in (int, float))
         raise DataError(f"{where}: {key}[{bad}] must be a number, is {value[bad]!r:.40}")
     try:
-        array = np.array(value, "<f4")
+        with np.errstate(over="ignore"):
+            array = np.array(value, "<f4")
     except OverflowError:
         raise DataError(f"{where}: {key} has a number beyond float32") from None
     if not np.isfinite(array).all():
