@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from personality_common.terminal.options import dataclass_options, take
-from pretrain.character.config import DataConfig, TrainConfig
+from pretrain.character.config import FORMATS, DataConfig, ExportConfig, TrainConfig
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _PATH = click.Path(path_type=Path)
@@ -88,6 +88,35 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
         return
     for table in evaluation_tables(evaluation):
         output.print(table)
+
+
+@character.command()
+@click.argument("run", type=_FOLDER)
+@click.option(
+    "--out", required=True, type=_FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
+)
+@click.option(
+    "--formats",
+    default=",".join(FORMATS),
+    show_default=True,
+    help="onnx, coreml, or both with a comma between.",
+)
+@dataclass_options(ExportConfig, skip=("run", "out", "formats"))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def export(as_json: bool, formats: str, **options: Any) -> None:
+    """Export a run to ONNX and Core ML."""
+    config = take(ExportConfig, options | {"formats": tuple(filter(None, formats.split(",")))})
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.character.export.bundle import export as run_export
+
+    result = run_export(config, ConsoleReporter())
+    if as_json:
+        click.echo(json.dumps(result.manifest))
+        return
+    for name, entry in result.manifest["files"].items():
+        output.print(f"{entry['bytes']:>10,}  {name}", soft_wrap=True)
+    output.print(f"folder  {result.folder}", soft_wrap=True)
 
 
 @character.command()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 from pretrain.character.model import MODEL_NAMES, ModelName
 from pretrain.character.schema import DEFAULT_SCHEMA, SCHEMA_NAMES, SchemaName
 from pretrain.character.split import SPLIT_NAMES, SplitName
+
+Weights = Literal["float32", "float16", "int8"]
+WEIGHTS: Final = get_args(Weights)
+FORMATS: Final = ("onnx", "coreml")
 
 HEAD_WEIGHTS: Final = {"action": 0.35, "speech": 0.20, "thought": 0.20, "emotion": 0.25}
 """Of the heads in the loss."""
@@ -89,6 +93,34 @@ class TrainConfig:
     @property
     def peak_lr(self) -> float:
         return PEAK_LR[self.model] if self.lr is None else self.lr
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What `pt character export` is asked for.
+
+    Attributes:
+        run: what to export.
+        out: a new folder, or one that an earlier export made.
+        formats: onnx, coreml.
+        precision: how matrices are stored; in Core ML, of arithmetic, too. int8 is for ONNX alone, and only
+            where it changes almost no answer.
+    """
+
+    run: Path
+    out: Path
+    formats: tuple[str, ...] = FORMATS
+    precision: Weights = "float32"
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            _require_choice("--formats", name, FORMATS)
+        _require(bool(self.formats), "--formats must name onnx, coreml or both, names none")
+        _require_choice("--precision", self.precision, WEIGHTS)
+        _require(
+            self.precision != "int8" or self.formats == ("onnx",),
+            "--precision int8 is for ONNX alone; add --formats onnx",
+        )
 
 
 def _require(holds: bool, message: str) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.bundle.stored import stored_values
 from personality_common.errors import ToolkitError
+from pretrain.character.config import Weights
 from pretrain.character.model import LIMIT, SEED_WIDTHS, ModelName
 from pretrain.character.schema import FEATURES, HEADS, Schema
 
@@ -26,10 +27,6 @@ IR_VERSION: Final = 8
 """Loads in ONNX Runtime 1.17 and later, which takes up to 9; an exporter of today writes 10 or more."""
 INPUT: Final = "features"
 PRODUCER: Final = "personality-toolkit"
-
-Weights = Literal["float32", "float16", "int8"]
-WEIGHTS: Final = get_args(Weights)
-"""How matrices are stored; arithmetic is float32. `int8`: symmetric, a scale per row."""
 
 Values = Mapping[str, NDArray[np.float32]]
 """Parameters by PyTorch's name."""
@@ -45,7 +42,7 @@ def build_onnx(
     Args:
         values: of the network.
         name: which network it is.
-        weights: how its matrices are stored.
+        weights: how its matrices are stored; arithmetic is float32. `int8`: symmetric, a scale per row.
         metadata: written to `metadata_props`, in alphabetical order.
 
     Raises:
