@@ -35,6 +35,8 @@ EXAMPLES_FILE: Final = "examples.jsonl"
 UNSEEN_FILE: Final = "unseen.jsonl"
 """Examples of characters that are in none of the others: only ever measured."""
 MOST_UNSEEN: Final = 40
+TOLD_EVERY: Final = 500
+"""Examples between two words of progress."""
 RECORDED_PACKAGES: Final = ("personality-toolkit", "torch", "numpy", "scikit-learn")
 
 
@@ -75,9 +77,10 @@ def generate_data(config: DataConfig, reporter: Reporter) -> DataResult:
 
 
 def _counted(examples: Iterator[Example], stage: Stage) -> Iterator[Example]:
-    for example in examples:
+    for number, example in enumerate(examples, 1):
         yield example
-        stage.advance(1)
+        if number % TOLD_EVERY == 0:
+            stage.advance(TOLD_EVERY)
 
 
 @dataclass(frozen=True)

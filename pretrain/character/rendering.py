@@ -12,11 +12,15 @@ from pretrain.character.evaluation import OURS, Evaluation
 from pretrain.character.quality import OutputQuality
 
 _COLUMNS: Final = (OURS, *BASELINE_NAMES)
-_TITLES: Final = {"linear": "logistic, ridge", "boosting": "boosted trees"}
+_TITLES: Final = {OURS: "this run", "linear": "logistic"}
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
-    """A table for each set of examples: a row per output and figure, a column per model."""
+    """A table for each set of examples: a row per output and figure, a column per model.
+
+    Accuracy and KL (nats) are taken from the true probabilities where the data have them; ECE is the expected
+    calibration error; `possible` is what the truth itself would reach.
+    """
     for name, figures in evaluation.figures.items():
         speak, truly = evaluation.likeliest_speak[name]
         table = Table(
@@ -26,11 +30,11 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
             title_justify="left",
             caption_justify="left",
         )
-        table.add_column("output")
-        table.add_column("figure")
+        table.add_column("output", no_wrap=True)
+        table.add_column("figure", no_wrap=True)
         for column in _COLUMNS:
             table.add_column(_TITLES.get(column, column), justify="right")
-        table.add_column("best possible", justify="right")
+        table.add_column("possible", justify="right")
         for key in figures[OURS]:
             for row in _rows(key, {column: figures[column][key] for column in _COLUMNS}):
                 table.add_row(*row)
@@ -41,15 +45,15 @@ def _rows(key: str, found: Mapping[str, OutputQuality]) -> Iterator[tuple[str, .
     ours = found[OURS]
     if ours.expected_accuracy is not None:
         values = [_shown(found[c].expected_accuracy) for c in _COLUMNS]
-        yield key, "expected accuracy", *values, _shown(ours.ceiling)
-        yield "", "KL to the truth", *(_shown(found[c].kl) for c in _COLUMNS), "0"
+        yield key, "accuracy", *values, _shown(ours.ceiling)
+        yield "", "KL", *(_shown(found[c].kl) for c in _COLUMNS), "0"
     elif ours.accuracy is not None:
         yield key, "accuracy", *(_shown(found[c].accuracy) for c in _COLUMNS), "1"
     if ours.ece is not None:
-        yield "", "calibration error", *(_shown(found[c].ece) for c in _COLUMNS), "0"
+        yield "", "ECE", *(_shown(found[c].ece) for c in _COLUMNS), "0"
     if ours.error is not None:
         name = key if ours.accuracy is None else ""
-        yield name, "root mean square error", *(_shown(found[c].error) for c in _COLUMNS), "0"
+        yield name, "RMS error", *(_shown(found[c].error) for c in _COLUMNS), "0"
 
 
 def _shown(value: float | None) -> str:

@@ -138,8 +138,8 @@ def _gate(run: Run, values: Values, reporter: Reporter) -> dict[str, float]:
     worst = min(agreement, key=lambda key: agreement[key])
     if agreement[worst] < LEAST_AGREEMENT:
         raise ToolkitError(
-            f"int8 must leave {LEAST_AGREEMENT:.0%} of all answers as they are, leaves {agreement[worst]:.1%} "
-            f"of {worst}; export with --precision float16"
+            f"int8 must leave {LEAST_AGREEMENT:.0%} of all answers as they are, leaves "
+            f"{agreement[worst]:.1%} of {worst}; export with --precision float16"
         )
     return agreement
 
