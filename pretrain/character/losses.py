@@ -20,9 +20,11 @@ def loss(flat: Tensor, target: Tensor, schema: Schema, weights: Mapping[str, flo
         weights: of the heads.
     """
     total = flat.new_zeros(())
-    for output in schema.of_kind("class", "binary", "real"):
-        place = schema.places[output.key]
-        ours, theirs = flat[:, place], target[:, place]
+    sizes = [output.size for output in schema.outputs]
+    parts = zip(schema.outputs, flat.split(sizes, dim=1), target.split(sizes, dim=1), strict=True)
+    for output, ours, theirs in parts:
+        if output.kind in ("noise", "constant"):
+            continue
         if output.kind == "class":
             part = F.cross_entropy(ours, theirs)
         elif output.kind == "binary":

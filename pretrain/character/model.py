@@ -44,37 +44,32 @@ class Standardize(nn.Module):
 
 
 class SkipModel(nn.Module):
-    """Two layers, and to each head a linear skip from the standardised input.
+    """Two layers, and a linear skip from the standardised input to all heads.
 
     Most of what a head must know is nearly linear in the input, which a deep trunk has to squeeze through.
     """
 
     def __init__(self, schema: Schema, dropout: float) -> None:
         super().__init__()
+        self.sizes = [place.stop - place.start for place in schema.heads.values()]
         self.standardize = Standardize()
         self.first = nn.Linear(FEATURES, WIDTHS[0])
         self.second = nn.Linear(WIDTHS[0], WIDTHS[1])
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict(
-            {
-                head: nn.Linear(WIDTHS[1] + FEATURES, place.stop - place.start)
-                for head, place in schema.heads.items()
-            }
-        )
+        # All heads in one product: four small ones take three times as long.
+        self.heads = nn.Linear(WIDTHS[1], schema.size)
+        self.skip = nn.Linear(FEATURES, schema.size, bias=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """(n, 453) -> (n, size of the head) for each head, in the order of HEADS."""
         standard = self.standardize(features)
         hidden = self.dropout(self.first(standard).relu())
         hidden = self.dropout(self.second(hidden).relu())
-        both = torch.cat([hidden, standard], dim=1)
-        return tuple(self.heads[head](both) for head in HEADS)
+        return torch.split(self.heads(hidden) + self.skip(standard), self.sizes, dim=1)
 
     def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights that read the input, and all others."""
-        heads = [self.heads[head].get_parameter("weight") for head in HEADS]
-        inputs = [self.first.weight, *(weight[:, WIDTHS[1] :] for weight in heads)]
-        return inputs, [self.second.weight, *(weight[:, : WIDTHS[1]] for weight in heads)]
+        return [self.first.weight, self.skip.weight], [self.second.weight, self.heads.weight]
 
 
 class SeedModel(nn.Module):

@@ -51,7 +51,7 @@ def build_onnx(
     helper = import_onnx().helper
     graph = _Graph(values, weights)
     if name == "skip":
-        _skip(graph)
+        _skip(graph, schema)
     else:
         _seed(graph)
     float32 = import_onnx().TensorProto.FLOAT
@@ -134,6 +134,10 @@ class _Graph:
     def hidden(self, x: str, name: str) -> str:
         return self.op("Relu", [self.linear(x, name, f"{name}.linear")], f"{name}.relu")
 
+    def split(self, x: str, sizes: str, outputs: tuple[str, ...]) -> None:
+        helper = import_onnx().helper
+        self.nodes.append(helper.make_node("Split", [x, sizes], list(outputs), name="split", axis=1))
+
 
 def quantize(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """(rows, columns) -> int8 between -127 and 127, and the scale of each row, (rows, 1)."""
@@ -142,7 +146,7 @@ def quantize(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     return np.rint(matrix / scale).astype(np.int8), scale
 
 
-def _skip(graph: _Graph) -> None:
+def _skip(graph: _Graph, schema: Schema) -> None:
     """`SkipModel.forward`."""
     centred = graph.op("Sub", [INPUT, graph.parameter("standardize.mean")], "centred")
     scaled = graph.op("Mul", [centred, graph.parameter("standardize.scale")], "scaled")
@@ -152,9 +156,11 @@ def _skip(graph: _Graph) -> None:
     ]
     standard = graph.op("Clip", [scaled, *bounds], "standard")
     hidden = graph.hidden(graph.hidden(standard, "first"), "second")
-    both = graph.op("Concat", [hidden, standard], "both", axis=1)
-    for head in HEADS:
-        graph.linear(both, f"heads.{head}", head)
+    trunk = graph.linear(hidden, "heads", "heads.trunk")
+    skip = graph.op("Gemm", [standard, graph.matrix("skip.weight")], "heads.skip", transB=1)
+    sizes = np.array([place.stop - place.start for place in schema.heads.values()], np.int64)
+    both = graph.op("Add", [trunk, skip], "heads.both")
+    graph.split(both, graph.constant("sizes", sizes), HEADS)
 
 
 def _seed(graph: _Graph) -> None:
