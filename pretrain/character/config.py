@@ -20,8 +20,9 @@ HEAD_WEIGHTS: Final = {"action": 0.35, "speech": 0.20, "thought": 0.20, "emotion
 
 PEAK_LR: Final[dict[ModelName, float]] = {"skip": 1.6e-2, "seed": 1e-3}
 WEIGHT_DECAY: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 1e-2}
+DROPOUT: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 0.1}
 INPUT_SHRINK: Final[dict[ModelName, float]] = {"skip": 0.3, "seed": 0.0}
-HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.05, 0.15), "seed": (0.0, 0.0)}
+HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.05, 0.25), "seed": (0.0, 0.0)}
 """How far each step pulls weights towards zero, in units of the learning rate; those that read the input, and
 the others (with expected labels, and with drawn ones, whose luck must not be learned). Of 453 inputs a few
 decide an output, and the rest is noise to it: without this pull, awareness of unseen archetypes is 0.84,
@@ -64,7 +65,7 @@ class TrainConfig:
         epochs: passes over the training examples.
         batch_size: examples per step.
         lr: peak of the one-cycle schedule; none for the model's own.
-        dropout: share of the hidden units that training drops.
+        dropout: share of the hidden units that training drops; none for the model's own.
         split: what is held out whole: group (cells), archetype (characters), or random examples.
         seed: of weights, order, dropout and split.
         resume: go on where a killed run stopped.
@@ -76,7 +77,7 @@ class TrainConfig:
     epochs: int = 40
     batch_size: int = 512
     lr: float | None = None
-    dropout: float = 0.1
+    dropout: float | None = None
     split: SplitName = "group"
     seed: int = 0
     resume: bool = False
@@ -87,12 +88,17 @@ class TrainConfig:
         _require(self.epochs >= 1, f"--epochs must be 1 or more, got {self.epochs}")
         _require(self.batch_size >= 1, f"--batch-size must be 1 or more, got {self.batch_size}")
         _require(self.lr is None or 0 < self.lr <= 1, f"--lr must be above 0 and at most 1, got {self.lr}")
-        _require(0 <= self.dropout < 1, f"--dropout must be 0 or more and below 1, got {self.dropout}")
+        valid = self.dropout is None or 0 <= self.dropout < 1
+        _require(valid, f"--dropout must be 0 or more and below 1, got {self.dropout}")
         _require_seed(self.seed)
 
     @property
     def peak_lr(self) -> float:
         return PEAK_LR[self.model] if self.lr is None else self.lr
+
+    @property
+    def drop(self) -> float:
+        return DROPOUT[self.model] if self.dropout is None else self.dropout
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,10 @@ class SkipModel(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """(n, 453) -> (n, size of the head) for each head, in the order of HEADS."""
-        standard = self.standardize(features)
+        return self.read(self.standardize(features))
+
+    def read(self, standard: Tensor) -> tuple[Tensor, ...]:
+        """As `forward`, from standardised features."""
         hidden = self.dropout(self.first(standard).relu())
         hidden = self.dropout(self.second(hidden).relu())
         return torch.split(self.heads(hidden) + self.skip(standard), self.sizes, dim=1)
@@ -77,6 +80,7 @@ class SeedModel(nn.Module):
 
     def __init__(self, schema: Schema, dropout: float) -> None:
         super().__init__()
+        self.standardize = nn.Identity()
         sizes = (FEATURES, *SEED_WIDTHS)
         self.trunk = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.dropout = nn.Dropout(dropout)
@@ -90,7 +94,10 @@ class SeedModel(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """As `SkipModel.forward`."""
-        x = features
+        return self.read(features)
+
+    def read(self, x: Tensor) -> tuple[Tensor, ...]:
+        """As `SkipModel.read`: this network takes features as they are."""
         for layer in self.trunk:
             x = self.dropout(layer(x).relu())
         return tuple(self.heads[head](self.hidden[head](x).relu()) for head in HEADS)

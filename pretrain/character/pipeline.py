@@ -118,7 +118,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
             return TrainResult(run, read_json_object(run / HISTORY_FILE)["epochs"])
 
         seed_everything(config.seed)
-        model = build_model(config.model, examples.schema, config.dropout)
+        model = build_model(config.model, examples.schema, config.drop)
         training, held_out = subset(examples, parts.train), subset(examples, parts.val)
         if isinstance(model, SkipModel):
             model.standardize.fit(torch.from_numpy(training.features))
@@ -156,7 +156,7 @@ def _plan(config: TrainConfig, examples: Examples, parts: Split) -> dict[str, An
         "epochs": config.epochs,
         "batch_size": config.batch_size,
         "lr": config.peak_lr,
-        "dropout": config.dropout,
+        "dropout": config.drop,
         "split": config.split,
         "split_fingerprint": parts.fingerprint,
         "seed": config.seed,

@@ -61,10 +61,12 @@ def train(
         ToolkitError: the loss is not finite.
         OSError: a checkpoint cannot be written.
     """
-    # Data: all of it in memory, so that a batch is one indexing
+    # Data: all of it in memory and standardised, so that a batch is one indexing
     schema = examples.schema
     features, targets = _tensors(examples)
     val_features, val_targets = _tensors(held_out)
+    with torch.no_grad():
+        features, val_features = model.standardize(features), model.standardize(val_features)
 
     # Optimizer and schedule
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -99,7 +101,7 @@ def train(
                 model.eval()
                 with torch.no_grad():
                     val_loss = loss(
-                        torch.cat(model(val_features), 1), val_targets, schema, HEAD_WEIGHTS
+                        torch.cat(model.read(val_features), 1), val_targets, schema, HEAD_WEIGHTS
                     ).item()
                 history.append({"epoch": epoch, **trained, "val_loss": val_loss})
                 if epoch > 0:
@@ -117,7 +119,9 @@ def train(
             order = torch.randperm(len(features))
             for start in range(0, len(features), config.batch_size):
                 rows = order[start : start + config.batch_size]
-                batch_loss = loss(torch.cat(model(features[rows]), 1), targets[rows], schema, HEAD_WEIGHTS)
+                batch_loss = loss(
+                    torch.cat(model.read(features[rows]), 1), targets[rows], schema, HEAD_WEIGHTS
+                )
                 optimizer.zero_grad(set_to_none=True)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
                 lr = one_cycle(step, steps, config.peak_lr)
