@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def loss(flat: Tensor, target: Tensor, schema: Schema, weights: Mapping[str, flo
     """
     total = flat.new_zeros(())
     sizes = [output.size for output in schema.outputs]
-    parts = zip(schema.outputs, flat.split(sizes, dim=1), target.split(sizes, dim=1), strict=True)
+    parts = zip(schema.outputs, torch.split(flat, sizes, 1), torch.split(target, sizes, 1), strict=True)
     for output, ours, theirs in parts:
         if output.kind in ("noise", "constant"):
             continue

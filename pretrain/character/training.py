@@ -119,9 +119,8 @@ def train(
             order = torch.randperm(len(features))
             for start in range(0, len(features), config.batch_size):
                 rows = order[start : start + config.batch_size]
-                batch_loss = loss(
-                    torch.cat(model.read(features[rows]), 1), targets[rows], schema, HEAD_WEIGHTS
-                )
+                flat = torch.cat(model.read(features[rows]), 1)
+                batch_loss = loss(flat, targets[rows], schema, HEAD_WEIGHTS)
                 optimizer.zero_grad(set_to_none=True)
                 batch_loss.backward()  # type: ignore[no-untyped-call]
                 lr = one_cycle(step, steps, config.peak_lr)
