@@ -18,15 +18,12 @@ class FleetConfig:
 
     Attributes:
         bundle: what `pt export` wrote.
-        data: conversations to take texts from, as for `pt pretrain`.
-        devices: how many; device i has the seed `nights.seed` + i.
-        user: kinds of users with their weights; see `parse_mix`.
-        run: the run that the bundle is from; see `SimulateConfig`.
-        out: the work folder, which has the figures and the report in the end.
-        workers: processes; None: one for each CPU core.
-        html: a file for the report, beside the one in `out`.
-        json: a file for the figures, beside the one in `out`.
-        junit: a file for the verdict, as JUnit XML.
+        data: conversations whose texts the users react to.
+        devices: how many; device i has the seed --seed + i.
+        user: kinds of users with weights, as for pt simulate: 0.6*profile+0.4*thumbs:answers=0.3
+        run: the bundle's run: embed texts with its encoder, not with the bundle's.
+        out: work folder: the same command goes on in it. Figures and report are there in the end.
+        workers: processes; none: one for each core.
         nights: how the days are spent.
         grpo: the update.
     """
@@ -38,9 +35,6 @@ class FleetConfig:
     run: Path | None = None
     out: Path = Path("fleet")
     workers: int | None = None
-    html: Path | None = None
-    json: Path | None = None
-    junit: Path | None = None
     nights: NightsConfig = field(default_factory=lambda: NightsConfig(nights=30, interactions=20))
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from personality_common.terminal.options import PRINT_JSON
+
 if TYPE_CHECKING:
     from grpo.head import Head
     from personality_common.registry.registry import Registry
 
 _store = click.argument("store", type=click.Path(path_type=Path))
 _version = click.argument("version")
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group()
@@ -30,7 +31,7 @@ def heads() -> None:
 
 @heads.command("list")
 @_store
-@_json
+@PRINT_JSON
 def list_(store: Path, as_json: bool) -> None:
     """All versions, oldest first.
 
@@ -51,7 +52,7 @@ def list_(store: Path, as_json: bool) -> None:
 @heads.command()
 @_store
 @_version
-@_json
+@PRINT_JSON
 def show(store: Path, version: str, as_json: bool) -> None:
     """Where VERSION comes from, its gates and its metrics; its checksums are verified."""
     from device_sim.heads.rendering import record_tables, stored_json
@@ -74,7 +75,7 @@ def show(store: Path, version: str, as_json: bool) -> None:
 @click.option(
     "--tokens", type=click.Path(path_type=Path), help="The app's own vocabulary; one ships with the toolkit."
 )
-@_json
+@PRINT_JSON
 def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: bool) -> None:
     """What changed from version BEFORE to version AFTER."""
     from device_sim.heads.difference import difference
@@ -99,7 +100,7 @@ def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: boo
 
 @heads.command()
 @_store
-@_json
+@PRINT_JSON
 def audit(store: Path, as_json: bool) -> int:
     """Verify every byte of every version, and tell which was active when."""
     from device_sim.heads.rendering import audit_tables
@@ -116,7 +117,7 @@ def audit(store: Path, as_json: bool) -> int:
 @heads.command()
 @_store
 @_version
-@_json
+@PRINT_JSON
 def activate(store: Path, version: str, as_json: bool) -> None:
     """Make VERSION the active one; refused unless checksums hold and its gates passed."""
     with _changed(store) as opened:
@@ -127,7 +128,7 @@ def activate(store: Path, version: str, as_json: bool) -> None:
 
 @heads.command()
 @_store
-@_json
+@PRINT_JSON
 def rollback(store: Path, as_json: bool) -> None:
     """Go back to the version that was active before."""
     with _changed(store) as opened:
@@ -139,7 +140,7 @@ def rollback(store: Path, as_json: bool) -> None:
 @_store
 @_version
 @click.option("--off", is_flag=True, help="Let it be pruned again.")
-@_json
+@PRINT_JSON
 def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
     """Keep VERSION whatever is pruned."""
     with _changed(store) as opened:
@@ -152,7 +153,7 @@ def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
 @_store
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the last to keep.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
-@_json
+@PRINT_JSON
 def prune(store: Path, keep: int, dry_run: bool, as_json: bool) -> None:
     """Remove old versions; never one that is pinned, active, or was active before.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
 RUNTIMES: Final = ("torch", "mil", "coreml")
-COMPUTE_UNITS: Final = ("cpu", "gpu", "ane", "all")
+ComputeUnits = Literal["cpu", "gpu", "ane", "all"]
+COMPUTE_UNITS: Final = get_args(ComputeUnits)
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class ParityConfig:
     Attributes:
         bundle: the folder that `pt export` wrote; only read.
         runtimes: to compare, each of which must be available; None for all that are.
-        run: the folder that `pt pretrain` wrote; its weights are then the reference. None: the
-            reference is PyTorch with the weights that the packages hold, whose fingerprints and
-            golden vectors are checked.
-        data: conversations, as `pt pretrain --data` reads them; needs `run`, whose encoder reads them.
-        samples: texts of `data` at most.
+        run: the run that the bundle was made from; PyTorch then has its weights. Without it, those that the
+            packages hold, which the golden vectors and fingerprints vouch for.
+        data: conversations whose texts are compared as well; needs --run. The HTML page quotes the texts on
+            which runtimes differ most, the JSON has none.
+        samples: texts of --data at most.
         compute_units: of Core ML.
         tolerances: name and value; each at least as tight as the manifest's.
     """
@@ -33,7 +34,7 @@ class ParityConfig:
     run: Path | None = None
     data: str | None = None
     samples: int = 512
-    compute_units: str = "cpu"
+    compute_units: ComputeUnits = "cpu"
     tolerances: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:

@@ -11,7 +11,8 @@ from personality_common.errors import ConfigError
 
 RuntimeChoice: TypeAlias = Literal["mil", "coreml", "torch"]
 RUNTIME_CHOICES: Final = get_args(RuntimeChoice)
-RUNTIMES: Final = ("mil", "coreml")
+PackageRuntime: TypeAlias = Literal["mil", "coreml"]
+RUNTIMES: Final = get_args(PackageRuntime)
 """Those that run any package; `torch` knows the personality model alone."""
 
 
@@ -21,17 +22,17 @@ class RunConfig:
 
     Attributes:
         package: `.mlpackage` or `.mlmodel`.
-        input: `.npz` or `.json`, arrays by the names of inputs (and of state buffers).
-        output: `.npz`, which is replaced.
-        runtime: `mil`, the interpreter, or `coreml`.
-        max_model_mib: of the protobuf.
-        max_seconds: of loading the package, and of evaluating it; the interpreter's.
+        input: arrays by the names of the package's inputs; one with a state buffer's name fills it.
+        output: outputs by name; a file there is replaced.
+        runtime: the interpreter, or Core ML itself (macOS).
+        max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
+        max_seconds: stop when loading the model, or evaluating it once, takes longer.
     """
 
     package: Path
     input: Path
     output: Path
-    runtime: str = "mil"
+    runtime: PackageRuntime = "mil"
     max_model_mib: int = MODEL_MIB
     max_seconds: float = SECONDS
 

@@ -7,64 +7,30 @@ from typing import Any, Final
 
 import click
 
-from device_sim.runtimes.config import RUNTIME_CHOICES
-from device_sim.simulate.config import OBJECTIVES, ROUTE_CHOICES, SimulateConfig, TuneConfig
+from device_sim.simulate.config import SimulateConfig, TuneConfig
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.options import JUNIT, dataclass_options, take
+from personality_common.terminal.options import FILE, dataclass_options, take
+from personality_common.terminal.report_files import ReportFiles, report_options
 
-_DEFAULTS = {name: field.default for name, field in SimulateConfig.__dataclass_fields__.items()}
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 """Settings of several reward functions: on the command line there is one."""
-FILE = click.Path(path_type=Path, dir_okay=False)
-RUN = click.option(
-    "--run",
-    type=click.Path(path_type=Path),
-    help="The bundle's run: embed texts with its encoder, not with the bundle's.",
-)
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--feedback", type=FILE, help="Replay a feedback file, in nights of --interactions each.")
-@click.option(
-    "--user",
-    metavar="SIMULATOR[:k=v,…]",
-    help="Simulate a user: profile, thumbs, drifting, contrary, random, or module:function.",
+@dataclass_options(
+    SimulateConfig,
+    skip=("bundle", "nights", "grpo"),
+    types={"feedback": FILE},
+    metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR"},
 )
-@click.option("--data", metavar="TEXTS", help="Conversations whose texts the user reacts to.")
-@RUN
-@click.option(
-    "--route",
-    type=click.Choice(ROUTE_CHOICES),
-    default=_DEFAULTS["route"],
-    show_default=True,
-    help="How the update reaches the package.",
-)
-@click.option(
-    "--runtime",
-    type=click.Choice(RUNTIME_CHOICES),
-    default=_DEFAULTS["runtime"],
-    show_default=True,
-    help="What computes latents.",
-)
-@click.option(
-    "--objective",
-    type=click.Choice(OBJECTIVES),
-    default=_DEFAULTS["objective"],
-    show_default=True,
-    help="What moves the head: GRPO, or one-hot targets under MSE, as apps train it today.",
-)
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep heads, packages, feedback.")
-@click.option("--html", type=FILE, help="Write a report.")
-@click.option("--json", type=FILE, help="Write the figures.")
-@JUNIT
-@click.option("--keep-texts", is_flag=True, help="Texts in the feedback log, in place of their SHA-256.")
+@report_options
 @dataclass_options(NightsConfig)
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def simulate(bundle: Path, **options: Any) -> None:
     """Live through nights of feedback with a bundle, as a phone would, and prove what must hold."""
-    nights, grpo = take(NightsConfig, options), take(GRPOConfig, options)
+    nights, grpo, files = (take(kind, options) for kind in (NightsConfig, GRPOConfig, ReportFiles))
     config = SimulateConfig(bundle, nights=nights, grpo=grpo, **options)
 
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
@@ -72,8 +38,8 @@ def simulate(bundle: Path, **options: Any) -> None:
     from device_sim.simulate.rendering import nights_table, reasons, routes_table
     from device_sim.simulate.simulation import FIGURES_FILE
     from device_sim.simulate.simulation import simulate as run_simulation
-    from personality_common.files.atomic import atomic_writer, write_json
-    from personality_common.terminal.checks import ChecksTable, publish
+    from personality_common.files.atomic import write_json
+    from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
 
@@ -84,12 +50,7 @@ def simulate(bundle: Path, **options: Any) -> None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
             (folder / "report.html").write_bytes(page)
             write_json(folder / FIGURES_FILE, document)
-    if config.json is not None:
-        write_json(config.json, document)
-    if config.html is not None:
-        with atomic_writer(config.html) as file:
-            file.write(page)
-    publish("simulate", result.checks, made, config.junit)
+    files.write("simulate", result.checks, made, document, page)
     output.print(nights_table(result))
     for reason in reasons(result):
         output.print(reason, style="dim", markup=False)
@@ -98,7 +59,7 @@ def simulate(bundle: Path, **options: Any) -> None:
         output.print(routes_table(result))
     output.print()
     output.print(ChecksTable(result.checks))
-    for name, path in (("report", config.html), ("figures", config.json), ("kept", config.out)):
+    for name, path in (("report", files.html), ("figures", files.json), ("kept", config.out)):
         if path is not None:
             output.print(f"{name:8}{path}", soft_wrap=True, markup=False)
     if not result.passed:
@@ -107,9 +68,9 @@ def simulate(bundle: Path, **options: Any) -> None:
 
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
-@click.option("--feedback", required=True, type=FILE, help="A feedback file.")
-@click.option("--out", required=True, type=FILE, metavar="HEAD", help="The new head, safetensors.")
-@RUN
+@dataclass_options(
+    TuneConfig, skip=("model", "grpo"), types={"feedback": FILE, "out": FILE}, metavars={"out": "HEAD"}
+)
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def grpo(model: Path, **options: Any) -> None:
     """One update of the head from a feedback file."""

@@ -30,19 +30,15 @@ class SimulateConfig:
 
     Attributes:
         bundle: what `pt export` wrote.
-        feedback: a feedback file to replay, in nights of `interactions` each; or
-        user: a simulated user, who needs `data`.
-        data: conversations to take texts from, as for `pt pretrain`.
-        run: the run that the bundle is from; texts then go through its encoder and projector in PyTorch, and
-            not through the bundle's text encoder.
+        feedback: replay a feedback file, in nights of --interactions each.
+        user: simulate a user: profile, thumbs, drifting, contrary, random, or module:function.
+        data: conversations whose texts the user reacts to.
+        run: the bundle's run: embed texts with its encoder, not with the bundle's.
         route: how the update reaches the package.
         runtime: what computes latents.
-        objective: what moves the head by night: GRPO, or one-hot targets under MSE, as apps train it today.
-        out: a folder for head versions, updated packages, the feedback log and the figures.
-        html: a file for the report.
-        json: a file for the figures.
-        junit: a file for the verdict, as JUnit XML.
-        keep_texts: texts in the feedback log, in place of their hashes.
+        objective: what moves the head: GRPO, or one-hot targets under MSE, as apps train it today.
+        out: keep heads, packages, feedback and figures there.
+        keep_texts: texts in the feedback log, in place of their SHA-256.
         nights: how the days are spent.
         grpo: the update; for one-hot targets, the policy that draws, and the budgets it is judged by.
     """
@@ -56,9 +52,6 @@ class SimulateConfig:
     runtime: RuntimeChoice = "mil"
     objective: Objective = "grpo"
     out: Path | None = None
-    html: Path | None = None
-    json: Path | None = None
-    junit: Path | None = None
     keep_texts: bool = False
     nights: NightsConfig = field(default_factory=NightsConfig)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
@@ -97,7 +90,7 @@ class TuneConfig:
         model: a run, or a bundle.
         feedback: a feedback file.
         out: the new head, safetensors.
-        run: as in `SimulateConfig`.
+        run: the bundle's run: embed texts with its encoder, not with the bundle's.
         grpo: the update.
     """
 

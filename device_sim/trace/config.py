@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from personality_common.coreml.limits import MODEL_MIB, SECONDS
 from personality_common.errors import ConfigError
 
-AGAINST: Final = ("float16", "int8", "torch")
+Against = Literal["float16", "int8", "torch"]
+AGAINST: Final = get_args(Against)
 
 
 @dataclass(frozen=True)
@@ -18,16 +19,17 @@ class TraceConfig:
 
     Attributes:
         package: `.mlpackage` or `.mlmodel`.
-        input: `.npz` or `.json`, arrays by the names of inputs.
-        against: one of `AGAINST`; see `device_sim.trace.trace`.
+        input: the model's inputs by name; other arrays in the file are left alone.
+        against: float16: all values and weights, against float64. int8: the weights of matrix products, one
+            scale per output channel, against float32. torch: the same ops in torch.
         top: ops to show.
-        max_model_mib: of the protobuf.
-        max_seconds: of each of the two evaluations.
+        max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
+        max_seconds: stop when loading the model, or either of the two evaluations, takes longer.
     """
 
     package: Path
     input: Path
-    against: str = "float16"
+    against: Against = "float16"
     top: int = 20
     max_model_mib: int = MODEL_MIB
     max_seconds: float = SECONDS

@@ -1,11 +1,9 @@
-"""A verdict in a terminal, and what CI reads of it."""
+"""A verdict in a terminal."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,12 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from personality_common.evidence.claims import Check
-from personality_common.evidence.github import github_annotations
-from personality_common.evidence.junit import junit
-from personality_common.evidence.provenance import Provenance
-from personality_common.files.atomic import atomic_writer
 from personality_common.printable import printable
-from personality_common.terminal.console import output
 
 WIDE: Final = 120
 """Columns from which on figures, limits and details stand side by side."""
@@ -58,21 +51,6 @@ class ChecksTable:
             found = Text("\n").join(part for part in parts if part.plain)
             table.add_row(_MARKS[check.status], Text(printable(_name(check))), found)
         return table
-
-
-def publish(suite: str, checks: Iterable[Check], made: Provenance, junit_file: Path | None) -> None:
-    """Write the JUnit file, if one is asked for, and annotate GitHub's run, if this is one.
-
-    Args:
-        suite: the command: `parity`, `simulate`, …
-    """
-    found = tuple(checks)
-    if junit_file is not None:
-        with atomic_writer(junit_file) as file:
-            file.write(junit(suite, found, made))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in github_annotations(suite, found):
-            output.out(line, highlight=False)
 
 
 def _grid() -> Table:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 
@@ -16,12 +16,17 @@ from personality_common.errors import ConfigError, ToolkitError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-JUNIT = click.option(
-    "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Write the verdict as JUnit XML, for CI.",
-)
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+PRINT_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+_TYPES: Final[Mapping[type, click.ParamType[Any]]] = {
+    bool: click.BOOL,
+    int: click.INT,
+    float: click.FLOAT,
+    str: click.STRING,
+    Path: click.Path(path_type=Path),
+}
 
 
 class _OrNone(click.ParamType[Any]):
@@ -38,15 +43,28 @@ class _OrNone(click.ParamType[Any]):
 
 
 def dataclass_options(
-    config: type, skip: Collection[str] = (), defaults: object | None = None
+    config: type,
+    *,
+    skip: Collection[str] = (),
+    defaults: object | None = None,
+    names: Mapping[str, str] | None = None,
+    types: Mapping[str, click.ParamType[Any]] | None = None,
+    metavars: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]:
-    """One option per field of a frozen dataclass; help is the field's line under "Attributes:".
+    """One option per field of a frozen dataclass; help is the field's text under "Attributes:".
+
+    A field without a default is an option that must be given, a bool is a flag. Tuples are for the command to
+    take in its own way.
 
     Args:
-        config: fields are numbers, numbers or None, and literals.
-        skip: fields that get no option.
+        config: fields are numbers, strings, paths, bools, literals, each of them or None.
+        skip: fields that get no option: arguments, nested configs.
         defaults: an instance whose values are the defaults; None: those of the class.
+        names: field -> option, where they differ.
+        types: field -> what its option takes, where the type alone does not tell.
+        metavars: field -> what stands for its value in the help.
     """
+    names, types, metavars = names or {}, types or {}, metavars or {}
 
     def decorate(command: F) -> F:
         documented = attribute_docs(config)
@@ -54,12 +72,21 @@ def dataclass_options(
         for field in reversed(dataclasses.fields(config)):
             if field.name in skip:
                 continue
-            default = field.default if defaults is None else getattr(defaults, field.name)
-            default = "none" if default is None else default
+            kind = types.get(field.name) or _type(hints[field.name])
+            required = field.default is dataclasses.MISSING and defaults is None
+            default = (
+                None if required else field.default if defaults is None else getattr(defaults, field.name)
+            )
+            if default is None and isinstance(kind, _OrNone):
+                default = "none"
+            name = names.get(field.name, field.name.replace("_", "-"))
+            flag = kind is click.BOOL
+            settings: dict[str, Any] = {"is_flag": True} if flag else {"type": kind}
+            if not required:
+                settings |= {"default": default, "show_default": default is not None and not flag}
             option = click.option(
-                f"--{field.name.replace('_', '-')}",
-                type=_type(hints[field.name]), default=default, show_default=True,
-                help=documented[field.name],
+                f"--{name}", field.name, required=required, metavar=metavars.get(field.name),
+                help=documented[field.name], **settings,
             )  # fmt: skip
             command = option(command)
         return command
@@ -67,21 +94,21 @@ def dataclass_options(
     return decorate
 
 
-def take(config: type, options: dict[str, Any]) -> Any:
-    """Build the config from its fields among the options, which leave them.
+def take(config: type, options: dict[str, Any], **given: Any) -> Any:
+    """Build the config from its fields among the options, which leave them, and from what is given.
 
     Raises:
         ConfigError: the config refuses them; on a command line that is wrong usage.
     """
     names = {field.name for field in dataclasses.fields(config)}
     try:
-        return config(**{name: options.pop(name) for name in list(options) if name in names})
+        return config(**{name: options.pop(name) for name in list(options) if name in names}, **given)
     except ToolkitError as error:
         raise ConfigError(str(error)) from None
 
 
 def attribute_docs(config: type) -> dict[str, str]:
-    """Field -> its text under "Attributes:"; fields that share a line share its text."""
+    """Field -> its text under "Attributes:", without backticks; fields that share a line share its text."""
     lines = (inspect.getdoc(config) or "").partition("Attributes:\n")[2].splitlines()
     documented: dict[str, str] = {}
     names: list[str] = []
@@ -93,13 +120,14 @@ def attribute_docs(config: type) -> dict[str, str]:
             names = []
         for name in names:
             documented[name] = f"{documented.get(name, '')} {start[2] if start else line.strip()}".strip()
-    return {name: f"{text[0].upper()}{text[1:]}" for name, text in documented.items()}
+    return {name: f"{text[0].upper()}{text[1:]}".replace("`", "") for name, text in documented.items()}
 
 
 def _type(hint: Any) -> click.ParamType[Any]:
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    if get_origin(hint) in (Union, types.UnionType):
-        (kind,) = (part for part in get_args(hint) if part is not type(None))
-        return _OrNone(_type(kind))
-    return click.INT if hint is int else click.FLOAT
+    if get_origin(hint) in (Union, UnionType):
+        (inner,) = (part for part in get_args(hint) if part is not type(None))
+        kind = _type(inner)
+        return _OrNone(kind) if inner in (int, float) else kind
+    return _TYPES[hint]

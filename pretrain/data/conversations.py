@@ -40,9 +40,9 @@ class DataConfig:
     """Where the texts come from and what counts as one.
 
     Attributes:
-        source: path of a file or a folder, or ``hf:OWNER/NAME``.
-        unit: ``turn``: each human turn is a text; ``conversation``: all of a record's together.
-        max_samples: distinct texts kept at most; reading stops there. None: all.
+        source: conversations: a file, a folder, or a hub dataset (streamed), `hf:OWNER/NAME`.
+        unit: what counts as one text: each human `turn`, or all of a `conversation` together.
+        max_samples: stop reading after so many distinct texts; none: read all.
         skip_bad_records: count malformed records and go on, instead of stopping at the first.
     """
 

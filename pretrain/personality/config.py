@@ -11,7 +11,8 @@ from pretrain.data.conversations import DataConfig
 
 Start = Literal["teacher", "plain"]
 STARTS: Final = get_args(Start)
-DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES: Final = get_args(Device)
 
 DEFAULT_LR: Final = {"teacher": 2e-5, "plain": 1e-3}
 ADAM_EPS: Final = {"teacher": 1e-3, "plain": 1e-8}
@@ -31,16 +32,16 @@ class PretrainConfig:
 
     Attributes:
         data: what to read.
-        output_dir: the run.
-        tokens: the app's vocabulary; None for the one that ships.
-        encoder: minilm, openai, auto, or a folder.
+        output_dir: the run: weights, checkpoints, history, embedding cache.
+        tokens: the app's own vocabulary; one ships with the toolkit.
+        encoder: what turns text into base embeddings: minilm, openai, auto, or a folder.
         epochs: passes over the training texts.
         batch_size: texts per step, over all processes.
-        lr: first learning rate of the cosine schedule; None for the start's own.
+        lr: first learning rate of the cosine schedule; none: the start's own.
         val_fraction: share of the distinct texts that is held out.
         seed: of weights, order and dropout.
-        resume: go on where a killed run stopped.
-        device: auto, cpu, cuda or mps.
+        resume: go on where a killed run stopped; start where there is none.
+        device: where to compute.
         dropout: share of the residual branches' outputs that training drops.
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
     """
@@ -55,7 +56,7 @@ class PretrainConfig:
     val_fraction: float = 0.05
     seed: int = 0
     resume: bool = False
-    device: str = "auto"
+    device: Device = "auto"
     dropout: float = 0.1
     start: Start = "teacher"
 

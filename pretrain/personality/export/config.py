@@ -20,11 +20,10 @@ class ExportConfig:
 
     Attributes:
         run: the folder that `pt pretrain` wrote.
-        out: the bundle; an earlier bundle there is replaced, anything else is refused.
-        target: the least iOS that the app supports. All packages run from iOS 17 on; iOS18 adds the
-            stateful one, which needs iOS 18.
+        out: the bundle: a new folder, or an earlier bundle, which is replaced once the new one is whole.
+        target: the least iOS that the app supports; iOS18 adds the stateful package.
         precision: of the weights and the arithmetic of the ML Programs; a head that Core ML can
-            update is float32 whatever it is.
+            update is float32 in any case.
         encoder_weights: of the text encoder.
         only: parts; None for all that the target and the run's encoder have.
     """

@@ -1,14 +1,12 @@
-"""The table of a verdict at several widths, and what is published for CI."""
+"""The table of a verdict at several widths."""
 
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from personality_common.evidence.claims import Check, claim, within
-from personality_common.evidence.provenance import Provenance
-from personality_common.terminal.checks import ChecksTable, publish
+from personality_common.terminal.checks import ChecksTable
 from personality_common.terminal.provenance import this_command
 
 LONG = "encoder.0.ffn_in.weight has another fingerprint: 1,048,576 bytes at its place are others; " * 3
@@ -54,20 +52,6 @@ def test_a_detail_moves_no_cursor_and_has_no_markup(width: int) -> None:
     assert "[bold]x[/]" in text
     assert "\ufffd[31mred\ufffd" in text
     assert "\x1b" not in text
-
-
-def test_publish(
-    tmp_path: Path, made: Provenance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    publish("parity", CHECKS, made, None)
-    assert capsys.readouterr().out == ""
-    assert not list(tmp_path.iterdir())
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    publish("parity", CHECKS, made, tmp_path / "reports" / "j.xml")
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition("title=")[0] for line in lines] == ["::error ", "::error "]
-    assert (tmp_path / "reports" / "j.xml").read_bytes().startswith(b"<?xml version='1.0' encoding='utf-8'?>")
 
 
 def test_a_command_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,28 @@
+"""What `pt inspect` is asked to do, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from personality_common.coreml.limits import MODEL_MIB
+from personality_common.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """One run of `pt inspect`.
+
+    Attributes:
+        path: a bundle, an `.mlpackage`, an `.mlmodel`, or a run.
+        weights: add the table of tensors with their fingerprints.
+        max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
+    """
+
+    path: Path
+    weights: bool = False
+    max_model_mib: int = MODEL_MIB
+
+    def __post_init__(self) -> None:
+        if self.max_model_mib < 1:
+            raise ConfigError(f"--max-model-mib must be 1 or more, got {self.max_model_mib}")
