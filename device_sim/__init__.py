@@ -1,1 +1,6 @@
 """Run the packages that ship, update their head as a phone would, and verify what changed."""
+
+from lazy_loader import attach_stub
+
+# The public names are in __init__.pyi; each is imported when it is first used.
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

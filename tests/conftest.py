@@ -1,6 +1,7 @@
 """Fixtures that tests of several packages share."""
 
 import dataclasses
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 from personality_common.evidence.provenance import Provenance
 
 MakeRun = Callable[..., Path]
+
+# In the background of a script, or under nohup, these are ignored, and processes that tests start inherit it.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.claims import Check
 from personality_common.files.atomic import folder_lock, read_json_object
 from personality_common.runs.workers import Workers, started
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 
 LOG_FILE: Final = "workers.log"
 _LOOK_S: Final = 0.2
@@ -53,7 +53,7 @@ class Fleet:
         return (self.proof.check,)
 
 
-def simulate_fleet(config: FleetConfig, reporter: Reporter) -> Fleet:
+def simulate_fleet(config: FleetConfig, reporter: Reporter = SILENT) -> Fleet:
     """Live the lives that are missing from the work folder, and collect all of them.
 
     Raises:

@@ -16,7 +16,7 @@ from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.texts import Chosen, Embedder, choose_rows, latents_of, split_texts
 from device_sim.users.nights import Texts
 from personality_common.bundle.bundle import VerifiedBundle
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 
 TABLES: Final = ("base", "latents")
 _PAUSE: Final = 0.05
@@ -59,7 +59,7 @@ def make_tables(plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...]) -> N
             with plan.claim_piece(piece) as mine:
                 if not mine or plan.piece_file("latents", piece).exists():
                     continue
-                embedder = embedder or Embedder(bundle, plan.run, Silent())
+                embedder = embedder or Embedder(bundle, plan.run, SILENT)
                 runtime = runtime or open_runtime("mil", bundle.package(PART), bundle.places(PART))
                 base, embeddings = embedder.embed(items[piece * PIECE :][:PIECE])
                 save_array(plan.piece_file("base", piece), base)

@@ -246,7 +246,7 @@ class PipelineModel(Model):
         return {feature.name: self._output(feature, values[feature.name]) for feature in self.outputs}
 
 
-_KINDS: dict[str, type[Model]] = {
+_MODELS: dict[str, type[Model]] = {
     "mlProgram": ProgramModel,
     "neuralNetwork": NetworkModel,
     "pipeline": PipelineModel,
@@ -254,10 +254,10 @@ _KINDS: dict[str, type[Model]] = {
 
 
 def _load(package: Package, policy: Policy, usage: Usage) -> Model:
-    kind = _KINDS.get(package.kind)
+    kind = _MODELS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
-        known = ", ".join(_KINDS)
+        known = ", ".join(_MODELS)
         raise DataError(f"{where}: a model of kind {package.kind} cannot be run here, only {known}")
     try:
         return kind(package, policy, usage)

@@ -42,7 +42,7 @@ class Kind(enum.Enum):
     ACCUMULATOR = "accumulator"
 
 
-_KINDS: Final = [
+_KIND_OF_HINT: Final = [
     (Array, Kind.ARRAY),
     (Arrays, Kind.ARRAYS),
     (int, Kind.INT),
@@ -139,7 +139,7 @@ def _params(kernel: Callable[..., Any]) -> dict[str, Param]:
 
 
 def _kind(kernel: Callable[..., Any], name: str, hint: Any) -> Kind:
-    for annotation, kind in _KINDS:
+    for annotation, kind in _KIND_OF_HINT:
         if hint == annotation:
             return kind
     if typing.get_origin(hint) in (Union, types.UnionType):

@@ -195,7 +195,7 @@ def _check_size(op: Op, arguments: dict[str, Any], policy: Policy, usage: Usage)
 
 _WIDEST: Final = 8
 """Bytes of an element that kernels compute with, at most."""
-_KINDS: Final = {"f": "f", "i": "i", "u": "i", "b": "b"}
+_SORTS: Final = {"f": "f", "i": "i", "u": "i", "b": "b"}
 
 
 def _settle(output: Output, result: Any, most: int, policy: Policy, usage: Usage) -> Array:
@@ -206,7 +206,7 @@ def _settle(output: Output, result: Any, most: int, policy: Policy, usage: Usage
     """
     array = np.asarray(result)
     declared = output.type
-    if not declared.fits(array.shape) or _KINDS.get(array.dtype.kind) != _KINDS[declared.dtype.kind]:
+    if not declared.fits(array.shape) or _SORTS.get(array.dtype.kind) != _SORTS[declared.dtype.kind]:
         raise DataError(
             f"%{output.name[:80]} is declared {declared}, the op gives {array.dtype.name}{list(array.shape)}"
         )

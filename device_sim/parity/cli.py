@@ -39,7 +39,7 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
         **options,
     )
 
-    from device_sim.parity.compare import parity as run_parity
+    from device_sim.parity.compare import check_parity
     from device_sim.parity.page import page
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
@@ -47,7 +47,7 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
     from personality_common.terminal.provenance import this_command
 
     made = this_command()
-    report = run_parity(config, ConsoleReporter())
+    report = check_parity(config, ConsoleReporter())
     files.write("parity", report.checks, made, to_json(report), page(report, made).encode())
     render(report, output)
     if not report.passed:

@@ -32,7 +32,7 @@ from personality_common.contract import EMBEDDING, LATENT, LOGITS, SENTENCE_EMBE
 from personality_common.errors import ConfigError, MismatchError, ToolkitError
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import measure
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.data.conversations import DataConfig, read_texts
 from pretrain.personality.encoder.bert import load_text_encoder
 from pretrain.personality.rules.family import PERSONALITY
@@ -65,7 +65,7 @@ class _PartResult:
     examples: tuple[Example, ...]
 
 
-def parity(config: ParityConfig, reporter: Reporter) -> Report:
+def check_parity(config: ParityConfig, reporter: Reporter = SILENT) -> Report:
     """Check a bundle, and compare every package between every two runtimes and the golden vectors.
 
     What does not hold is in the report; exceptions are for what cannot be looked at.

@@ -14,7 +14,7 @@ from personality_common.coreml.features import features
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunResult:
     """State buffers that the inputs did not fill."""
 
 
-def run_package(config: RunConfig, reporter: Reporter) -> RunResult:
+def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     """Evaluate a package on the arrays of a file, and write its outputs to another.
 
     An array with the name of a state buffer fills it; the other buffers are zero, as on a device.

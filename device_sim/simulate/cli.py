@@ -36,15 +36,14 @@ def simulate(bundle: Path, **options: Any) -> None:
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
     from device_sim.simulate.html import report
     from device_sim.simulate.rendering import nights_table, reasons, routes_table
-    from device_sim.simulate.simulation import FIGURES_FILE
-    from device_sim.simulate.simulation import simulate as run_simulation
+    from device_sim.simulate.simulation import FIGURES_FILE, simulate_phone
     from personality_common.files.atomic import write_json
     from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
 
     made = this_command()
-    with run_simulation(config, ConsoleReporter()) as (result, folder):
+    with simulate_phone(config, ConsoleReporter()) as (result, folder):
         document, page = figures(result), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)

@@ -20,11 +20,11 @@ from grpo.head import Head
 from grpo.tune import TuneResult, tune_head
 from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
 from personality_common.files.tensors import save_tensors
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.personality.run import Run, load_run, load_run_encoder
 
 
-def tune_from_file(config: TuneConfig, reporter: Reporter) -> TuneResult:
+def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResult:
     """Read feedback, update the head once, and write it.
 
     Raises:

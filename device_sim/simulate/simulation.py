@@ -38,7 +38,7 @@ from personality_common.errors import ConfigError
 from personality_common.evidence.claims import Check, claim, passed
 from personality_common.files.staging import staged_folder
 from personality_common.registry.record import Record, now
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 
 FIGURES_FILE: Final = "simulation.json"
 
@@ -104,7 +104,7 @@ class _Measured:
 
 
 @contextmanager
-def simulate(config: SimulateConfig, reporter: Reporter) -> Iterator[tuple[Simulation, Path]]:
+def simulate_phone(config: SimulateConfig, reporter: Reporter = SILENT) -> Iterator[tuple[Simulation, Path]]:
     """Simulate; yields the result and the folder with head versions and packages.
 
     The folder takes the place of `config.out` when the block ends well, and is temporary without `out`: a

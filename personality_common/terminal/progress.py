@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Stage(Protocol):
@@ -45,3 +45,7 @@ class Silent:
 
     def warn(self, message: str) -> None:
         pass
+
+
+SILENT: Final = Silent()
+"""For callers that want the result alone."""

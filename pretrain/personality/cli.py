@@ -32,12 +32,12 @@ def pretrain(as_json: bool, **options: Any) -> None:
 
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
-    from personality_common.terminal.progress import Silent
+    from personality_common.terminal.progress import SILENT
     from pretrain.personality.pipeline import CURVE_FILE
     from pretrain.personality.pipeline import pretrain as run_pretrain
 
     with join_processes() as processes:
-        reporter = ConsoleReporter() if processes.leads else Silent()
+        reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.
         if any(count.item() for count in processes.gather(np.array([restarts()]))):
             config = dataclasses.replace(config, resume=True)

@@ -27,7 +27,7 @@ from personality_common.runs.device import choose_device, fast_dtype, seed_every
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.encoder import load_encoder, resolve_auto
 from personality_common.text.identity import Encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary
@@ -63,7 +63,9 @@ class PretrainResult:
     embedded: int
 
 
-def pretrain(config: PretrainConfig, reporter: Reporter, processes: Processes = ALONE) -> PretrainResult:
+def pretrain(
+    config: PretrainConfig, reporter: Reporter = SILENT, processes: Processes = ALONE
+) -> PretrainResult:
     """Read, embed, train, and publish a run; see `personality_common.runs.folder` for what a kill leaves.
 
     Several processes share the folder: each reads and embeds its share of the texts, all train together, and

@@ -36,7 +36,7 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.fleet.lives import BATCH, GLANCE, measured_nights
 from device_sim.simulate.config import HELD_OUT_TEXTS
 from personality_common.contract import LATENT_DIM, VOCAB_SIZE
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.export.bundle import export
@@ -126,8 +126,8 @@ def main() -> None:
 
 
 def make_bundle(folder: Path, data: str) -> Path:
-    pretrain(PretrainConfig(DataConfig(data), folder / "run", device="cpu"), Silent())
-    export(ExportConfig(folder / "run", folder / "bundle", only=("model", "encoder")), Silent())
+    pretrain(PretrainConfig(DataConfig(data), folder / "run", device="cpu"), SILENT)
+    export(ExportConfig(folder / "run", folder / "bundle", only=("model", "encoder")), SILENT)
     return folder / "bundle"
 
 

@@ -26,7 +26,7 @@ from device_sim.users.users import make_user
 from grpo.baselines import ONE_HOT, REINFORCE, one_hot, reinforce
 from grpo.config import GRPOConfig
 from grpo.head import Head
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.data.conversations import DataConfig, read_texts
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.pipeline import pretrain
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         if options.run is None:
-            pretrain(PretrainConfig(DataConfig(options.data), Path(temporary), device="cpu"), Silent())
+            pretrain(PretrainConfig(DataConfig(options.data), Path(temporary), device="cpu"), SILENT)
         run = load_run(options.run or Path(temporary))
     encoder = load_run_encoder(run, "cpu", torch.float32)
     texts, _ = read_texts(DataConfig(options.data, max_samples=options.texts))

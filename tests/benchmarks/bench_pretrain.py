@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from personality_common.runs.device import fast_dtype
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from personality_common.text.encoder import find_minilm
 from personality_common.text.sentence import SentenceEncoder
 from personality_common.vocabulary import load_vocabulary
@@ -92,7 +92,7 @@ def our_epoch(base: Tensor, tokens: Tensor, held_out: int) -> Callable[[], tuple
         start_at_teacher(student, tokens, base[held_out:])
         with tempfile.TemporaryDirectory() as folder:
             wall = time.perf_counter()
-            history, spent = timed(lambda: train(student, data, config, "cpu", Path(folder), Silent()))
+            history, spent = timed(lambda: train(student, data, config, "cpu", Path(folder), SILENT))
             wall = time.perf_counter() - wall
         # The loop's seconds are of the wall; without others' turns where the clock leaves them out.
         return student, history[-1]["seconds"] * spent / wall

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import STARTS, PretrainConfig
 from pretrain.personality.pipeline import pretrain
@@ -38,7 +38,7 @@ def main() -> None:
             finals = []
             for seed in options.seeds:
                 config = PretrainConfig(DataConfig(options.data), run, seed=seed, start=start, device="cpu")
-                history = pretrain(config, Silent()).history
+                history = pretrain(config, SILENT).history
                 finals.append({name: history[-1][name] for name in FIGURES})
                 finals[-1]["gap"] = history[-1]["val_loss"] - history[-1]["val_loss_floor"]
                 finals[-1]["start_top5_recall"] = history[0]["val_top5_recall"]

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 
 import pretrain.personality.pipeline as pipeline
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 from personality_common.text.identity import EncoderIdentity
 from personality_common.vocabulary import load_vocabulary
 from pretrain.data.conversations import DataConfig
@@ -140,7 +140,7 @@ def in_a_process(*arguments: str) -> dict[str, Any]:
 
 def measure_loop(data: Path, run: Path, rounds: int) -> dict[str, Any]:
     """Seconds of an epoch from the mapped cache and from memory, on rows from all over the cache."""
-    cache = EmbeddingCache(run / "cache", WordSums(), Silent())
+    cache = EmbeddingCache(run / "cache", WordSums(), SILENT)
     everything = cache.embeddings(np.arange(len(cache)))
     tokens = torch.from_numpy(everything[cache.rows(text_keys(load_vocabulary().tokens))])
     rows = np.random.default_rng(0).permutation(len(cache))[: min(LOOP_TEXTS, len(cache))]
@@ -153,7 +153,7 @@ def measure_loop(data: Path, run: Path, rounds: int) -> dict[str, Any]:
             start_at_teacher(student, tokens, torch.from_numpy(everything[rows[:1000]]))
             with tempfile.TemporaryDirectory() as folder:
                 split = TrainingData(fetch, rows[256:], rows[:256], tokens)
-                history = train(student, split, config, "cpu", Path(folder), Silent())
+                history = train(student, split, config, "cpu", Path(folder), SILENT)
             seconds[name].append(history[-1]["seconds"])
     medians: Mapping[str, float] = {name: statistics.median(taken) for name, taken in seconds.items()}
     return {

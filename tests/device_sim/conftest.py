@@ -20,12 +20,12 @@ def run_folder(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four packages of the personality model, float32. Read only."""
-    from personality_common.terminal.progress import Silent
+    from personality_common.terminal.progress import SILENT
     from pretrain.personality.export.bundle import export
     from pretrain.personality.export.config import ExportConfig
 
     out = tmp_path_factory.mktemp("parity-bundle") / "bundle"
-    export(ExportConfig(run_folder, out, target="iOS18"), Silent())
+    export(ExportConfig(run_folder, out, target="iOS18"), SILENT)
     return out
 
 

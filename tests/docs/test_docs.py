@@ -1,6 +1,7 @@
 """Every command of the README and of docs/ is run, in order, as its reader would; or it says why not."""
 
 import contextlib
+import doctest
 import functools
 import importlib
 import io
@@ -27,7 +28,7 @@ PAGES = (
         f"docs/{name}.md"
         for name in (
             "pretrain", "export", "in-an-app", "parity", "simulate", "roll-out", "core-ml-on-linux", "extend",
-            "on-the-device",
+            "on-the-device", "python",
         )
     ),
 )  # fmt: skip
@@ -92,6 +93,15 @@ def missing(quoted: Sequence[str], output: str) -> str | None:
             return quote
         place = found + 1
     return None
+
+
+def examples(page: str) -> str:
+    """What is wrong with the page's `pycon` blocks, run as one session."""
+    text = "\n".join(body for _, _, body in blocks(page, "pycon"))
+    test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    said: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    return "".join(said)
 
 
 class Shell:
@@ -173,6 +183,8 @@ def test_every_command(tmp_path: Path, embeds_once: None, monkeypatch: pytest.Mo
             assert code == 0, f"exit code {code}\n{said}"
             lacks = missing(step.quoted, output)
             assert lacks is None, f"the output lacks the line {lacks!r}\n{said}"
+        with contextlib.chdir(tmp_path):
+            assert examples(page) == "", page
     manifest = json.loads((tmp_path / "bundles" / "first" / "manifest.json").read_text())
     golden = json.loads((tmp_path / "bundles" / "first" / "golden" / "golden.json").read_text())
     assert undescribed(manifest) | undescribed(golden) == set()

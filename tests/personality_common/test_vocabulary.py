@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import unicodedata
 from collections import Counter
 from dataclasses import FrozenInstanceError
@@ -204,13 +202,3 @@ def test_different_vocabularies_refuse_to_mix() -> None:
     assert message.startswith("runs/a/run.json: ")
     assert one.fingerprint[:12] in message
     assert other.fingerprint[:12] in message
-
-
-def test_import_is_light() -> None:
-    code = (
-        "import sys; before = set(sys.modules); import personality_common.vocabulary;"
-        "new = {m.split('.')[0] for m in set(sys.modules) - before};"
-        "print(sorted(new - set(sys.stdlib_module_names)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['personality_common']"

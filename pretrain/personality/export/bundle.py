@@ -26,7 +26,7 @@ from personality_common.errors import ConfigError
 from personality_common.files.atomic import write_json
 from personality_common.files.fingerprint import fingerprint
 from personality_common.files.staging import staged_folder
-from personality_common.terminal.progress import Reporter
+from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.encoder.folder import wordpiece_vocabulary
@@ -58,7 +58,7 @@ class ExportResult:
     seconds: dict[str, float]
 
 
-def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
+def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     """Write a bundle, check it, and put it in place; a failure or a kill leaves what was there.
 
     Raises:

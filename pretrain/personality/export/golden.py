@@ -20,7 +20,7 @@ from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.run import Run
 
-LEARNING_RATE: Final = 0.5
+GOLDEN_STEP: Final = 0.5
 """A power of two, so that it is the same number in every precision."""
 
 TEXTS: Final = (
@@ -76,7 +76,7 @@ def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> None:
         top_indices=tuple(map(tuple, top.tolist())),
         top_tokens=tuple(tuple(run.vocabulary.tokens[i] for i in row) for row in top),
         arrays=_write_arrays(folder, arrays),
-        update=GoldenUpdate(_FORMULA, LEARNING_RATE, _write_arrays(folder, update)),
+        update=GoldenUpdate(_FORMULA, GOLDEN_STEP, _write_arrays(folder, update)),
     )
     write_json(folder / GOLDEN_FILE, asdict(record))
 
@@ -101,8 +101,8 @@ def head_update(
     weight = run.model.projection.weight.detach().numpy()
     bias = run.model.output_bias.detach().numpy()
     wide = gradient.astype(np.float64)
-    updated_weight = weight - LEARNING_RATE * (wide.T @ latents.astype(np.float64))
-    updated_bias = bias - LEARNING_RATE * wide.sum(axis=0)
+    updated_weight = weight - GOLDEN_STEP * (wide.T @ latents.astype(np.float64))
+    updated_bias = bias - GOLDEN_STEP * wide.sum(axis=0)
     return {
         "target": target,
         "gradient": gradient,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from personality_common.contract import EMBEDDING, LATENT, LOGITS, TARGET
 from personality_common.coreml.proto import Model_pb2
-from pretrain.personality.rules.updating import EPOCHS, LAYER, LEARNING_RATE, LOSS, MINI_BATCH, SEED
+from pretrain.personality.rules.updating import EPOCH_COUNTS, LAYER, LEARNING_RATES, LOSS, MINI_BATCHES, SEEDS
 
 SPEC_VERSION: Final = 4
 """iOS 13, which brought updatable models and arrays of any rank."""
@@ -83,12 +83,12 @@ def _set_update(update: Any) -> None:
     loss.meanSquaredErrorLossLayer.input = LOGITS
     loss.meanSquaredErrorLossLayer.target = TARGET
     sgd = update.optimizer.sgdOptimizer
-    _set_range(sgd.learningRate, LEARNING_RATE)
-    _set_range(sgd.miniBatchSize, MINI_BATCH)
+    _set_range(sgd.learningRate, LEARNING_RATES)
+    _set_range(sgd.miniBatchSize, MINI_BATCHES)
     _set_range(sgd.momentum, (0.0, 0.0, 1.0))
-    _set_range(update.epochs, EPOCHS)
+    _set_range(update.epochs, EPOCH_COUNTS)
     update.shuffle.defaultValue = True
-    _set_range(update.seed, SEED)
+    _set_range(update.seed, SEEDS)
 
 
 def _set_range(parameter: Any, values: tuple[float, float, float]) -> None:

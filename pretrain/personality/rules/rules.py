@@ -16,7 +16,7 @@ from personality_common.coreml.features import Feature, features
 from personality_common.coreml.package import Package
 from personality_common.errors import MismatchError
 from pretrain.personality.rules.interface import Interface
-from pretrain.personality.rules.updating import EPOCHS, LEARNING_RATE, MINI_BATCH
+from pretrain.personality.rules.updating import EPOCH_COUNTS, LEARNING_RATES, MINI_BATCHES
 
 _UPDATABLE_KINDS = ("neuralNetwork", "pipeline")
 
@@ -173,9 +173,9 @@ def _update(network: Any) -> Iterator[str]:
         yield "the optimizer must be SGD"
         return
     sgd = update.optimizer.sgdOptimizer
-    yield from _parameter("learningRate", sgd, LEARNING_RATE)
-    yield from _parameter("miniBatchSize", sgd, MINI_BATCH)
-    yield from _parameter("epochs", update, EPOCHS)
+    yield from _parameter("learningRate", sgd, LEARNING_RATES)
+    yield from _parameter("miniBatchSize", sgd, MINI_BATCHES)
+    yield from _parameter("epochs", update, EPOCH_COUNTS)
 
 
 def _parameter(name: str, holder: Any, wanted: tuple[float, float, float]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
@@ -33,7 +33,7 @@ def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     """With the text encoder."""
     folder = tmp_path_factory.mktemp("fleet")
     run = make_run(folder / "run")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), Silent())
+    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
     return folder / "bundle"
 
 

@@ -13,14 +13,14 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from device_sim.parity.compare import parity
+from device_sim.parity.compare import check_parity
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.page import page
 from device_sim.parity.report import Report, to_json
 from personality_common.bundle.bundle import open_bundle
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.evidence.provenance import Provenance
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.rules.family import PERSONALITY
 
 PACKAGES = {
@@ -35,7 +35,7 @@ HOSTILE_TEXT = '<script>alert("x")</script> & <img src="http://example.com/a.png
 
 @pytest.fixture(scope="module")
 def report(bundle: Path, run_folder: Path) -> Report:
-    return parity(ParityConfig(bundle, run=run_folder), Silent())
+    return check_parity(ParityConfig(bundle, run=run_folder), SILENT)
 
 
 def test_passes(report: Report) -> None:
@@ -74,13 +74,13 @@ def test_depth(report: Report) -> None:
 
 
 def test_without_a_run(bundle: Path) -> None:
-    found = parity(ParityConfig(bundle, runtimes=("mil", "torch")), Silent())
+    found = check_parity(ParityConfig(bundle, runtimes=("mil", "torch")), SILENT)
     assert found.passed, found.failures
     assert found.reference == "packages"
 
 
 def test_mil_alone_is_compared_with_golden(small: Path) -> None:
-    found = parity(ParityConfig(small, runtimes=("mil",)), Silent())
+    found = check_parity(ParityConfig(small, runtimes=("mil",)), SILENT)
     assert {c.runtimes for c in found.checks} == {"", "mil / golden"}
     assert found.passed
 
@@ -88,23 +88,23 @@ def test_mil_alone_is_compared_with_golden(small: Path) -> None:
 def test_another_run_is_refused(make_run: Callable[..., Path], bundle: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", encoder="openai", seed=1)
     with pytest.raises(MismatchError, match=r"--run must be the run that .* was made from"):
-        parity(ParityConfig(bundle, run=other), Silent())
+        check_parity(ParityConfig(bundle, run=other), SILENT)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is available here")
 def test_a_runtime_that_is_asked_for_must_be_there(bundle: Path) -> None:
     with pytest.raises(ToolkitError, match="--runtimes coreml is not available here: Core ML runs on macOS"):
-        parity(ParityConfig(bundle, runtimes=("mil", "coreml")), Silent())
+        check_parity(ParityConfig(bundle, runtimes=("mil", "coreml")), SILENT)
 
 
 def test_tolerances_are_tightened(small: Path) -> None:
     tight = ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 1e-12),))
-    found = parity(tight, Silent())
+    found = check_parity(tight, SILENT)
     assert {(c.bound, c.limit) for c in found.failures} == {("<=", 1e-12)}
     with pytest.raises(ConfigError, match=r"can only be tightened: the manifest has <= 0\.0001, got 0\.01"):
-        parity(ParityConfig(small, tolerances=(("float32.logits", 0.01),)), Silent())
+        check_parity(ParityConfig(small, tolerances=(("float32.logits", 0.01),)), SILENT)
     with pytest.raises(ConfigError, match=r"must name one of float32\.latent"):
-        parity(ParityConfig(small, tolerances=(("logits", 0.01),)), Silent())
+        check_parity(ParityConfig(small, tolerances=(("logits", 0.01),)), SILENT)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_manifest_cannot_lead_out(small: Path) -> None:
     manifest["packages"]["head"]["tensors"][0]["file"] = "../../../../etc/passwd"
     (small / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"must stay inside of it, got '\.\./\.\./\.\./\.\./etc/passwd'"):
-        parity(ParityConfig(small, ("mil",)), Silent())
+        check_parity(ParityConfig(small, ("mil",)), SILENT)
     manifest["packages"]["head"]["file"] = "/etc"
     (small / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="no part of a bundle is called 'head' and is in '/etc'"):
@@ -149,7 +149,7 @@ def test_malformed_manifests(tmp_path: Path, text: str) -> None:
 def test_a_package_that_does_not_load_is_a_failure(small: Path) -> None:
     program = small / "PersonalityModel.mlpackage" / "Data" / "com.apple.CoreML" / "model.mlmodel"
     program.write_bytes(program.read_bytes()[:-100])
-    found = parity(ParityConfig(small, ("mil", "torch")), Silent())
+    found = check_parity(ParityConfig(small, ("mil", "torch")), SILENT)
     assert ("PersonalityModel.mlpackage", "mil", "loads") in {
         (c.package, c.runtimes, c.name) for c in found.failures
     }
@@ -189,12 +189,12 @@ def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
     folder = tmp_path_factory.mktemp("minilm")
     run = make_run(folder / "run", encoder="minilm")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), Silent())
+    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
     texts = [HOSTILE_TEXT, "I love the sea.", "no"]
     record = {"conversations": [{"from": "human", "value": text} for text in texts]}
     (folder / "data.jsonl").write_text(json.dumps(record) + "\n")
     config = ParityConfig(folder / "bundle", ("torch", "mil"), run, str(folder / "data.jsonl"))
-    return parity(config, Silent())
+    return check_parity(config, SILENT)
 
 
 def test_texts_are_compared(with_texts: Report) -> None:
@@ -252,12 +252,8 @@ def test_json_has_no_texts(with_texts: Report) -> None:
 
 def test_json_follows_its_schema(report: Report, with_texts: Report) -> None:
     schemas = sorted(ROOT.glob("device_sim/*/*.schema.json"))
-    assert [path.name for path in schemas] == [
-        "fleet.schema.json", "parity.schema.json", "simulation.schema.json",
-    ]  # fmt: skip
     documents = [json.loads(path.read_text()) for path in schemas]
-    for schema in documents:
-        jsonschema.Draft202012Validator.check_schema(schema)
+    assert len(documents) == 3
     assert all(schema["$defs"]["check"] == documents[0]["$defs"]["check"] for schema in documents)
     for found in (report, with_texts):
         # As it is read: tuples are lists.
@@ -267,7 +263,9 @@ def test_json_follows_its_schema(report: Report, with_texts: Report) -> None:
 
 def test_a_failure_s_figures_are_numbers(small: Path, made: Provenance) -> None:
     """The page draws the limit that the check has; nothing reads it out of a sentence."""
-    found = parity(ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 3e-5),)), Silent())
+    found = check_parity(
+        ParityConfig(small, ("mil", "torch"), tolerances=(("float32.logits", 3e-5),)), SILENT
+    )
     (record, *_) = [r for r in found.worst() if r.feature == "logits"]
     assert found.limit(record) == 3e-5
     assert "limit 3e-05" in page(found, made)

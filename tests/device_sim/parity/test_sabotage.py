@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_sim.parity.compare import parity
+from device_sim.parity.compare import check_parity
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.report import Report
 from personality_common.coreml.proto import Model_pb2
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 
 MODEL = "PersonalityModel.mlpackage"
 PROGRAM = "Data/com.apple.CoreML/model.mlmodel"
@@ -21,7 +21,7 @@ Spoil = Callable[[Path], None]
 
 
 def check(bundle: Path, run: Path | None = None) -> Report:
-    return parity(ParityConfig(bundle, runtimes=("torch", "mil"), run=run), Silent())
+    return check_parity(ParityConfig(bundle, runtimes=("torch", "mil"), run=run), SILENT)
 
 
 def words(report: Report) -> str:

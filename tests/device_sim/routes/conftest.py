@@ -11,7 +11,7 @@ from device_sim.heads.shipped import shipped_head
 from device_sim.routes.route import HeadUpdate
 from grpo.head import Head
 from personality_common.bundle.bundle import Bundle, open_bundle
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PERSONALITY
@@ -34,7 +34,7 @@ def run(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
 def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """All packages but the text encoder, float32. Read only."""
     out = tmp_path_factory.mktemp("bundle") / "bundle"
-    export(ExportConfig(run.path, out, target="iOS18"), Silent())
+    export(ExportConfig(run.path, out, target="iOS18"), SILENT)
     return open_bundle(out, PERSONALITY)
 
 

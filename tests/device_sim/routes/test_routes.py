@@ -21,7 +21,7 @@ from grpo.head import Head
 from personality_common.bundle.bundle import open_bundle
 from personality_common.contract import MODEL_PACKAGE
 from personality_common.errors import ConfigError, DataError, MismatchError
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PERSONALITY
@@ -244,7 +244,7 @@ def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
 
 def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
     """The package's own head is float16 there: the patch is the rounded head."""
-    export(ExportConfig(run.path, tmp_path / "b", precision="float16", only=("model",)), Silent())
+    export(ExportConfig(run.path, tmp_path / "b", precision="float16", only=("model",)), SILENT)
     bundle = open_bundle(tmp_path / "b", PERSONALITY)
     update = make_update("sgd")
     found = make_route(bundle, "patch").apply(update, tmp_path / "p.mlpackage")
@@ -265,8 +265,8 @@ def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
 
 def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
-    export(ExportConfig(run.path, again, only=("head",)), Silent())
-    export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), Silent())
+    export(ExportConfig(run.path, again, only=("head",)), SILENT)
+    export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), SILENT)
     ours, theirs = identity(open_bundle(again, PERSONALITY)), identity(open_bundle(other, PERSONALITY))
     assert ours["vocabulary"] == theirs["vocabulary"] == identity(bundle)["vocabulary"]
     assert ours["bundle"] != theirs["bundle"]

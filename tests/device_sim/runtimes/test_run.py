@@ -13,7 +13,7 @@ from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.running import run_package
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, DataError, ToolkitError
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.run import load_run
 
 
@@ -26,7 +26,7 @@ def test_head(bundle: Path, run_folder: Path, tmp_path: Path) -> None:
     latent = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
     package = bundle / "PersonalityHead.mlpackage"
     config = RunConfig(package, save(tmp_path / "in.npz", latent=latent), tmp_path / "out.npz")
-    run_package(config, Silent())
+    run_package(config, SILENT)
     model = load_run(run_folder).model
     wanted = latent @ model.projection.weight.detach().numpy().T + model.output_bias.detach().numpy()
     with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
@@ -38,7 +38,7 @@ def test_states_come_with_the_inputs(bundle: Path, tmp_path: Path) -> None:
     bias = np.arange(325, dtype=np.float16) / np.float16(8)
     path = save(tmp_path / "in.npz", embedding=embedding, output_bias=bias)
     config = RunConfig(bundle / "PersonalityModelStateful.mlpackage", path, tmp_path / "out.npz")
-    result = run_package(config, Silent())
+    result = run_package(config, SILENT)
     assert result.zero_states == ("projection_weight",)
     np.testing.assert_array_equal(result.outputs["logits"][0], bias)
 
@@ -59,7 +59,7 @@ def test_no_coreml_here(bundle: Path, tmp_path: Path) -> None:
         pytest.skip("Core ML is available here")
     config = RunConfig(bundle / "PersonalityHead.mlpackage", tmp_path / "a.npz", tmp_path / "b.npz", "coreml")
     with pytest.raises(ToolkitError, match="--runtime coreml is not available here"):
-        run_package(config, Silent())
+        run_package(config, SILENT)
 
 
 def test_limits_are_the_callers(bundle: Path, tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_limits_are_the_callers(bundle: Path, tmp_path: Path) -> None:
     inputs = save(tmp_path / "in.npz", latent=np.zeros((1, 512), np.float32))
     config = RunConfig(package, inputs, tmp_path / "out.npz", max_seconds=1e-9)
     with pytest.raises(DataError, match=r"layer 'projection' .* the limit is 1e-09 s \(--max-seconds, "):
-        run_package(config, Silent())
+        run_package(config, SILENT)
     spec = Package.open(package).spec
     spec.description.metadata.userDefined["note"] = "x" * (1 << 20)
     large = tmp_path / "large.mlmodel"
     large.write_bytes(spec.SerializeToString())
     with pytest.raises(DataError, match=r"may have 1,048,576 bytes, .*; raise --max-model-mib"):
-        run_package(RunConfig(large, inputs, tmp_path / "out.npz", max_model_mib=1), Silent())
-    assert run_package(RunConfig(large, inputs, tmp_path / "out.npz"), Silent()).outputs
+        run_package(RunConfig(large, inputs, tmp_path / "out.npz", max_model_mib=1), SILENT)
+    assert run_package(RunConfig(large, inputs, tmp_path / "out.npz"), SILENT).outputs
 
 
 def test_command(bundle: Path, tmp_path: Path) -> None:

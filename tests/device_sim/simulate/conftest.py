@@ -13,10 +13,10 @@ import torch
 
 from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.config import SimulateConfig
-from device_sim.simulate.simulation import Simulation, simulate
+from device_sim.simulate.simulation import Simulation, simulate_phone
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
@@ -33,7 +33,7 @@ def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     """All packages, of a run whose base embeddings are embeddings. Read only."""
     folder = tmp_path_factory.mktemp("simulate")
     run = make_run(folder / "run", encoder="openai")
-    export(ExportConfig(run, folder / "bundle", target="iOS18"), Silent())
+    export(ExportConfig(run, folder / "bundle", target="iOS18"), SILENT)
     return folder / "bundle"
 
 
@@ -80,7 +80,7 @@ def small(bundle: Path) -> Callable[..., SimulateConfig]:
 @pytest.fixture
 def run_small(small: Callable[..., SimulateConfig]) -> Callable[..., Simulation]:
     def run(**changes: Any) -> Simulation:
-        with simulate(small(**changes), Silent()) as (result, _):
+        with simulate_phone(small(**changes), SILENT) as (result, _):
             return result
 
     return run

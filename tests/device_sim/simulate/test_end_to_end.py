@@ -14,7 +14,7 @@ from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.texts import Embedder
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import MismatchError, ToolkitError
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
@@ -26,7 +26,7 @@ def exported(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     """A run, and its bundle with the text encoder."""
     folder = tmp_path_factory.mktemp("end")
     run = make_run(folder / "run")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), Silent())
+    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
     return run, folder / "bundle"
 
 
@@ -55,14 +55,14 @@ def test_the_bundles_encoder_does_what_the_runs_does(
     run, folder = exported
     bundle = open_shipped(folder)
     texts = ["no", "I baked all day, and nobody came.", "今天天气很好", "Why does this ALWAYS happen to me?!"]
-    ours, theirs = (Embedder(bundle, given, Silent()).embed(texts) for given in (None, run))
+    ours, theirs = (Embedder(bundle, given, SILENT).embed(texts) for given in (None, run))
     for mine, other, width in zip(ours, theirs, (384, 1536), strict=True):
         assert (mine.shape, mine.dtype) == (other.shape, other.dtype) == ((4, width), np.float32)
         # Weights of the package are int8; issue and tolerances ask for 0.995 in the mean.
         assert (mine * other).sum(1).min() > 0.99
     with pytest.raises(MismatchError, match=r"must be the run that .* was exported from"):
-        Embedder(bundle, make_run(tmp_path / "other", seed=1), Silent())
+        Embedder(bundle, make_run(tmp_path / "other", seed=1), SILENT)
     packages = {part: entry for part, entry in bundle.manifest.packages.items() if part != "encoder"}
     without = VerifiedBundle(replace(bundle, manifest=replace(bundle.manifest, packages=packages)))
     with pytest.raises(ToolkitError, match=r"has no text encoder; .* --run"):
-        Embedder(without, None, Silent()).embed(texts)
+        Embedder(without, None, SILENT).embed(texts)

@@ -18,14 +18,14 @@ from device_sim.heads.heads import open_heads
 from device_sim.routes.update_task import TaskSettings, UpdateTask, one_hot_targets
 from device_sim.simulate.config import SimulateConfig
 from device_sim.simulate.html import report
-from device_sim.simulate.simulation import simulate
+from device_sim.simulate.simulation import simulate_phone
 from grpo.baselines import ONE_HOT, tune_one_hot
 from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.head import Head
 from personality_common.errors import ConfigError
 from personality_common.evidence.provenance import Provenance
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 DRIFT, REWARD = "drift within budget", "reward on held-out texts rose"
@@ -47,7 +47,7 @@ def test_heads_are_those_of_the_packages_own_update_task(
 
     monkeypatch.setattr(module, "tune_one_hot", spy)
     config = small(objective="one-hot", grpo=GRPOConfig(), route="all", out=tmp_path / "out")
-    with simulate(config, Silent()) as (result, _):
+    with simulate_phone(config, SILENT) as (result, _):
         pass
     assert len(calls) == len(result.nights) == 2
     for (latents, groups, head, _, _), night in zip(calls, result.nights, strict=True):

@@ -19,7 +19,7 @@ from device_sim.heads.heads import open_heads
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.figures import figures, write_feedback_log
 from device_sim.simulate.html import report
-from device_sim.simulate.simulation import Simulation, simulate
+from device_sim.simulate.simulation import Simulation, simulate_phone
 from device_sim.simulate.texts import HELD_OUT_FRACTION, choose_texts
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
@@ -27,7 +27,7 @@ from grpo.feedback import read_feedback
 from personality_common.errors import ConfigError, DataError
 from personality_common.evidence.provenance import Provenance
 from personality_common.files.tensors import load_tensors
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.data.split import is_validation
 
 ROOT = Path(__file__).parents[3]
@@ -208,7 +208,7 @@ def test_ctrl_c_leaves_what_was_there(
 def test_out_is_not_taken_from_others(small: Any, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("")
     with pytest.raises(ConfigError, match="must be a new folder or an earlier simulation"):
-        simulate(small(out=tmp_path), Silent()).__enter__()
+        simulate_phone(small(out=tmp_path), SILENT).__enter__()
     assert [p.name for p in tmp_path.iterdir()] == ["photo.jpg"]
 
 

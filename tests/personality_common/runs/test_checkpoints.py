@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from personality_common.files.tensors import load_tensors, save_tensors
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 
 
 class Listener(Silent):
@@ -79,7 +79,7 @@ def test_goes_on_bit_for_bit(checkpoints: Checkpoints) -> None:
     whole.save(checkpoints, 0.25)
     again = Trainer()
     torch.manual_seed(99)
-    found = checkpoints.restore(again.model, again.optimizers, Silent())
+    found = checkpoints.restore(again.model, again.optimizers, SILENT)
     assert found == Checkpoint(7, {"samples": 35}, [{"step": 7, "loss": 0.25}])
     again.at = found
     again.train(9)
@@ -129,7 +129,7 @@ def test_ten_comes_after_nine_and_leftovers_go(checkpoints: Checkpoints) -> None
         # As a kill leaves them: a half-written file, and a state whose weights were never written.
         (checkpoints.folder / ".step_11_loss_0.5.state.safetensors.x.tmp").touch()
         (checkpoints.folder / "step_11_loss_0.400000.state.safetensors").touch()
-    found = checkpoints.restore(trainer.model, trainer.optimizers, Silent())
+    found = checkpoints.restore(trainer.model, trainer.optimizers, SILENT)
     assert found is not None
     assert found.step == 10
     trainer.train(2)

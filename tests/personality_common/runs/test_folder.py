@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from torch import nn
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.runs.folder import finish_publishing, hold_run, publish, take_up
 from personality_common.runs.record import new_record, read_record, save_weights
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 
 PLAN: dict[str, Any] = {"seed": 1, "threads": 2, "torch": "2.13.0"}
 
@@ -44,7 +46,7 @@ def finish(run: Path) -> nn.Module:
 def test_a_run_from_its_plan_to_its_record(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with hold_run(run, resume=False):
-        assert not take_up(run, PLAN, resume=False, reporter=Silent())
+        assert not take_up(run, PLAN, resume=False, reporter=SILENT)
         assert json.loads((run / "in-progress" / "plan.json").read_text()) == PLAN
         # A kill leaves such a file; it is no part of a run.
         (run / "in-progress" / ".curve.png.x.tmp").touch()
@@ -55,6 +57,13 @@ def test_a_run_from_its_plan_to_its_record(tmp_path: Path) -> None:
     assert record.content["config"] == {"out": str(run), "inner": {"out": str(run), "inner": None}}
     assert record.content["quality"] == {"loss": 0.5}
     assert record.content["own"] == 7
+    with resources.as_file(resources.files("personality_common.runs") / "run.schema.json") as path:
+        schema = json.loads(path.read_text())
+    written = json.loads((run / "run.json").read_text())
+    jsonschema.validate(written, schema)
+    for wrong in ({"schema": 2}, {"tensors": {"model.safetensors": {"weight": {"shape": [1, 2]}}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(written | wrong, schema)
     again = nn.Linear(2, 1)
     record.load_into(again, "model.safetensors")
     assert torch.equal(again.weight, model.weight)
@@ -65,18 +74,18 @@ def test_a_run_from_its_plan_to_its_record(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
-    take_up(tmp_path, PLAN, resume=False, reporter=Silent())
+    take_up(tmp_path, PLAN, resume=False, reporter=SILENT)
     finish(tmp_path)
-    assert take_up(tmp_path, PLAN, resume=True, reporter=Silent())
-    assert take_up(tmp_path, PLAN | {"threads": 1}, resume=True, reporter=Silent())
+    assert take_up(tmp_path, PLAN, resume=True, reporter=SILENT)
+    assert take_up(tmp_path, PLAN | {"threads": 1}, resume=True, reporter=SILENT)
     with pytest.raises(MismatchError, match="seed is 1 there, 2 here"):
-        take_up(tmp_path, PLAN | {"seed": 2}, resume=True, reporter=Silent())
+        take_up(tmp_path, PLAN | {"seed": 2}, resume=True, reporter=SILENT)
     # Without resume it is a new run.
-    assert not take_up(tmp_path, PLAN | {"seed": 2}, resume=False, reporter=Silent())
+    assert not take_up(tmp_path, PLAN | {"seed": 2}, resume=False, reporter=SILENT)
 
 
 def test_going_on_elsewhere_is_said_and_kept(tmp_path: Path) -> None:
-    take_up(tmp_path, PLAN, resume=False, reporter=Silent())
+    take_up(tmp_path, PLAN, resume=False, reporter=SILENT)
     listener = Listener()
     elsewhere = PLAN | {"threads": 1, "device": "cuda"}
     assert not take_up(tmp_path, elsewhere, resume=True, reporter=listener)
@@ -97,7 +106,7 @@ def test_going_on_elsewhere_is_said_and_kept(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
     with hold_run(tmp_path, resume=False):
-        take_up(tmp_path, PLAN, resume=False, reporter=Silent())
+        take_up(tmp_path, PLAN, resume=False, reporter=SILENT)
     with hold_run(tmp_path, resume=False):
         pass  # nothing was finished in it yet
     (tmp_path / "in-progress" / "checkpoints").mkdir()
@@ -116,11 +125,11 @@ def test_a_kill_while_publishing_is_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """The moves stop after `stop` of four; before the last, the record is that of the run before."""
-    take_up(tmp_path, PLAN, resume=False, reporter=Silent())
+    take_up(tmp_path, PLAN, resume=False, reporter=SILENT)
     finish(tmp_path)
     (tmp_path / "cache").mkdir()
     before = (tmp_path / "run.json").read_bytes()
-    take_up(tmp_path, PLAN | {"seed": 2}, resume=False, reporter=Silent())
+    take_up(tmp_path, PLAN | {"seed": 2}, resume=False, reporter=SILENT)
     (tmp_path / "in-progress" / "checkpoints").mkdir()
     (tmp_path / "in-progress" / "a").touch()
     replace, moved = Path.replace, 0

@@ -15,7 +15,7 @@ import torch
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block
 from personality_common.coreml.values import read_value
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.run import Run, load_run
@@ -55,7 +55,7 @@ def values(run: Run) -> dict[str, np.ndarray]:
 def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything but the text encoder, for iOS 18, float32. Read only."""
     out = tmp_path_factory.mktemp("bundle") / "bundle"
-    export(ExportConfig(run_folder, out, target="iOS18"), Silent())
+    export(ExportConfig(run_folder, out, target="iOS18"), SILENT)
     return out
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import pretrain.personality.embedding_cache as module
 from personality_common.errors import DataError
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 from pretrain.data.keys import text_keys
 from pretrain.personality.embedding_cache import EmbeddingCache
 
@@ -42,12 +42,12 @@ def check(cache: EmbeddingCache, encoder: Any, texts: list[str]) -> None:
 
 def test_embeds_once_and_only_what_is_new(tmp_path: Path, hash_encoder: Any) -> None:
     encoder = hash_encoder()
-    cache = EmbeddingCache(tmp_path, encoder, Silent())
+    cache = EmbeddingCache(tmp_path, encoder, SILENT)
     assert cache.add(TEXTS) == 10
     assert [len(call) for call in encoder.calls] == [4, 4, 2]
     check(cache, encoder, TEXTS[::-1] + TEXTS[:3])
 
-    again = EmbeddingCache(tmp_path, hash_encoder(), Silent())
+    again = EmbeddingCache(tmp_path, hash_encoder(), SILENT)
     assert again.add(TEXTS) == 0
     assert again.add(["new", *TEXTS, "new"]) == 1
     assert again.encoder.calls == [["new"]]  # type: ignore[attr-defined]
@@ -55,16 +55,16 @@ def test_embeds_once_and_only_what_is_new(tmp_path: Path, hash_encoder: Any) -> 
 
 
 def test_encoders_do_not_share(tmp_path: Path, hash_encoder: Any) -> None:
-    EmbeddingCache(tmp_path, hash_encoder("one"), Silent()).add(TEXTS)
-    assert EmbeddingCache(tmp_path, hash_encoder("two"), Silent()).add(TEXTS) == 10
+    EmbeddingCache(tmp_path, hash_encoder("one"), SILENT).add(TEXTS)
+    assert EmbeddingCache(tmp_path, hash_encoder("two"), SILENT).add(TEXTS) == 10
     other_precision = hash_encoder("one")
     other_precision.compute_dtype = "bfloat16"
-    assert EmbeddingCache(tmp_path, other_precision, Silent()).add(TEXTS) == 10
+    assert EmbeddingCache(tmp_path, other_precision, SILENT).add(TEXTS) == 10
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "rename"])
 def test_damaged_shard_is_named_and_rebuilt(tmp_path: Path, hash_encoder: Any, damage: str) -> None:
-    EmbeddingCache(tmp_path, hash_encoder(), Silent()).add(TEXTS)
+    EmbeddingCache(tmp_path, hash_encoder(), SILENT).add(TEXTS)
     victim = shards(tmp_path)[1]
     content = bytearray(victim.read_bytes())
     if damage == "flip":
@@ -98,25 +98,25 @@ def test_failure_keeps_finished_shards(tmp_path: Path, hash_encoder: Any) -> Non
             return super().encode(texts)
 
     with pytest.raises(OSError, match="no space"):
-        EmbeddingCache(tmp_path, Failing(), Silent()).add(TEXTS)
+        EmbeddingCache(tmp_path, Failing(), SILENT).add(TEXTS)
     assert len(shards(tmp_path)) == 2
     encoder = hash_encoder()
-    assert EmbeddingCache(tmp_path, encoder, Silent()).add(TEXTS) == 2
+    assert EmbeddingCache(tmp_path, encoder, SILENT).add(TEXTS) == 2
     assert encoder.calls == [TEXTS[8:]]
 
 
 def test_half_written_shard_is_swept_away(tmp_path: Path, hash_encoder: Any) -> None:
-    cache = EmbeddingCache(tmp_path, hash_encoder(), Silent())
+    cache = EmbeddingCache(tmp_path, hash_encoder(), SILENT)
     cache.add(TEXTS)
     (cache.folder / ".shard-abc.npy.x.tmp").write_bytes(b"half")
-    EmbeddingCache(tmp_path, hash_encoder(), Silent())
+    EmbeddingCache(tmp_path, hash_encoder(), SILENT)
     assert not list(cache.folder.glob(".*"))
 
 
 def test_other_vocabulary_embeds_its_words_only(tmp_path: Path, hash_encoder: Any) -> None:
     encoder = hash_encoder()
-    EmbeddingCache(tmp_path, encoder, Silent()).add([*TEXTS, "shy", "bold"])
-    cache = EmbeddingCache(tmp_path, encoder, Silent())
+    EmbeddingCache(tmp_path, encoder, SILENT).add([*TEXTS, "shy", "bold"])
+    cache = EmbeddingCache(tmp_path, encoder, SILENT)
     assert cache.add(["shy", "loud"]) == 1
     assert cache.add(TEXTS) == 0
 
@@ -127,7 +127,7 @@ def test_few_files_are_open_at_a_time(
     monkeypatch.setattr(module, "MOST_OPEN", 2)
     encoder = hash_encoder()
     texts = [f"text {i}" for i in range(40)]
-    cache = EmbeddingCache(tmp_path, encoder, Silent())
+    cache = EmbeddingCache(tmp_path, encoder, SILENT)
     cache.add(texts)
 
     def opened() -> int:
@@ -142,7 +142,7 @@ def test_few_files_are_open_at_a_time(
 
 
 def test_shard_that_is_cut_while_in_use_is_named(tmp_path: Path, hash_encoder: Any) -> None:
-    cache = EmbeddingCache(tmp_path, hash_encoder(), Silent())
+    cache = EmbeddingCache(tmp_path, hash_encoder(), SILENT)
     cache.add(TEXTS)
     for victim in shards(tmp_path):
         with victim.open("r+b") as file:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pretrain.personality.pipeline as pipeline
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.runs import folder
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT, Silent
 from pretrain.data.conversations import DataConfig
 from pretrain.data.split import is_validation
 from pretrain.personality.config import PretrainConfig
@@ -35,14 +36,42 @@ class Listener(Silent):
         self.warned.append(message)
 
 
+def config_in(folder: Path) -> PretrainConfig:
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return PretrainConfig(
+        DataConfig(str(data)), folder / "run", epochs=3, batch_size=32, val_fraction=0.2, device="cpu"
+    )
+
+
 @pytest.fixture
 def config(tmp_path: Path, hash_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> PretrainConfig:
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     monkeypatch.setattr(pipeline, "load_encoder", lambda *_: hash_encoder())
-    return PretrainConfig(
-        DataConfig(str(data)), tmp_path / "run", epochs=3, batch_size=32, val_fraction=0.2, device="cpu"
-    )
+    return config_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, hash_encoder: Any) -> Path:
+    """A run that nothing disturbed; beside it, in `stopped`, one whose results were not written."""
+    config = config_in(tmp_path_factory.mktemp("whole"))
+    write_results = pipeline._write_results
+
+    def kept(*arguments: Any) -> dict[str, Any]:
+        shutil.copytree(config.output_dir, config.output_dir.with_name("stopped"))
+        return write_results(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_encoder", lambda *_: hash_encoder())
+        patch.setattr(pipeline, "_write_results", kept)
+        pipeline.pretrain(config, SILENT)
+    return config.output_dir
+
+
+@pytest.fixture
+def finished(config: PretrainConfig, whole: Path) -> PretrainConfig:
+    """The config, whose run is there."""
+    shutil.copytree(whole, config.output_dir)
+    return config
 
 
 def weights(run: Path) -> dict[str, bytes]:
@@ -50,7 +79,7 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
-    result = pipeline.pretrain(config, Silent())
+    result = pipeline.pretrain(config, SILENT)
     run = load_run(config.output_dir)
     assert result.embedded == 325 + 120
     names = {path.name for path in config.output_dir.iterdir()}
@@ -82,32 +111,28 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
     assert (config.output_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_same_seed_same_bits_other_seed_other_bits(config: PretrainConfig, tmp_path: Path) -> None:
-    pipeline.pretrain(config, Silent())
-    twin = dataclasses.replace(config, output_dir=tmp_path / "twin")
-    pipeline.pretrain(twin, Silent())
-    assert weights(config.output_dir) == weights(twin.output_dir)
+def test_same_seed_same_bits_other_seed_other_bits(
+    config: PretrainConfig, whole: Path, tmp_path: Path
+) -> None:
+    pipeline.pretrain(config, SILENT)
+    assert weights(config.output_dir) == weights(whole)
     other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1)
-    pipeline.pretrain(other, Silent())
-    assert weights(other.output_dir) != weights(twin.output_dir)
+    pipeline.pretrain(other, SILENT)
+    assert weights(other.output_dir) != weights(whole)
 
 
-def test_second_run_embeds_nothing_and_replaces_the_first(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
-    before = weights(config.output_dir)
-    again = pipeline.pretrain(dataclasses.replace(config, seed=5), Silent())
+def test_second_run_embeds_nothing_and_replaces_the_first(finished: PretrainConfig) -> None:
+    before = weights(finished.output_dir)
+    again = pipeline.pretrain(dataclasses.replace(finished, seed=5), SILENT)
     assert again.embedded == 0
-    assert weights(config.output_dir) != before
-    assert load_run(config.output_dir).record.content["config"]["seed"] == 5
+    assert weights(finished.output_dir) != before
+    assert load_run(finished.output_dir).record.content["config"]["seed"] == 5
 
 
 @pytest.mark.parametrize("stop", [1, 2])
 def test_resume_gives_the_same_bits(
-    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    config: PretrainConfig, whole: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
-    pipeline.pretrain(whole, Silent())
-
     save = Checkpoints.save
 
     def save_and_die(self: Checkpoints, checkpoint: Checkpoint, *rest: Any) -> None:
@@ -117,16 +142,16 @@ def test_resume_gives_the_same_bits(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Checkpoints, "save", save_and_die)
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     with pytest.raises(ToolkitError, match="--resume"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     with pytest.raises(MismatchError, match="batch_size is 32 there, 16 here"):
-        pipeline.pretrain(dataclasses.replace(config, resume=True, batch_size=16), Silent())
+        pipeline.pretrain(dataclasses.replace(config, resume=True, batch_size=16), SILENT)
     listener = Listener()
     resumed = dataclasses.replace(config, resume=True)
     pipeline.pretrain(resumed, listener)
     assert f"resuming after epoch {stop} of 3" in listener.said
-    assert weights(config.output_dir) == weights(whole.output_dir)
+    assert weights(config.output_dir) == weights(whole)
     # A restarted job that finds everything done ends at once.
     pipeline.pretrain(resumed, listener)
     assert "finished already" in listener.said[-1]
@@ -135,18 +160,9 @@ def test_resume_gives_the_same_bits(
 @pytest.mark.parametrize("victim", ["epoch_3_*[0-9].safetensors", "epoch_3_*.state.safetensors"])
 @pytest.mark.parametrize("damage", ["flip", "truncate"])
 def test_damaged_checkpoint_is_named_and_not_used(
-    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str, damage: str
+    config: PretrainConfig, whole: Path, victim: str, damage: str
 ) -> None:
-    whole = dataclasses.replace(config, output_dir=tmp_path / "whole")
-    pipeline.pretrain(whole, Silent())
-
-    def die(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_write_results", die)
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.pretrain(config, Silent())
+    shutil.copytree(whole.with_name("stopped"), config.output_dir)
     path = next((config.output_dir / "in-progress" / "checkpoints").glob(victim))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -156,60 +172,56 @@ def test_damaged_checkpoint_is_named_and_not_used(
     assert len(listener.warned) == 1
     assert path.name in listener.warned[0]
     assert "resuming after epoch 2 of 3" in listener.said
-    assert weights(config.output_dir) == weights(whole.output_dir)
+    assert weights(config.output_dir) == weights(whole)
 
 
-def test_damaged_run_is_refused(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
-    victim = config.output_dir / "personality_model_weights.safetensors"
+def test_damaged_run_is_refused(finished: PretrainConfig) -> None:
+    victim = finished.output_dir / "personality_model_weights.safetensors"
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DataError, match=r"personality_model_weights.safetensors: damaged"):
-        load_run(config.output_dir)
+        load_run(finished.output_dir)
     victim.write_bytes(whole)
-    tokens = config.output_dir / "personality-tokens.json"
+    tokens = finished.output_dir / "personality-tokens.json"
     swapped = json.loads(tokens.read_text())["tokens"]
     swapped[0], swapped[1] = swapped[1], swapped[0]
     tokens.write_text(json.dumps({"tokens": swapped}))
     with pytest.raises(MismatchError, match="vocabulary"):
-        load_run(config.output_dir)
+        load_run(finished.output_dir)
 
 
-def test_weights_of_another_run_are_refused(config: PretrainConfig, tmp_path: Path) -> None:
-    pipeline.pretrain(config, Silent())
-    other = dataclasses.replace(config, output_dir=tmp_path / "other", seed=1, epochs=1)
-    pipeline.pretrain(other, Silent())
+def test_weights_of_another_run_are_refused(finished: PretrainConfig, tmp_path: Path) -> None:
+    other = dataclasses.replace(finished, output_dir=tmp_path / "other", seed=1, epochs=1)
+    pipeline.pretrain(other, SILENT)
     name = "personality_model_weights.safetensors"
-    (config.output_dir / name).write_bytes((other.output_dir / name).read_bytes())
+    (finished.output_dir / name).write_bytes((other.output_dir / name).read_bytes())
     with pytest.raises(MismatchError, match=r"must be the weights that run\.json names"):
-        load_run(config.output_dir)
+        load_run(finished.output_dir)
 
 
-def test_kill_while_publishing_is_completed_by_the_next_reader(config: PretrainConfig) -> None:
-    pipeline.pretrain(config, Silent())
-    expected = weights(config.output_dir)
+def test_kill_while_publishing_is_completed_by_the_next_reader(finished: PretrainConfig) -> None:
+    expected = weights(finished.output_dir)
     # As a kill leaves it: run.json and some files still wait below.
-    work = config.output_dir / "in-progress"
+    work = finished.output_dir / "in-progress"
     work.mkdir()
     for name in ("run.json", "personality_model_weights.safetensors", "checkpoints"):
-        (config.output_dir / name).rename(work / name)
-    load_run(config.output_dir)
-    assert weights(config.output_dir) == expected
+        (finished.output_dir / name).rename(work / name)
+    load_run(finished.output_dir)
+    assert weights(finished.output_dir) == expected
     assert not work.exists()
 
 
-def test_failure_leaves_the_run_before_it(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline.pretrain(config, Silent())
-    before = weights(config.output_dir)
+def test_failure_leaves_the_run_before_it(finished: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = weights(finished.output_dir)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pipeline, "draw_learning_curve", full)
     with pytest.raises(OSError, match="No space left"):
-        pipeline.pretrain(dataclasses.replace(config, seed=9), Silent())
-    assert weights(config.output_dir) == before
-    assert load_run(config.output_dir).record.content["config"]["seed"] == 0
+        pipeline.pretrain(dataclasses.replace(finished, seed=9), SILENT)
+    assert weights(finished.output_dir) == before
+    assert load_run(finished.output_dir).record.content["config"]["seed"] == 0
 
 
 def test_failure_in_the_last_write_loses_no_epoch(
@@ -225,7 +237,7 @@ def test_failure_in_the_last_write_loses_no_epoch(
     with monkeypatch.context() as patch:
         patch.setattr(folder, "write_json", full)
         with pytest.raises(OSError, match="No space left"):
-            pipeline.pretrain(config, Silent())
+            pipeline.pretrain(config, SILENT)
     listener = Listener()
     pipeline.pretrain(dataclasses.replace(config, resume=True), listener)
     assert "resuming after epoch 3 of 3" in listener.said
@@ -236,7 +248,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
     path = Path(config.data.source)
     path.write_text(path.read_text() + '{"text": 3}\n')
     with pytest.raises(DataError, match=r"data\.jsonl:121"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
     assert {entry.name for entry in config.output_dir.iterdir()} == {".lock"}
     skipping = dataclasses.replace(config, data=dataclasses.replace(config.data, skip_bad_records=True))
     listener = Listener()
@@ -248,7 +260,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
 def test_too_few_texts_are_refused(config: PretrainConfig) -> None:
     Path(config.data.source).write_text('{"text": "one"}\n')
     with pytest.raises(DataError, match=r"1 for training and 0 for|0 for training and 1 for"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)
 
 
 @pytest.mark.parametrize(
@@ -280,4 +292,4 @@ def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: p
     monkeypatch.setattr(training, "soft_targets", poisoned)
     monkeypatch.setattr(training, "evaluate", lambda *_: training.Quality(1.0, 1.0, 0.0, 0.0, 0.0))
     with pytest.raises(ToolkitError, match="loss must stay finite"):
-        pipeline.pretrain(config, Silent())
+        pipeline.pretrain(config, SILENT)

@@ -17,7 +17,7 @@ from personality_common.cli import main
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import file_sha256
 from personality_common.inspection.reading import inspect_path
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
@@ -28,7 +28,7 @@ def files(folder):
 
 def export_head(run_folder, out):
     """The quickest export."""
-    return export(ExportConfig(run_folder, out, only=("head",)), Silent())
+    return export(ExportConfig(run_folder, out, only=("head",)), SILENT)
 
 
 def test_layout(bundle, read_manifest):
@@ -297,7 +297,7 @@ def test_wrong_settings(settings, words):
 
 def test_encoder_asked_for_where_there_is_none(run_folder, tmp_path):
     with pytest.raises(ConfigError, match="--only encoder: the run's encoder text-embedding-3-small gives"):
-        export(ExportConfig(run_folder, tmp_path / "out", only=("encoder", "head")), Silent())
+        export(ExportConfig(run_folder, tmp_path / "out", only=("encoder", "head")), SILENT)
 
 
 def test_only_some_parts(run_folder, tmp_path):

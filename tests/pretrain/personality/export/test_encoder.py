@@ -14,7 +14,7 @@ from device_sim.mil import load_mil
 from personality_common.coreml.package import Package
 from personality_common.coreml.writing import write_package
 from personality_common.errors import ConfigError, MismatchError
-from personality_common.terminal.progress import Silent
+from personality_common.terminal.progress import SILENT
 from personality_common.text.encoder import find_minilm
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
@@ -37,7 +37,7 @@ def minilm_run(make_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def minilm_bundle(minilm_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("minilm_bundle") / "bundle"
-    export(ExportConfig(minilm_run, out, target="iOS18"), Silent())
+    export(ExportConfig(minilm_run, out, target="iOS18"), SILENT)
     return out
 
 
@@ -183,7 +183,7 @@ def test_encoder_folder_that_has_changed(minilm_run, tmp_path):
         file.seek(-4, 2)
         file.write(b"\0\0\0\1")
     with pytest.raises(MismatchError, match="must have the encoder in use, has another"):
-        export(ExportConfig(run, tmp_path / "out", only=("encoder",)), Silent())
+        export(ExportConfig(run, tmp_path / "out", only=("encoder",)), SILENT)
     assert not (tmp_path / "out").exists()
 
 
