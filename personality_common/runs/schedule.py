@@ -19,7 +19,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Up to `peak` over the first three tenths of the steps, and down to next to nothing (arXiv:1708.07120)."""
+    """Up to `peak` over the first three tenths of the steps, then down to almost 0 (arXiv:1708.07120)."""
     rise = round(0.3 * steps)
     if step < rise:
         return cosine(step, rise + 1, peak / 25, peak)

@@ -95,7 +95,9 @@ def _constant_names(model: bytes, stand_ins: Mapping[str, NDArray[np.float32]]) 
     spec = Model_pb2.Model()
     spec.ParseFromString(model)
     package = Package(Path("template"), spec, "", Path("template"))
-    by_bytes = {values.astype(dtype).tobytes(): name for name, values in stand_ins.items() for dtype in DTYPES}
+    by_bytes = {
+        values.astype(dtype).tobytes(): name for name, values in stand_ins.items() for dtype in DTYPES
+    }
     names: dict[str | int, str] = {}
     for constant in constants(package):
         if constant.location is not None:
