@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,10 @@ def export(as_json: bool, formats: str, **options: Any) -> None:
 
     result = run_export(config, ConsoleReporter())
     if as_json:
-        click.echo(json.dumps(result.manifest))
+        click.echo(json.dumps(dataclasses.asdict(result.manifest)))
         return
-    for name, entry in result.manifest["files"].items():
-        output.print(f"{entry['bytes']:>10,}  {name}", soft_wrap=True)
+    for name, entry in result.manifest.files.items():
+        output.print(f"{entry.bytes:>10,}  {name}", soft_wrap=True)
     output.print(f"folder  {result.folder}", soft_wrap=True)
 
 
@@ -132,10 +133,10 @@ def export(as_json: bool, formats: str, **options: Any) -> None:
 @click.option("--prompt", is_flag=True, help="Print the block for a language model's prompt.")
 def predict(source: Path, path: Path, sample: bool, seed: int, prompt: bool) -> None:
     """Answers for descriptions: JSON lines, or prompt blocks."""
+    from pretrain.character.prediction import open_source
     from pretrain.character.prediction import predict as run_predict
-    from pretrain.character.run import load_run
 
-    predictions = run_predict(load_run(source), path, seed if sample else None)
+    predictions = run_predict(open_source(source), path, seed if sample else None)
     if prompt:
         click.echo("\n\n".join(prediction.prompt() for prediction in predictions))
         return

@@ -19,13 +19,14 @@ from personality_common.runs.device import seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
+from pretrain.character.bundle.manifest import SCHEMA_FILE
 from pretrain.character.calibration import fit_temperatures
 from pretrain.character.coherence import LEAST
 from pretrain.character.config import DataConfig, TrainConfig
 from pretrain.character.descriptors import archetypes
 from pretrain.character.model import SeedModel, SkipModel, build_model
 from pretrain.character.records import Example, Examples, read_examples, subset, write_examples
-from pretrain.character.run import CURVE_FILE, SCHEMA_FILE, TRAINER, WEIGHTS_FILE, outputs
+from pretrain.character.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, outputs
 from pretrain.character.schema import load_schema
 from pretrain.character.split import Split, split
 from pretrain.character.synthesis import generate

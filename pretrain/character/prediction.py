@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.contract import MANIFEST_FILE, RUN_FILE
 from personality_common.errors import DataError
+from pretrain.character.bundle.folder import open_folder, run_onnx, verify
 from pretrain.character.decoding import Answer, decode_all
-from pretrain.character.features import NAME, decode_features, encode
+from pretrain.character.features import NAME, Features, decode_features, encode
 from pretrain.character.prompt import character_block
-from pretrain.character.run import Run, outputs
+from pretrain.character.run import load_run, outputs
 from pretrain.character.schema import FEATURES, Schema
 from pretrain.data.json_records import read_json_lines
 from pretrain.data.schemas import BadRecord
@@ -38,7 +41,37 @@ class Prediction:
         return character_block(self.name, self.answer)
 
 
-def predict(run: Run, path: Path, seed: int | None) -> list[Prediction]:
+@dataclass(frozen=True)
+class Source:
+    """What answers: a run, in PyTorch, or an exported folder, in ONNX Runtime.
+
+    Attributes:
+        outputs: (n, 453) -> (n, 42 or 49).
+    """
+
+    schema: Schema
+    temperatures: dict[str, float]
+    outputs: Callable[[Features], NDArray[np.float32]]
+
+
+def open_source(path: Path) -> Source:
+    """Open a run or an exported folder, whose files are verified.
+
+    Raises:
+        ConfigError: the folder has no ONNX file.
+        DataError: neither of them, or a file is damaged.
+        MismatchError: files that do not belong together.
+        ToolkitError: ONNX Runtime is not installed.
+    """
+    if not (path / RUN_FILE).is_file() and (path / MANIFEST_FILE).is_file():
+        folder = open_folder(path)
+        verify(folder)
+        return Source(folder.schema, folder.manifest.temperatures, partial(run_onnx, folder.onnx.data))
+    run = load_run(path)
+    return Source(run.schema, run.temperatures, partial(outputs, run.model))
+
+
+def predict(source: Source, path: Path, seed: int | None) -> list[Prediction]:
     """Answers for each line of a file.
 
     Args:
@@ -48,8 +81,8 @@ def predict(run: Run, path: Path, seed: int | None) -> list[Prediction]:
     Raises:
         DataError: a malformed line, with file and line.
     """
-    names, features = read_inputs(path, run.schema)
-    answers = decode_all(outputs(run.model, features), run.schema, run.temperatures, seed)
+    names, features = read_inputs(path, source.schema)
+    answers = decode_all(source.outputs(features), source.schema, source.temperatures, seed)
     return [Prediction(name, answer) for name, answer in zip(names, answers, strict=True)]
 
 

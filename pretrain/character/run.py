@@ -19,7 +19,6 @@ from pretrain.character.schema import SCHEMA_NAMES, Schema, load_schema
 
 TRAINER: Final = "character"
 WEIGHTS_FILE: Final = "character_weights.safetensors"
-SCHEMA_FILE: Final = "schema.json"
 CURVE_FILE: Final = "learning_curve.png"
 
 

@@ -7,6 +7,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pretrain.character.coherence import coherence
 from pretrain.character.descriptors import Profile, Side, archetypes, dynamics, profiles
 from pretrain.character.features import encode_values
@@ -65,6 +68,12 @@ def generate(people: Sequence[str], count: int, seed: int, schema: Schema) -> It
         for variation in range(min(VARIATIONS, count)):
             yield _example(cell, variation, seed, schema)
         count -= VARIATIONS
+
+
+def example_features(schema: Schema, count: int, seed: int) -> NDArray[np.float32]:
+    """(count, 453) of generated characters, the same for the same seed."""
+    people = sorted(archetypes())
+    return np.array([example.features for example in generate(people, count, seed, schema)], np.float32)
 
 
 def _example(cell: Cell, variation: int, seed: int, schema: Schema) -> Example:

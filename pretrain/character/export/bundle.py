@@ -5,41 +5,52 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from personality_common.bundle.files import file_table
+from personality_common.bundle.manifest import RunReference
 from personality_common.contract import MANIFEST_FILE
 from personality_common.coreml.writing import write_package
 from personality_common.errors import ConfigError, ToolkitError
 from personality_common.files.atomic import write_json
+from personality_common.files.fingerprint import fingerprint
 from personality_common.files.staging import staged_folder
-from personality_common.files.tensors import tensor_fingerprints
 from personality_common.terminal.progress import Reporter
-from pretrain.character.config import ExportConfig
+from pretrain.character.bundle.folder import stated_metadata
+from pretrain.character.bundle.manifest import (
+    FAMILY,
+    GOLDEN_FILE,
+    INPUT,
+    MANIFEST_SCHEMA,
+    ONNX_FILE,
+    PACKAGE,
+    SCHEMA_FILE,
+    Manifest,
+    OnnxEntry,
+    OnnxTensor,
+    PackageEntry,
+    Settings,
+)
+from pretrain.character.bundle.onnx_file import read_onnx
+from pretrain.character.config import ExportConfig, Weights
 from pretrain.character.decoding import decode_all
-from pretrain.character.descriptors import archetypes
 from pretrain.character.export.checks import check_onnx
 from pretrain.character.export.coreml import build_package
-from pretrain.character.export.onnx import INPUT, IR_VERSION, OPSET, Values, build_onnx, quantize
+from pretrain.character.export.onnx import IR_VERSION, OPSET, Values, build_onnx, quantize
 from pretrain.character.features import decode_features
 from pretrain.character.model import build_model
 from pretrain.character.prompt import character_block
-from pretrain.character.run import SCHEMA_FILE, Run, load_run, outputs
-from pretrain.character.schema import HEADS, Schema
-from pretrain.character.synthesis import generate
+from pretrain.character.run import Run, load_run, outputs
+from pretrain.character.schema import FEATURES, Schema
+from pretrain.character.synthesis import example_features
 
-FAMILY: Final = "character"
-MANIFEST_SCHEMA: Final = 1
-ONNX_FILE: Final = "character.onnx"
-PACKAGE: Final = "Character.mlpackage"
-GOLDEN_FILE: Final = "golden.json"
 GOLDEN_ROWS: Final = 8
 GOLDEN_NAMES: Final = ("Ada", "Bran", "Cleo", "Dara", "Elin", "Finn", "Gwen", "Hale")
 EXAMPLE_SEED: Final = 20_240_601
@@ -54,7 +65,7 @@ class ExportResult:
     """What was written: folder and manifest."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
@@ -73,9 +84,9 @@ def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
         )
     run = load_run(config.run)
     values = {name: p.detach().numpy() for name, p in run.model.named_parameters()}
-    metadata = _metadata(run, config)
     agreement = _gate(run, values, reporter) if config.precision == "int8" else None
-    packages = {}
+    manifest = _manifest(run, config, agreement)
+    metadata = _metadata(manifest, run.schema)
     with staged_folder(config.out) as folder:
         write_json(folder / SCHEMA_FILE, run.schema.to_json())
         golden = _write_golden(folder / GOLDEN_FILE, run)
@@ -83,33 +94,30 @@ def export(config: ExportConfig, reporter: Reporter) -> ExportResult:
             data = build_onnx(values, run.model_name, run.schema, config.precision, metadata)
             check_onnx(data, run.schema, golden)
             (folder / ONNX_FILE).write_bytes(data)
+            manifest = replace(manifest, onnx=_onnx_entry(folder / ONNX_FILE, run.schema))
             reporter.say(f"{ONNX_FILE}: {len(data):,} bytes")
         if "coreml" in config.formats:
-            packages[PACKAGE] = _write_package(folder / PACKAGE, run, values, config, metadata)
+            package = _write_package(folder / PACKAGE, run, values, config.precision, metadata)
+            manifest = replace(manifest, coreml=package)
             reporter.say(f"{PACKAGE}: written")
-        manifest = _manifest(run, config, agreement, packages, folder)
-        write_json(folder / MANIFEST_FILE, manifest)
+        manifest = replace(manifest, files=file_table(folder))
+        write_json(folder / MANIFEST_FILE, asdict(manifest))
     return ExportResult(config.out, manifest)
 
 
-def example_features(schema: Schema, count: int, seed: int) -> NDArray[np.float32]:
-    """(count, 453) of generated characters, the same for the same seed."""
-    people = sorted(archetypes())
-    return np.array([example.features for example in generate(people, count, seed, schema)], np.float32)
+def _onnx_entry(path: Path, schema: Schema) -> OnnxEntry:
+    """As everyone else will read it."""
+    tensors = (
+        OnnxTensor(name, array.dtype.name, array.shape, fingerprint(array))
+        for name, array in read_onnx(path, schema).tensors.items()
+    )
+    return OnnxEntry(ONNX_FILE, OPSET, IR_VERSION, tuple(tensors))
 
 
-def _metadata(run: Run, config: ExportConfig) -> dict[str, str]:
+def _metadata(manifest: Manifest, schema: Schema) -> dict[str, str]:
     """What every exported file says of itself."""
-    return {
-        "pt.schema": run.schema.name,
-        "pt.schema_sha256": run.schema.fingerprint,
-        "pt.weights_sha256": run.weights_sha256,
-        "pt.data_sha256": run.data_fingerprint,
-        "pt.model": run.model_name,
-        "pt.precision": config.precision,
-        "pt.labels": json.dumps({output.key: output.labels for output in run.schema.outputs}),
-        **{f"pt.temperature.{key}": repr(value) for key, value in run.temperatures.items()},
-    }
+    labels = {output.key: output.labels for output in schema.outputs}
+    return stated_metadata(manifest) | {"pt.labels": json.dumps(labels)}
 
 
 def _gate(run: Run, values: Values, reporter: Reporter) -> dict[str, float]:
@@ -164,41 +172,33 @@ def _write_golden(path: Path, run: Run) -> NDArray[np.float32]:
 
 
 def _write_package(
-    path: Path, run: Run, values: Values, config: ExportConfig, metadata: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    assert config.precision != "int8", "the config refuses it"
+    path: Path, run: Run, values: Values, precision: Weights, metadata: Mapping[str, str]
+) -> PackageEntry:
+    assert precision != "int8", "the config refuses it"
     with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix="convert.") as scratch:
-        built = build_package(values, run.model_name, run.schema, config.precision, metadata, Path(scratch))
+        built = build_package(values, run.model_name, run.schema, precision, metadata, Path(scratch))
     write_package(path, built.model, built.weights)
-    return [asdict(tensor) for tensor in built.tensors]
+    return PackageEntry(PACKAGE, built.tensors)
 
 
-def _manifest(
-    run: Run,
-    config: ExportConfig,
-    agreement: Mapping[str, float] | None,
-    packages: Mapping[str, list[dict[str, Any]]],
-    folder: Path,
-) -> dict[str, Any]:
-    """The manifest of a folder whose other files are all written."""
-    onnx = {"file": ONNX_FILE, "opset": OPSET, "ir_version": IR_VERSION}
-    return {
-        "schema": MANIFEST_SCHEMA,
-        "family": FAMILY,
-        "versions": {name: version(name) for name in ("personality-toolkit", "torch")},
-        "settings": {"formats": list(config.formats), "precision": config.precision},
-        "run": {"fingerprint": run.weights_sha256, "finished": run.record.finished},
-        "data_fingerprint": run.data_fingerprint,
-        "schema_name": run.schema.name,
-        "schema_sha256": run.schema.fingerprint,
-        "model": run.model_name,
-        "temperatures": run.temperatures,
-        "parameters": tensor_fingerprints(dict(run.model.named_parameters())),
-        "int8_agreement": agreement,
-        "onnx": onnx if "onnx" in config.formats else None,
-        "packages": {name: {"tensors": tensors} for name, tensors in packages.items()},
-        "input": {"name": INPUT, "size": 453},
-        "outputs": {head: run.schema.heads[head].stop - run.schema.heads[head].start for head in HEADS},
-        "golden": GOLDEN_FILE,
-        "files": file_table(folder),
-    }
+def _manifest(run: Run, config: ExportConfig, agreement: dict[str, float] | None) -> Manifest:
+    """The manifest of a folder that has no file yet."""
+    return Manifest(
+        schema=MANIFEST_SCHEMA,
+        family=FAMILY,
+        versions={name: version(name) for name in ("personality-toolkit", "torch")},
+        settings=Settings(config.formats, config.precision),
+        run=RunReference(run.weights_sha256, run.record.finished),
+        data_fingerprint=run.data_fingerprint,
+        schema_name=run.schema.name,
+        schema_sha256=run.schema.fingerprint,
+        model=run.model_name,
+        temperatures=run.temperatures,
+        int8_agreement=agreement,
+        onnx=None,
+        coreml=None,
+        inputs={INPUT: FEATURES},
+        outputs={head: place.stop - place.start for head, place in run.schema.heads.items()},
+        golden=GOLDEN_FILE,
+        files={},
+    )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.errors import ToolkitError
-from pretrain.character.export.onnx import INPUT, import_onnx
+from pretrain.character.bundle.manifest import INPUT
+from pretrain.character.bundle.onnx_file import import_onnx
 from pretrain.character.schema import HEADS, Schema
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.bundle.stored import stored_values
-from personality_common.errors import ToolkitError
+from pretrain.character.bundle.manifest import INPUT
+from pretrain.character.bundle.onnx_file import import_onnx
 from pretrain.character.config import Weights
 from pretrain.character.model import LIMIT, SEED_WIDTHS, ModelName
 from pretrain.character.schema import FEATURES, HEADS, Schema
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 OPSET: Final = 18
 IR_VERSION: Final = 8
 """Loads in ONNX Runtime 1.17 and later, which takes up to 9; an exporter of today writes 10 or more."""
-INPUT: Final = "features"
 PRODUCER: Final = "personality-toolkit"
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -74,21 +74,6 @@ def build_onnx(
     helper.set_model_props(model, dict(sorted(metadata.items())))
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-def import_onnx() -> Any:
-    """The package `onnx`.
-
-    Raises:
-        ToolkitError: it is not installed.
-    """
-    try:
-        import onnx
-    except ImportError:
-        raise ToolkitError(
-            "ONNX files need the package onnx; pip install 'personality-toolkit[character]'"
-        ) from None
-    return onnx
 
 
 class _Graph:

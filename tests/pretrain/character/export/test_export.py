@@ -224,7 +224,8 @@ def test_int8_goes_through_a_gate(character_run: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("pretrain.character.export.bundle.GATE_ROWS", 300)
     config = ExportConfig(character_run, tmp_path / "small", ("onnx",), "int8")
     manifest = export(config, Silent()).manifest
-    assert min(manifest["int8_agreement"].values()) >= 0.98
+    assert manifest.int8_agreement is not None
+    assert min(manifest.int8_agreement.values()) >= 0.98
     monkeypatch.setattr(
         "pretrain.character.export.bundle.quantize", lambda m: (np.rint(m).astype(np.int8), np.float32(1))
     )
