@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from suite import clock
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from personality_common.terminal.progress import Silent
@@ -31,12 +32,12 @@ from pretrain.character.calibration import probabilities
 from pretrain.character.config import DataConfig, TrainConfig
 from pretrain.character.evaluation import HELD_OUT, UNSEEN, evaluate
 from pretrain.character.export.onnx import build_onnx
-from pretrain.character.model import SkipModel, trainable
+from pretrain.character.model import WIDTHS, SkipModel, trainable
 from pretrain.character.pipeline import EXAMPLES_FILE, generate_data, read_data, train_character
 from pretrain.character.quality import measure
 from pretrain.character.records import Examples, manifest_path, subset
 from pretrain.character.run import Run, load_run, outputs
-from pretrain.character.schema import HEADS
+from pretrain.character.schema import FEATURES, HEADS, Schema
 from pretrain.character.split import split
 from pretrain.character.training import train
 
@@ -156,23 +157,40 @@ def our_epoch(examples: Examples, folder: Path) -> float:
     return EPOCHS * len(examples) / (now() - started)
 
 
+class PlainModel(nn.Module):
+    """The same network as anyone would write it: a module for each output."""
+
+    def __init__(self, schema: Schema, features: Tensor) -> None:
+        super().__init__()
+        deviation = features.std(0)
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("deviation", torch.where(deviation > 0, deviation, torch.inf))
+        self.trunk = nn.Sequential(
+            nn.Linear(FEATURES, WIDTHS[0]), nn.ReLU(), nn.Linear(WIDTHS[0], WIDTHS[1]), nn.ReLU()
+        )
+        self.outputs = schema.of_kind("class", "binary", "real")
+        self.heads = nn.ModuleList(nn.Linear(WIDTHS[1], output.size) for output in self.outputs)
+        self.skips = nn.ModuleList(nn.Linear(FEATURES, output.size, bias=False) for output in self.outputs)
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        x = ((features - self.mean) / self.deviation).clamp(-8, 8)
+        hidden = self.trunk(x)
+        return [head(hidden) + skip(x) for head, skip in zip(self.heads, self.skips, strict=True)]
+
+
 def loader_epoch(examples: Examples) -> float:
-    model = SkipModel(examples.schema, dropout=0.0).train()
-    with torch.no_grad():
-        model.standardize.fit(torch.from_numpy(examples.features))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=4e-3)
     schema, mse, bce = examples.schema, F.mse_loss, F.binary_cross_entropy_with_logits
     targets = examples.labels if examples.expected is None else examples.expected
     dataset = TensorDataset(torch.from_numpy(examples.features), torch.from_numpy(targets))
+    model = PlainModel(schema, dataset.tensors[0]).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     now = clock(1)
     started, total = now(), 0.0
     for features, wanted in DataLoader(dataset, BATCH, shuffle=True):
-        flat = torch.cat(model(features), 1)
         parts = []
-        for output in schema.of_kind("class", "binary", "real"):
+        for output, ours in zip(model.outputs, model(features), strict=True):
             kind = {"class": F.cross_entropy, "binary": bce, "real": mse}[output.kind]
-            place = schema.places[output.key]
-            parts.append(kind(flat[:, place], wanted[:, place]))
+            parts.append(kind(ours, wanted[:, schema.places[output.key]]))
         batch_loss = torch.stack(parts).sum()
         optimizer.zero_grad()
         batch_loss.backward()
