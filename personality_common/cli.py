@@ -29,6 +29,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "pretrain.personality.export.cli:export",
         "Export a run to a Core ML bundle that an app can ship.",
     ),
+    "character": (
+        "pretrain.character.cli:character",
+        "Predict what a story's character does, says, notices and feels.",
+    ),
     "parity": ("device_sim.parity.cli:parity", "Prove that a bundle computes what PyTorch computes."),
     "run": ("device_sim.runtimes.cli:run", "Run a Core ML package on arrays, on any machine."),
     "inspect": (

@@ -27,7 +27,7 @@ from personality_common.terminal.report_files import ReportFiles, report_options
 )  # fmt: skip
 @report_options
 def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **options: Any) -> None:
-    """Check that the packages of BUNDLE compute what the PyTorch model computes.
+    """Check that the files of BUNDLE, of either family, compute what the PyTorch model computes.
 
     Exits with 1 if they do not, and says where.
     """
@@ -39,15 +39,18 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
         **options,
     )
 
+    from device_sim.parity.character import character_parity
     from device_sim.parity.compare import check_parity
     from device_sim.parity.page import page
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
+    from pretrain.character.bundle.folder import is_character_folder
 
     made = this_command()
-    report = check_parity(config, ConsoleReporter())
+    check = character_parity if is_character_folder(bundle) else check_parity
+    report = check(config, ConsoleReporter())
     files.write("parity", report.checks, made, to_json(report), page(report, made).encode())
     render(report, output)
     if not report.passed:

@@ -144,6 +144,8 @@ def _choose_runtimes(
         "mil": _WHAT["mil"],
         "coreml": _WHAT["coreml"].format(units=config.compute_units),
     }
+    for name in set(config.runtimes or ()) - what.keys():
+        raise ConfigError(f"--runtimes {name} is for ONNX files, {config.bundle} has none")
     statuses, chosen = [], []
     for runtime in known:
         asked = config.runtimes is not None and runtime.name in config.runtimes

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from device_sim.parity.difference import SHOWN, difference, told
 from personality_common.bundle.bundle import Bundle, Part
 from personality_common.bundle.files import file_table
 from personality_common.bundle.stored import Array, StoredTensor, stored_values
@@ -19,57 +20,42 @@ from personality_common.contract import (
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import blocks, find_producer
 from personality_common.coreml.values import read_value
-from personality_common.errors import ToolkitError
-from personality_common.evidence.claims import Check, claim
+from personality_common.evidence.claims import Check
 from personality_common.files.fingerprint import fingerprint
 from pretrain.personality.rules.checks import check_encoder_tensors, check_places, expected_parameters
 from pretrain.personality.rules.interface import INTERFACES
 from pretrain.personality.rules.rules import require_rules
 from pretrain.personality.run import Run
 
-_SHOWN = 3
-
 
 def integrity_checks(
     bundle: Bundle, run: Run | None, encoder_values: Mapping[str, Array] | None = None
 ) -> Iterator[Check]:
     """All of them; `run` is the bundle's, and with the parameters of its encoder, if at hand."""
-    yield _check("", "files", "files have the sizes and SHA-256 of the manifest", _files(bundle))
-    yield _check("", "vocabulary", "vocabulary: one order everywhere", _vocabulary(bundle, run))
-    yield _check("", "golden", "golden vectors have their fingerprints and tokens", _golden(bundle))
-    yield _check("", "tolerances", "tolerances are not wider than this toolkit's", _tolerances(bundle))
-    yield _check("", "shared-tensors", "packages agree on the parameters that they share", _agreement(bundle))
+    yield told("", "files", "files have the sizes and SHA-256 of the manifest", _files(bundle))
+    yield told("", "vocabulary", "vocabulary: one order everywhere", _vocabulary(bundle, run))
+    yield told("", "golden", "golden vectors have their fingerprints and tokens", _golden(bundle))
+    yield told("", "tolerances", "tolerances are not wider than this toolkit's", _tolerances(bundle))
+    yield told("", "shared-tensors", "packages agree on the parameters that they share", _agreement(bundle))
     for part in bundle.parts:
-        yield _check(
+        yield told(
             part.file, "tensors", "tensors have the fingerprints of the manifest", _tensors(bundle, part)
         )
         if run is not None and part.name != "encoder":
-            yield _check(part.file, "tensors-of-run", "tensors are the run's", _tensors_of_run(part, run))
+            yield told(part.file, "tensors-of-run", "tensors are the run's", _tensors_of_run(part, run))
         if part.name == "encoder" and encoder_values is not None:
-            yield _check(
+            yield told(
                 part.file,
                 "tensors-of-run",
                 "tensors are the run's",
                 _tensors_of_encoder(part, encoder_values),
             )
-        yield _check(
+        yield told(
             part.file, "interface", "interface, metadata, and only the head updatable", _rules(bundle, part)
         )
-        yield _check(part.file, "program", "the program reads the parameters where they are", _program(part))
+        yield told(part.file, "program", "the program reads the parameters where they are", _program(part))
         if part.entry.kind != "neuralNetwork":
-            yield _check(part.file, "gelu", "GELU is exact (erf)", _gelu(part))
-
-
-def _check(package: str, id: str, name: str, problems: Iterator[str]) -> Check:
-    try:
-        found = list(problems)
-    except ToolkitError as error:
-        found = [str(error)]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        # What a manifest holds that is used for one check alone is not looked at before.
-        found = [f"malformed: {error!r}"]
-    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return claim(id, name, not found, "; ".join(found[:_SHOWN]) + more, package=package)
+            yield told(part.file, "gelu", "GELU is exact (erf)", _gelu(part))
 
 
 def _files(bundle: Bundle) -> Iterator[str]:
@@ -155,13 +141,13 @@ def _tensors(bundle: Bundle, part: Part) -> Iterator[str]:
     if part.name != "encoder":
         names = sorted(tensor.name for tensor in part.tensors)
         if names != (expected := sorted(expected_parameters(part.name))):
-            differing = sorted(set(names) ^ set(expected))[:_SHOWN]
+            differing = sorted(set(names) ^ set(expected))[:SHOWN]
             yield f"the manifest names {len(names)} of {len(expected)} parameters, differing in {differing}"
     for tensor in part.tensors:
         array = tensor.read(part.path)
         if fingerprint(array) != tensor.fingerprint:
             other = _elsewhere(bundle, tensor)
-            yield f"{tensor.name} has another fingerprint: {_difference(array, tensor.fingerprint, other)}"
+            yield f"{tensor.name} has another fingerprint: {difference(array, tensor.fingerprint, other)}"
         if tensor.updatable != (tensor.name in HEAD_PARAMETERS):
             yield f"{tensor.name} is marked {'' if tensor.updatable else 'not '}updatable"
     for state in part.entry.states:
@@ -189,28 +175,12 @@ def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
         wanted = stored_values(tensor.name, values[tensor.name], tensor.dtype)
         array = tensor.read(part.path)
         if (print_ := fingerprint(wanted)) != fingerprint(array):
-            yield f"{tensor.name} is not the run's: {_difference(array, print_, wanted)}"
+            yield f"{tensor.name} is not the run's: {difference(array, print_, wanted)}"
 
 
 def _tensors_of_encoder(part: Part, values: Mapping[str, Array]) -> Iterator[str]:
     check_encoder_tensors(Package.open(part.path), part.tensors, values)
     yield from ()
-
-
-def _difference(array: Array, wanted: str, reference: Array | None) -> str:
-    """How an array differs from the one with that fingerprint, in words."""
-    if array.ndim == 2 and array.shape[0] == array.shape[1] and fingerprint(array.T) == wanted:
-        return "it is transposed"
-    if reference is None or reference.shape != array.shape:
-        return f"{array.nbytes} bytes at its place are others"
-    differing = np.argwhere(np.atleast_1d(array != reference))
-    if array.ndim == 2 and len(rows := np.unique(differing[:, 0])) == 2:
-        i, j = rows.tolist()
-        if np.array_equal(array[i], reference[j]) and np.array_equal(array[j], reference[i]):
-            return f"rows {i} and {j} are swapped"
-    first = tuple(differing[0].tolist()) if len(differing) else ()
-    at = f", first at {list(first)}: {np.atleast_1d(array)[first]!s}, not {np.atleast_1d(reference)[first]!s}"
-    return f"{len(differing)} of {array.size} values differ{at if len(differing) else ''}"
 
 
 def _rules(bundle: Bundle, part: Part) -> Iterator[str]:

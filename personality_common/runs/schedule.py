@@ -16,3 +16,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Of all its parameters."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """Up to `peak` over the first three tenths of the steps, then down to almost 0 (arXiv:1708.07120)."""
+    rise = round(0.3 * steps)
+    if step < rise:
+        return cosine(step, rise + 1, peak / 25, peak)
+    return cosine(step - rise, steps - rise, peak, peak * 1e-5)

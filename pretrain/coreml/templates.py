@@ -91,12 +91,21 @@ def _places(
 
 
 def _constant_names(model: bytes, stand_ins: Mapping[str, NDArray[np.float32]]) -> dict[str | int, str]:
-    """Names of constants by metadata offset; of a network's weights by the parameter's name."""
+    """Names of constants by metadata offset; of what is in the protobuf by the parameter's name."""
     spec = Model_pb2.Model()
     spec.ParseFromString(model)
     package = Package(Path("template"), spec, "", Path("template"))
-    names: dict[str | int, str] = {c.location.offset: c.name for c in constants(package) if c.location}
-    by_bytes = {stand_in.astype("<f4").tobytes(): name for name, stand_in in stand_ins.items()}
+    by_bytes = {
+        values.astype(dtype).tobytes(): name for name, values in stand_ins.items() for dtype in DTYPES
+    }
+    names: dict[str | int, str] = {}
+    for constant in constants(package):
+        if constant.location is not None:
+            names[constant.location.offset] = constant.name
+        elif constant.type.dtype in ("float32", "float16"):
+            inline = by_bytes.get(constant.read().tobytes())
+            if inline is not None:
+                names[inline] = constant.name
     for part in (package, *package.submodels):
         message = network(part)
         for weight in weights(message) if message is not None else ():

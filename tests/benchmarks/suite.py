@@ -33,6 +33,7 @@ BENCHMARKS: Final = (
     "learning",
     "scale",
     "fleet",
+    "character",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]

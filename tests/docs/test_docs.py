@@ -28,7 +28,7 @@ PAGES = (
         f"docs/{name}.md"
         for name in (
             "pretrain", "export", "in-an-app", "parity", "simulate", "roll-out", "core-ml-on-linux", "extend",
-            "on-the-device", "python",
+            "on-the-device", "python", "character",
         )
     ),
 )  # fmt: skip

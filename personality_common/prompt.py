@@ -1,0 +1,46 @@
+"""The block that a small model's answer becomes in a language model's prompt.
+
+One line per fact, a heading in brackets. What stands in it comes from a user's own files (a character's
+name) or from fixed vocabularies, so a text that could end the line or the heading and start another is
+refused: a name must not be able to give the language model orders.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from personality_common.errors import DataError
+
+LONGEST: Final = 200
+"""Characters of a heading or a line's text."""
+
+
+def prompt_block(heading: str, lines: Iterable[tuple[str, str]]) -> str:
+    """`[heading]`, then `label: text` for each line; no newline at the end.
+
+    Raises:
+        DataError: a text has control characters or line breaks, is empty, or is longer than LONGEST; or the
+            heading has square brackets.
+    """
+    if "[" in heading or "]" in heading:
+        raise DataError(f"the heading of a prompt must have no square brackets, is {heading!r:.60}")
+    rows = [f"[{_one_line(heading)}]"]
+    rows += [f"{_one_line(label)}: {_one_line(text)}" for label, text in lines]
+    return "\n".join(rows)
+
+
+def tokens_block(tokens: Sequence[str]) -> str:
+    """What the personality model's top tokens say of the moment: `[mood now]`, `feels: curious, reserved`."""
+    return prompt_block("mood now", [("feels", ", ".join(tokens))])
+
+
+def _one_line(text: str) -> str:
+    # Cc: control characters; Cf: invisible ones, such as changes of direction; Zl, Zp: line breaks.
+    bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")), None)
+    if bad is not None:
+        raise DataError(f"a line of a prompt must have no control characters, has {bad!r} in {text!r:.60}")
+    if not text.strip() or len(text) > LONGEST:
+        raise DataError(f"a line of a prompt must have 1 to {LONGEST} characters, has {len(text.strip())}")
+    return text.strip()

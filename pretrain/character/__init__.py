@@ -1,0 +1,1 @@
+"""A story's character: 453 features in, four heads out."""

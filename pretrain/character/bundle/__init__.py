@@ -1,0 +1,1 @@
+"""The folder that `pt character export` writes: its manifest, its ONNX file, opening and verifying it."""

@@ -1,0 +1,1 @@
+"""A run of the character predictor as files that other runtimes load."""

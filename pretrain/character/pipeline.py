@@ -1,0 +1,202 @@
+"""`pt character data` and `pt character train`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from personality_common.contract import CHECKPOINTS_DIR, HISTORY_FILE
+from personality_common.errors import ConfigError, DataError
+from personality_common.files.atomic import read_json_object, write_json
+from personality_common.files.staging import staged_folder
+from personality_common.runs.curve import Panel, draw_learning_curve
+from personality_common.runs.device import seed_everything
+from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
+from personality_common.runs.record import new_record, save_weights
+from personality_common.terminal.progress import Reporter, Stage
+from pretrain.character.bundle.manifest import SCHEMA_FILE
+from pretrain.character.calibration import fit_temperatures
+from pretrain.character.coherence import LEAST
+from pretrain.character.config import DataConfig, TrainConfig
+from pretrain.character.descriptors import archetypes
+from pretrain.character.model import SeedModel, SkipModel, build_model
+from pretrain.character.records import Example, Examples, read_examples, subset, write_examples
+from pretrain.character.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, outputs
+from pretrain.character.schema import load_schema
+from pretrain.character.split import Split, split
+from pretrain.character.synthesis import generate
+from pretrain.character.training import train
+
+EXAMPLES_FILE: Final = "examples.jsonl"
+UNSEEN_FILE: Final = "unseen.jsonl"
+"""Examples of characters that are in none of the others: only ever measured."""
+MOST_UNSEEN: Final = 40
+TOLD_EVERY: Final = 500
+"""Examples between two words of progress."""
+RECORDED_PACKAGES: Final = ("personality-toolkit", "torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """What was written: folder, manifest of the examples, and how many are of unseen archetypes."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    unseen: int
+
+
+def generate_data(config: DataConfig, reporter: Reporter) -> DataResult:
+    """Write a folder of examples; what was there is replaced once all is written.
+
+    Raises:
+        ConfigError: more archetypes than there are, or the folder holds something else.
+        OSError: no space, no permission.
+    """
+    schema = load_schema(config.schema)
+    people = list(archetypes())
+    if config.archetypes > len(people):
+        raise ConfigError(f"--archetypes must be at most {len(people)}, got {config.archetypes}")
+    if config.out.exists() and not (config.out / EXAMPLES_FILE).is_file():
+        raise ConfigError(f"--out must be a new folder or one of pt character data, {config.out} is not")
+    random.Random(f"archetypes/{config.seed}").shuffle(people)
+    seen = sorted(people[: config.archetypes])
+    unseen = sorted(people[config.archetypes :][:MOST_UNSEEN])
+    counts = {EXAMPLES_FILE: config.examples, UNSEEN_FILE: config.examples // 5 if len(unseen) > 1 else 0}
+    manifests = {}
+    with staged_folder(config.out) as folder:
+        for (name, count), names in zip(counts.items(), (seen, unseen), strict=True):
+            if count:
+                with reporter.stage(name, count, "examples") as stage:
+                    found = _counted(generate(names, count, config.seed, schema), stage)
+                    manifests[name] = write_examples(folder / name, found, schema, config.seed, LEAST)
+    return DataResult(config.out, manifests[EXAMPLES_FILE], counts[UNSEEN_FILE])
+
+
+def _counted(examples: Iterator[Example], stage: Stage) -> Iterator[Example]:
+    for number, example in enumerate(examples, 1):
+        yield example
+        if number % TOLD_EVERY == 0:
+            stage.advance(TOLD_EVERY)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run ended with: its folder, and the history as in `training_history.json`."""
+
+    run: Path
+    history: list[dict[str, Any]]
+
+
+def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
+    """Read, divide, train, fit temperatures, and publish a run.
+
+    See `personality_common.runs.folder` for what a kill leaves.
+
+    Raises:
+        DataError: the data are malformed, or too few to divide.
+        MismatchError: `resume` with other settings or data than the unfinished run's.
+        ToolkitError: another job works in the folder, an unfinished run is in the way, or the loss is not
+            finite.
+        OSError: a file cannot be written; what was finished is kept.
+    """
+    run = config.output_dir
+    with hold_run(run, config.resume):
+        examples, _ = read_data(config.data)
+        parts = split(examples, config.split, config.seed)
+        labels = "drawn" if examples.expected is None else "expected"
+        reporter.say(
+            f"read {len(examples)} examples of schema {examples.schema.name}, {labels} labels: "
+            f"{len(parts.train)} train, {len(parts.val)} fit temperatures, {len(parts.test)} are measured"
+        )
+        plan = _plan(config, examples, parts)
+        if take_up(run, plan, config.resume, reporter):
+            reporter.say(f"{run}: this run is finished already; nothing to do")
+            return TrainResult(run, read_json_object(run / HISTORY_FILE)["epochs"])
+
+        seed_everything(config.seed)
+        model = build_model(config.model, examples.schema, config.drop)
+        training, held_out = subset(examples, parts.train), subset(examples, parts.val)
+        if isinstance(model, SkipModel):
+            model.standardize.fit(torch.from_numpy(training.features))
+        work = run / WORK_DIR
+        history = train(model, training, held_out, config, work / CHECKPOINTS_DIR, reporter)
+        publish(
+            run, _write_results(work, model, held_out, config, history) | _source(config, examples, parts)
+        )
+    return TrainResult(run, history)
+
+
+def read_data(path: Path) -> tuple[Examples, Examples | None]:
+    """The examples of a folder or a JSONL file, and those of unseen archetypes, where there are any.
+
+    Raises:
+        DataError: no such data, or malformed.
+        MismatchError: both files are of one schema, and are not.
+    """
+    if path.suffix == ".jsonl":
+        return read_examples(path), None
+    if not (path / EXAMPLES_FILE).is_file():
+        raise DataError(
+            f"{path}: must be a .jsonl or a folder with {EXAMPLES_FILE}; pt character data makes one"
+        )
+    unseen = path / UNSEEN_FILE
+    return read_examples(path / EXAMPLES_FILE), read_examples(unseen) if unseen.is_file() else None
+
+
+def _plan(config: TrainConfig, examples: Examples, parts: Split) -> dict[str, Any]:
+    """All that the bits of the result depend on."""
+    return {
+        "data_fingerprint": examples.fingerprint,
+        "schema_sha256": examples.schema.fingerprint,
+        "model": config.model,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "lr": config.peak_lr,
+        "dropout": config.drop,
+        "split": config.split,
+        "split_fingerprint": parts.fingerprint,
+        "seed": config.seed,
+        "torch": torch.__version__,
+    }
+
+
+def _write_results(
+    work: Path,
+    model: SkipModel | SeedModel,
+    held_out: Examples,
+    config: TrainConfig,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Everything but `run.json`, which it returns, less what is said of the data."""
+    schema = held_out.schema
+    target = held_out.labels if held_out.expected is None else held_out.expected
+    temperatures = fit_temperatures(outputs(model, held_out.features), target, schema)
+    tensors = save_weights(work, {WEIGHTS_FILE: model}, {"schema_sha256": schema.fingerprint})
+    write_json(work / HISTORY_FILE, {"epochs": history})
+    write_json(work / SCHEMA_FILE, schema.to_json())
+    losses = [entry["val_loss"] for entry in history]
+    panel = Panel("on held-out examples: loss", {"weighted over heads": losses}, (0, 1.1 * max(losses)))
+    draw_learning_curve("epoch", [entry["epoch"] for entry in history], [panel], work / CURVE_FILE)
+    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors) | {
+        "schema_name": schema.name,
+        "schema_sha256": schema.fingerprint,
+        "model": config.model,
+        "temperatures": temperatures,
+    }
+
+
+def _source(config: TrainConfig, examples: Examples, parts: Split) -> dict[str, Any]:
+    return {
+        "data": {
+            "source": str(config.data),
+            "fingerprint": examples.fingerprint,
+            "examples": len(examples),
+            "split_fingerprint": parts.fingerprint,
+            "labels": "drawn" if examples.expected is None else "expected",
+        }
+    }

@@ -1,0 +1,171 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personality_common.errors import ToolkitError
+from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
+from personality_common.runs.schedule import one_cycle, set_learning_rate
+from personality_common.terminal.progress import Reporter
+from pretrain.character.config import (
+    HEAD_WEIGHTS,
+    HIDDEN_SHRINK,
+    INPUT_SHRINK,
+    WEIGHT_DECAY,
+    TrainConfig,
+)
+from pretrain.character.losses import loss
+from pretrain.character.model import SeedModel, SkipModel, shrink
+from pretrain.character.records import Examples
+
+LOOK_EVERY: Final = 20
+"""Steps between two looks at the loss, which the device must be waited for."""
+
+
+def train(
+    model: SkipModel | SeedModel,
+    examples: Examples,
+    held_out: Examples,
+    config: TrainConfig,
+    folder: Path,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """Train a model in place, on one thread; a checkpoint after every epoch, in `folder`.
+
+    Targets are the expected labels where the data have them, else the drawn ones. Going on from a checkpoint
+    gives the bits of an uninterrupted run: what is drawn in an epoch depends on the seed and the epoch alone.
+
+    Args:
+        model: at its start, standardised to the training examples; on the CPU, where a network of this size
+            trains faster than on a GPU.
+        examples: to train with.
+        held_out: measured after every epoch.
+        config: epochs, batch size, learning rate, seed; `resume` takes up the newest checkpoint.
+        folder: for checkpoints.
+        reporter: hears of progress.
+
+    Returns:
+        The history: an entry per epoch, and one (epoch 0) for the start.
+
+    Raises:
+        ToolkitError: the loss is not finite.
+        OSError: a checkpoint cannot be written.
+    """
+    # Data: all of it in memory and standardised, so that a batch is one indexing
+    schema = examples.schema
+    features, targets = _tensors(examples)
+    val_features, val_targets = _tensors(held_out)
+    with torch.no_grad():
+        features, val_features = model.standardize(features), model.standardize(val_features)
+
+    # Optimizer and schedule
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decay = WEIGHT_DECAY[config.model]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        ],
+        lr=config.peak_lr,
+        fused=True,
+    )
+    shrink_input = INPUT_SHRINK[config.model]
+    shrink_hidden = HIDDEN_SHRINK[config.model][examples.expected is None]
+    steps_per_epoch = math.ceil(len(features) / config.batch_size)
+    steps = config.epochs * steps_per_epoch
+
+    # Where to begin
+    step, epoch = 0, 0
+    history: list[dict[str, Any]] = []
+    checkpoints = Checkpoints(folder, count="epoch", metric="valloss", keep=Retention())
+    if config.resume and (checkpoint := checkpoints.restore(model, [optimizer], reporter)):
+        step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
+        reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
+    trained: dict[str, float] = {}
+
+    with _one_thread(), reporter.stage("training", len(features) * config.epochs, "examples") as stage:
+        stage.advance(len(features) * epoch)
+        while True:
+            # Evaluation comes before the steps, so that the start and the end are measured, too.
+            if len(history) == epoch:
+                model.eval()
+                with torch.no_grad():
+                    val_loss = loss(
+                        torch.cat(model.read(val_features), 1), val_targets, schema, HEAD_WEIGHTS
+                    ).item()
+                history.append({"epoch": epoch, **trained, "val_loss": val_loss})
+                if epoch > 0:
+                    checkpoints.save(
+                        Checkpoint(step, {"epoch": epoch}, history), val_loss, model, [optimizer]
+                    )
+            if epoch == config.epochs:
+                return history
+
+            epoch += 1
+            started = time.monotonic()
+            loss_sum = torch.zeros(())
+            torch.manual_seed(_drawn_from(config.seed, epoch))
+            model.train()
+            order = torch.randperm(len(features))
+            for start in range(0, len(features), config.batch_size):
+                rows = order[start : start + config.batch_size]
+                flat = torch.cat(model.read(features[rows]), 1)
+                batch_loss = loss(flat, targets[rows], schema, HEAD_WEIGHTS)
+                optimizer.zero_grad(set_to_none=True)
+                batch_loss.backward()  # type: ignore[no-untyped-call]
+                lr = one_cycle(step, steps, config.peak_lr)
+                set_learning_rate(optimizer, lr)
+                optimizer.step()
+                shrink(model, lr * shrink_input, lr * shrink_hidden)
+                step += 1
+
+                loss_sum += batch_loss.detach() * len(rows)
+                figures: dict[str, str] = {}
+                if step % LOOK_EVERY == 0 or step % steps_per_epoch == 0:
+                    mean = loss_sum.item() / (start + len(rows))
+                    if not math.isfinite(mean):
+                        raise ToolkitError(
+                            f"the loss must stay finite, is {mean} by step {step}, in epoch {epoch}; "
+                            "use a smaller --lr"
+                        )
+                    figures = {"epoch": str(epoch), "loss": f"{mean:.4f}"}
+                stage.advance(len(rows), figures)
+
+            seconds = time.monotonic() - started
+            trained = {
+                "train_loss": loss_sum.item() / len(features),
+                "learning_rate": lr,
+                "seconds": round(seconds, 3),
+                "samples_per_second": round(len(features) / seconds, 1),
+            }
+
+
+def _tensors(examples: Examples) -> tuple[Tensor, Tensor]:
+    targets = examples.labels if examples.expected is None else examples.expected
+    return torch.from_numpy(examples.features), torch.from_numpy(targets)
+
+
+def _drawn_from(seed: int, epoch: int) -> int:
+    """The seed of what is drawn in an epoch: order and dropout."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Several threads wait for one another longer than such small products take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

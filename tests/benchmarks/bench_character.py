@@ -1,0 +1,215 @@
+"""How well, and how fast, `pt character` learns: seed by seed, beside baselines and the ceiling.
+
+    python tests/benchmarks/bench_character.py [--examples 3000] [--seeds 0] [--baselines]
+
+Prints JSON. Of each seed: figures of the default model with expected and with drawn labels, of the engine's
+first network and, where asked for, of the baselines, which take minutes; on cells that were held out, and
+on 40 archetypes that nobody trained on. Its `ratios` are means over seeds, and training against a loop over
+a `DataLoader`: the same network, batch size and optimizer, on one thread, as anyone would write it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from suite import clock
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from personality_common.terminal.progress import Silent
+from pretrain.character.calibration import probabilities
+from pretrain.character.config import DataConfig, TrainConfig
+from pretrain.character.evaluation import HELD_OUT, UNSEEN, evaluate
+from pretrain.character.export.onnx import build_onnx
+from pretrain.character.model import WIDTHS, SkipModel, trainable
+from pretrain.character.pipeline import EXAMPLES_FILE, generate_data, read_data, train_character
+from pretrain.character.quality import measure
+from pretrain.character.records import Examples, manifest_path, subset
+from pretrain.character.run import Run, load_run, outputs
+from pretrain.character.schema import FEATURES, HEADS, Schema
+from pretrain.character.split import split
+from pretrain.character.training import train
+
+BATCH = 512
+ROUNDS = 5
+EPOCHS = 2
+CALLS = 3000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--examples", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--baselines", action="store_true")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"examples": options.examples, "seeds": {}}
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as temporary:
+            found = of_seed(Path(temporary), options.examples, seed, options.baselines)
+            if seed == options.seeds[-1]:
+                results["speed"] = speed(Path(temporary))
+        results["seeds"][seed] = found
+        print(f"seed {seed}: done", file=sys.stderr)
+    results["ratios"] = ratios(results)
+    print(json.dumps(results))
+
+
+def of_seed(folder: Path, examples: int, seed: int, baselines: bool) -> dict[str, Any]:
+    """Model -> set of examples -> output -> figures; and how long the data took, in seconds."""
+    data = folder / "data"
+    started = time.process_time()
+    generate_data(DataConfig(data, examples, seed=seed), Silent())
+    seconds = time.process_time() - started
+    everything, unseen = read_data(data)
+    assert unseen is not None
+    parts = {
+        HELD_OUT["group"]: subset(everything, split(everything, "group", seed).test),
+        UNSEEN: unseen,
+    }
+    found: dict[str, Any] = {"data_seconds": seconds, "parameters": {}, "figures": {}}
+    trained = {
+        "model": TrainConfig(data, folder / "model", seed=seed),
+        "drawn": TrainConfig(drawn(data, folder), folder / "drawn", seed=seed),
+        "seed": TrainConfig(data, folder / "seed", model="seed", seed=seed),
+    }
+    for name, config in trained.items():
+        train_character(config, Silent())
+        run = load_run(config.output_dir)
+        found["parameters"][name] = trainable(run.model)
+        found["figures"][name] = {key: figures(run, part) for key, part in parts.items()}
+    if baselines:
+        for key, models in evaluate(load_run(folder / "model"), None, Silent()).figures.items():
+            for name in models.keys() - {"model"}:
+                own = {output: asdict(quality) for output, quality in models[name].items()}
+                found["figures"].setdefault(name, {})[key] = own
+    return found
+
+
+def drawn(data: Path, folder: Path) -> Path:
+    """The same examples without their expected labels."""
+    path = folder / "drawn.jsonl"
+    with (data / EXAMPLES_FILE).open() as lines, path.open("w") as file:
+        for line in lines:
+            example = json.loads(line)
+            del example["expected"]
+            file.write(json.dumps(example) + "\n")
+    manifest_path(path).write_bytes(manifest_path(data / EXAMPLES_FILE).read_bytes())
+    return path
+
+
+def figures(run: Run, part: Examples) -> dict[str, Any]:
+    predicted = probabilities(outputs(run.model, part.features), run.schema, run.temperatures)
+    return {
+        key: asdict(quality) | {"share": quality.share} for key, quality in measure(predicted, part).items()
+    }
+
+
+def speed(folder: Path) -> dict[str, Any]:
+    """Examples a second of both loops, and milliseconds of a single row in ONNX Runtime."""
+    import onnxruntime
+
+    torch.set_num_threads(1)
+    examples, _ = read_data(folder / "data")
+    ours, theirs = [], []
+    for round_ in range(ROUNDS):
+        ours.append(our_epoch(examples, folder / f"round{round_}"))
+        theirs.append(loader_epoch(examples))
+    run = load_run(folder / "model")
+    values = {name: p.detach().numpy() for name, p in run.model.named_parameters()}
+    alone = onnxruntime.SessionOptions()
+    alone.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        build_onnx(values, run.model_name, run.schema, "float32", {}), alone
+    )
+    times = []
+    for row in range(CALLS):
+        started = time.perf_counter()
+        session.run(list(HEADS), {"features": examples.features[row % len(examples)][None]})
+        times.append(1000 * (time.perf_counter() - started))
+    return {
+        "ours": statistics.median(ours),
+        "loader": statistics.median(theirs),
+        "times": max(ours) / max(theirs),
+        "onnxruntime_ms": {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))},
+    }
+
+
+def our_epoch(examples: Examples, folder: Path) -> float:
+    """An epoch of `train`, with what it measures and keeps."""
+    model = SkipModel(examples.schema, dropout=0.0)
+    with torch.no_grad():
+        model.standardize.fit(torch.from_numpy(examples.features))
+    few = subset(examples, np.arange(100))
+    now = clock(1)
+    started = now()
+    train(model, examples, few, TrainConfig(folder, folder, epochs=EPOCHS), folder, Silent())
+    return EPOCHS * len(examples) / (now() - started)
+
+
+class PlainModel(nn.Module):
+    """The same network as anyone would write it: a module for each output."""
+
+    def __init__(self, schema: Schema, features: Tensor) -> None:
+        super().__init__()
+        deviation = features.std(0)
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("deviation", torch.where(deviation > 0, deviation, torch.inf))
+        self.trunk = nn.Sequential(
+            nn.Linear(FEATURES, WIDTHS[0]), nn.ReLU(), nn.Linear(WIDTHS[0], WIDTHS[1]), nn.ReLU()
+        )
+        self.outputs = schema.of_kind("class", "binary", "real")
+        self.heads = nn.ModuleList(nn.Linear(WIDTHS[1], output.size) for output in self.outputs)
+        self.skips = nn.ModuleList(nn.Linear(FEATURES, output.size, bias=False) for output in self.outputs)
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        x = ((features - self.mean) / self.deviation).clamp(-8, 8)
+        hidden = self.trunk(x)
+        return [head(hidden) + skip(x) for head, skip in zip(self.heads, self.skips, strict=True)]
+
+
+def loader_epoch(examples: Examples) -> float:
+    schema, mse, bce = examples.schema, F.mse_loss, F.binary_cross_entropy_with_logits
+    targets = examples.labels if examples.expected is None else examples.expected
+    dataset = TensorDataset(torch.from_numpy(examples.features), torch.from_numpy(targets))
+    model = PlainModel(schema, dataset.tensors[0]).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    now = clock(1)
+    started, total = now(), 0.0
+    for features, wanted in DataLoader(dataset, BATCH, shuffle=True):
+        parts = []
+        for output, ours in zip(model.outputs, model(features), strict=True):
+            kind = {"class": F.cross_entropy, "binary": bce, "real": mse}[output.kind]
+            parts.append(kind(ours, wanted[:, schema.places[output.key]]))
+        batch_loss = torch.stack(parts).sum()
+        optimizer.zero_grad()
+        batch_loss.backward()
+        optimizer.step()
+        total += batch_loss.item()
+    return len(examples) / (now() - started)
+
+
+def ratios(results: dict[str, Any]) -> dict[str, float]:
+    def mean(part: str, key: str, figure: str) -> float:
+        return statistics.mean(s["figures"]["model"][part][key][figure] for s in results["seeds"].values())
+
+    return {
+        "training against a DataLoader": results["speed"]["times"],
+        "action, share of the ceiling": mean(HELD_OUT["group"], "action.type", "share"),
+        "awareness, unseen archetypes": mean(UNSEEN, "thought.awareness", "accuracy"),
+        "dominant emotion, unseen archetypes": mean(UNSEEN, "thought.dominant", "accuracy"),
+    }
+
+
+if __name__ == "__main__":
+    main()

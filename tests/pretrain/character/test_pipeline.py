@@ -1,0 +1,170 @@
+"""A run: its resume, its record, its evaluation, and the commands."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.terminal.progress import Silent
+from pretrain.character import evaluation
+from pretrain.character.cli import character
+from pretrain.character.config import TrainConfig
+from pretrain.character.pipeline import train_character
+from pretrain.character.run import WEIGHTS_FILE, load_run
+
+
+class Stops(Silent):
+    """Interrupts after so many examples."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:  # type: ignore[override]
+        yield self
+
+    def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
+        self.left -= done
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def config(data: Path, run: Path, **changes: Any) -> TrainConfig:
+    return TrainConfig(data, run, epochs=6, batch_size=64, **changes)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(
+    character_data: Path, character_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for epochs in (2.5, 1.2):
+        with pytest.raises(KeyboardInterrupt):
+            train_character(config(character_data, run, resume=True), Stops(int(epochs * 360)))
+    with pytest.raises(ToolkitError, match="add --resume to go on"):
+        train_character(config(character_data, run), Silent())
+    with pytest.raises(MismatchError, match=r"seed is 0 there, 1 here"):
+        train_character(config(character_data, run, resume=True, seed=1), Silent())
+    train_character(config(character_data, run, resume=True), Silent())
+    assert (run / WEIGHTS_FILE).read_bytes() == (character_run / WEIGHTS_FILE).read_bytes()
+    assert load_run(run).temperatures == load_run(character_run).temperatures
+
+
+def test_a_finished_run_is_not_trained_again(character_data: Path, character_run: Path) -> None:
+    before = (character_run / "run.json").read_bytes()
+    result = train_character(config(character_data, character_run, resume=True), Silent())
+    assert [entry["epoch"] for entry in result.history] == list(range(7))
+    assert (character_run / "run.json").read_bytes() == before
+
+
+def test_training_learns(character_run: Path) -> None:
+    history = json.loads((character_run / "training_history.json").read_text())["epochs"]
+    assert history[-1]["val_loss"] < 0.75 * history[0]["val_loss"]
+
+
+def test_threads_are_given_back(character_data: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        train_character(config(character_data, tmp_path / "run"), Stops(10))
+    assert torch.get_num_threads() == before
+
+
+def test_a_damaged_run_is_refused(character_run: Path, tmp_path: Path) -> None:
+    for file in ("run.json", WEIGHTS_FILE):
+        (tmp_path / file).write_bytes((character_run / file).read_bytes())
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(record | {"schema_sha256": "0" * 64}))
+    with pytest.raises(MismatchError, match="its schema v2 must be"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(record | {"temperatures": {"action.type": -1}}))
+    with pytest.raises(DataError, match="must have a positive temperature for each of"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(record | {"trainer": "personality"}))
+    with pytest.raises(MismatchError, match="trainer must be character"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    content = bytearray((tmp_path / WEIGHTS_FILE).read_bytes())
+    content[-100] ^= 1
+    (tmp_path / WEIGHTS_FILE).write_bytes(bytes(content))
+    with pytest.raises(DataError, match="damaged"):
+        load_run(tmp_path)
+
+
+@pytest.fixture
+def cheap_baselines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Boosting takes a minute: the majority stands in for it, and what was fitted is counted."""
+    fitted: list[str] = []
+    true = evaluation.predict_baseline
+
+    def predict(name: Any, *rest: Any) -> Any:
+        fitted.append(name)
+        return true("majority", *rest)
+
+    monkeypatch.setattr(evaluation, "predict_baseline", predict)
+    return fitted
+
+
+def test_evaluation_prints_baselines_and_ceiling_and_fits_them_once(
+    character_run: Path, cheap_baselines: list[str]
+) -> None:
+    printed = [CliRunner().invoke(character, ["eval", str(character_run)]).stdout for _ in range(2)]
+    assert printed[0] == printed[1]
+    assert cheap_baselines == ["majority", "linear", "boosting"]
+    for word in ("held-out cells", "unseen archetypes", "majority", "logistic", "boosting", "possible"):
+        assert word in printed[0]
+    found = json.loads(CliRunner().invoke(character, ["eval", str(character_run), "--json"]).output)
+    ours = found["figures"]["held-out cells"]["model"]["action.type"]
+    assert ours["expected_accuracy"] <= ours["ceiling"]
+    assert found["sizes"]["unseen archetypes"] == 90
+
+
+def test_evaluation_refuses_data_that_have_changed(
+    character_run: Path, character_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(character_run)
+    object.__setattr__(run, "split_fingerprint", "other")
+    with pytest.raises(MismatchError, match="must be divided as in training"):
+        evaluation.evaluate(run, None, Silent())
+    object.__setattr__(run, "data_fingerprint", "other")
+    with pytest.raises(DataError, match="holds other examples than the run was trained with"):
+        evaluation.evaluate(run, None, Silent())
+
+
+def test_predictions_of_a_description_and_of_features(
+    character_run: Path, character_data: Path, tmp_path: Path
+) -> None:
+    line = json.loads((character_data / "examples.jsonl").read_text().splitlines()[0])
+    (tmp_path / "in.jsonl").write_text(json.dumps({"name": "Mira", "features": line["features"]}))
+    arguments = ["predict", str(character_run), "--input", str(tmp_path / "in.jsonl")]
+    likeliest = json.loads(CliRunner().invoke(character, [*arguments, "--argmax"]).output)
+    assert likeliest["name"] == "Mira"
+    assert 0 < likeliest["action"]["p"] < 1
+    drawn = {CliRunner().invoke(character, [*arguments, "--seed", str(seed)]).output for seed in range(8)}
+    assert len(drawn) > 1
+    block = CliRunner().invoke(character, [*arguments, "--prompt"]).output
+    assert block.startswith("[Mira now]\ndoes: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not JSON"),
+        ("3", "must be an object"),
+        ('{"features": [1, 2]}', "features must be 453 numbers"),
+        ('{"name": "Mira"}', "self_edge: must be there, is missing"),
+    ],
+)
+def test_a_malformed_input_is_named_by_its_line(
+    line: str, message: str, character_run: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(f"\n{line}\n")
+    result = CliRunner().invoke(character, ["predict", str(character_run), "--input", str(path)])
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith(f"{path}:2: ")
+    assert message in str(result.exception)
