@@ -13,7 +13,7 @@ from device_sim.parity.character_models import FILES, Rows
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.report import pair
 from personality_common.errors import ConfigError, DataError
-from personality_common.evidence.claims import Check, within
+from personality_common.evidence.claims import Bound, Check, within
 from personality_common.evidence.tolerances import Tolerance
 from pretrain.character.bundle.folder import Folder
 from pretrain.character.bundle.manifest import GOLDEN_FILE
@@ -25,6 +25,14 @@ EXTREMES: Final = 20
 """Rows of each kind."""
 SEED: Final = 7
 
+
+def _measures(outputs: float, answers: float) -> tuple[tuple[str, str, Bound, float], ...]:
+    return (
+        ("outputs", "max |difference| of a head", "<=", outputs),
+        ("answers", "share of equal answers of an output", ">=", answers),
+    )
+
+
 TOLERANCES: Final = tuple(
     Tolerance(f"{precision}.{what}", precision, measured, bound, value, reason)
     for precision, outputs_, answers, reason in (
@@ -32,10 +40,7 @@ TOLERANCES: Final = tuple(
         ("float16", 0.1, 0.98, "logits of up to 30, with 11 bits each"),
         ("int8", 3.0, 0.98, "a scale per row leaves 8 bits; what counts is answers, as at the export"),
     )
-    for what, measured, bound, value in (
-        ("outputs", "max |difference| of a head", "<=", outputs_),
-        ("answers", "share of equal answers of an output", ">=", answers),
-    )
+    for what, measured, bound, value in _measures(outputs_, answers)
 )
 
 

@@ -160,6 +160,9 @@ def our_epoch(examples: Examples, folder: Path) -> float:
 class PlainModel(nn.Module):
     """The same network as anyone would write it: a module for each output."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, schema: Schema, features: Tensor) -> None:
         super().__init__()
         deviation = features.std(0)
@@ -189,7 +192,7 @@ def loader_epoch(examples: Examples) -> float:
     for features, wanted in DataLoader(dataset, BATCH, shuffle=True):
         parts = []
         for output, ours in zip(model.outputs, model(features), strict=True):
-            kind = {"class": F.cross_entropy, "binary": bce, "real": mse}[output.kind]
+            kind: Any = {"class": F.cross_entropy, "binary": bce, "real": mse}[output.kind]
             parts.append(kind(ours, wanted[:, schema.places[output.key]]))
         batch_loss = torch.stack(parts).sum()
         optimizer.zero_grad()

@@ -26,7 +26,7 @@ class Stops(Silent):
         self.left = after
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:  # type: ignore[override]
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:
         yield self
 
     def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_run_is_refused(character_run: Path, tmp_path: Path) -> None:
 def cheap_baselines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Boosting takes a minute: the majority stands in for it, and what was fitted is counted."""
     fitted: list[str] = []
-    true = evaluation.predict_baseline
+    true = vars(evaluation)["predict_baseline"]
 
     def predict(name: Any, *rest: Any) -> Any:
         fitted.append(name)
