@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from device_sim.parity.character_models import FILES, Rows
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.report import pair
 from personality_common.errors import ConfigError, DataError
-from personality_common.evidence.claims import Bound, Check, within
+from personality_common.evidence.claims import Check, within
 from personality_common.evidence.tolerances import Tolerance
 from pretrain.character.bundle.folder import Folder
 from pretrain.character.bundle.manifest import GOLDEN_FILE
@@ -26,7 +26,7 @@ EXTREMES: Final = 20
 SEED: Final = 7
 
 
-def _measures(outputs: float, answers: float) -> tuple[tuple[str, str, Bound, float], ...]:
+def _measures(outputs: float, answers: float) -> tuple[tuple[str, str, Literal["<=", ">="], float], ...]:
     return (
         ("outputs", "max |difference| of a head", "<=", outputs),
         ("answers", "share of equal answers of an output", ">=", answers),

@@ -218,7 +218,7 @@ def test_int8_rounds_each_row_to_its_own_scale() -> None:
     matrix = np.array([[1.0, -0.5, 0.004], [0, 0, 0], [-127, 63.4, 1]], np.float32)
     whole, scale = quantize(matrix)
     assert whole.tolist() == [[127, -64, 1], [0, 0, 0], [-127, 63, 1]]
-    np.testing.assert_allclose(scale, [[1 / 127], [1], [1]], rtol=1e-6)
+    np.testing.assert_allclose(scale, np.array([[1 / 127], [1], [1]]), rtol=1e-6)
 
 
 def test_int8_goes_through_a_gate(character_run: Path, tmp_path: Path, monkeypatch: Any) -> None:
