@@ -198,7 +198,7 @@ def loader_epoch(examples: Examples) -> float:
             parts.append(losses[output.kind](ours, wanted[:, schema.places[output.key]]))
         batch_loss = torch.stack(parts).sum()
         optimizer.zero_grad()
-        batch_loss.backward()  # type: ignore[no-untyped-call]
+        batch_loss.backward()
         optimizer.step()
         total += batch_loss.item()
     return float(len(examples) / (now() - started))
