@@ -45,7 +45,7 @@ output = TerminalConsole()
 def wide_output() -> TerminalConsole:
     """As `output`; in a file, lines of PIPE_WIDTH columns, unless COLUMNS says otherwise."""
     piped = not output.is_terminal and "COLUMNS" not in os.environ
-    return TerminalConsole(width=PIPE_WIDTH) if piped else output
+    return TerminalConsole(width=PIPE_WIDTH if piped else None)
 
 
 class _Counted:

@@ -133,12 +133,13 @@ def export(as_json: bool, formats: str, **options: Any) -> None:
 @click.option("--prompt", is_flag=True, help="Print the block for a language model's prompt.")
 def predict(source: Path, path: Path, sample: bool, seed: int, prompt: bool) -> None:
     """Answers for descriptions: JSON lines, or prompt blocks."""
+    from personality_common.terminal.console import output
     from pretrain.character.prediction import open_source
     from pretrain.character.prediction import predict as run_predict
 
     predictions = run_predict(open_source(source), path, seed if sample else None)
     if prompt:
-        click.echo("\n\n".join(prediction.prompt() for prediction in predictions))
+        output.print("\n\n".join(prediction.prompt() for prediction in predictions), soft_wrap=True)
         return
     for prediction in predictions:
-        click.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(prediction.to_json()))

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rich.table import Table
+from rich.text import Text
 from suite import ROOT, BenchmarkError, choose, git, is_dirty, machine, run_main, run_script, script_of
 
 from personality_common.errors import ConfigError, ToolkitError
@@ -231,7 +232,7 @@ def show(rows: list[Row]) -> None:
         change = ""
         if row.base and row.head:
             change = f"{statistics.median(row.head) / statistics.median(row.base) - 1:+.1%}"
-        verdict = row.verdict if row.verdict in ("ok", "new") else f"[bold red]{row.verdict}[/]"
+        verdict = Text(row.verdict, "" if row.verdict in ("ok", "new") else "bold red")
         table.add_row(row.benchmark, row.ratio, base, head, change, str(len(row.head)), verdict)
     output.print(table)
 

@@ -110,7 +110,7 @@ def test_tolerances_are_tightened(small: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"runtimes": ("onnx",)}, "--runtimes must be of"),
+        ({"runtimes": ("tflite",)}, "--runtimes must be of"),
         ({"runtimes": ()}, "--runtimes must name"),
         ({"samples": 0}, "--samples must be 1 or more"),
         ({"compute_units": "tpu"}, "--compute-units"),
