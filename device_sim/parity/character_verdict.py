@@ -25,17 +25,14 @@ EXTREMES: Final = 20
 """Rows of each kind."""
 SEED: Final = 7
 
-TOLERANCES: Final = tuple(
-    Tolerance(f"{precision}.{what}", precision, measured, bound, value, reason)
-    for precision, outputs_, answers, reason in (
-        ("float32", 1e-4, 1.0, "sums of 453 products in another order differ by 1e-5 at most"),
-        ("float16", 0.1, 0.98, "logits of up to 30, with 11 bits each"),
-        ("int8", 3.0, 0.98, "a scale per row leaves 8 bits; what counts is answers, as at the export"),
-    )
-    for what, measured, bound, value in (
-        ("outputs", "max |difference| of a head", "<=", outputs_),
-        ("answers", "share of equal answers of an output", ">=", answers),
-    )
+_LIMITS: Final = (
+    ("float32", 1e-4, 1.0, "sums of 453 products in another order differ by 1e-5 at most"),
+    ("float16", 0.5, 0.98, "logits of up to 100, 0.06 apart there, after three layers"),
+    ("int8", 3.0, 0.98, "a scale per row leaves 8 bits; what counts is answers, as at the export"),
+)
+TOLERANCES: Final = (
+    *(Tolerance(f"{p}.outputs", p, "max |difference| of a head", "<=", x, why) for p, x, _, why in _LIMITS),
+    *(Tolerance(f"{p}.answers", p, "share of equal answers", ">=", x, why) for p, _, x, why in _LIMITS),
 )
 
 

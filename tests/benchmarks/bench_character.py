@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,8 @@ class PlainModel(nn.Module):
     def __init__(self, schema: Schema, features: Tensor) -> None:
         super().__init__()
         deviation = features.std(0)
-        self.register_buffer("mean", features.mean(0))
-        self.register_buffer("deviation", torch.where(deviation > 0, deviation, torch.inf))
+        self.mean = features.mean(0)
+        self.deviation = torch.where(deviation > 0, deviation, torch.inf)
         self.trunk = nn.Sequential(
             nn.Linear(FEATURES, WIDTHS[0]), nn.ReLU(), nn.Linear(WIDTHS[0], WIDTHS[1]), nn.ReLU()
         )
@@ -179,7 +180,12 @@ class PlainModel(nn.Module):
 
 
 def loader_epoch(examples: Examples) -> float:
-    schema, mse, bce = examples.schema, F.mse_loss, F.binary_cross_entropy_with_logits
+    schema = examples.schema
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "class": F.cross_entropy,
+        "binary": F.binary_cross_entropy_with_logits,
+        "real": F.mse_loss,
+    }
     targets = examples.labels if examples.expected is None else examples.expected
     dataset = TensorDataset(torch.from_numpy(examples.features), torch.from_numpy(targets))
     model = PlainModel(schema, dataset.tensors[0]).train()
@@ -189,14 +195,14 @@ def loader_epoch(examples: Examples) -> float:
     for features, wanted in DataLoader(dataset, BATCH, shuffle=True):
         parts = []
         for output, ours in zip(model.outputs, model(features), strict=True):
-            kind = {"class": F.cross_entropy, "binary": bce, "real": mse}[output.kind]
-            parts.append(kind(ours, wanted[:, schema.places[output.key]]))
+            parts.append(losses[output.kind](ours, wanted[:, schema.places[output.key]]))
         batch_loss = torch.stack(parts).sum()
         optimizer.zero_grad()
-        batch_loss.backward()
+        batch_loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += batch_loss.item()
-    return len(examples) / (now() - started)
+    seconds: float = now() - started
+    return len(examples) / seconds
 
 
 def ratios(results: dict[str, Any]) -> dict[str, float]:

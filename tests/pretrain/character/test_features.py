@@ -97,8 +97,8 @@ def test_in_v1_the_seventeenth_axis_is_dropped() -> None:
 
 def test_a_character_with_all_axes_is_the_same_in_both() -> None:
     axes = {axis: MIRA["axes"]["grief"] | {"central": i / 16} for i, axis in enumerate(AXES)}
-    both = [encode(MIRA | {"axes": axes}, load_schema(name)) for name in ("v1", "v2")]
-    np.testing.assert_array_equal(*both)
+    first, second = (encode(MIRA | {"axes": axes}, load_schema(name)) for name in ("v1", "v2"))
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.terminal.progress import Silent
 from pretrain.character import evaluation
+from pretrain.character.baselines import predict_baseline
 from pretrain.character.cli import character
 from pretrain.character.config import TrainConfig
 from pretrain.character.pipeline import train_character
@@ -26,7 +27,7 @@ class Stops(Silent):
         self.left = after
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:  # type: ignore[override]
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:
         yield self
 
     def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
@@ -99,7 +100,7 @@ def test_a_damaged_run_is_refused(character_run: Path, tmp_path: Path) -> None:
 def cheap_baselines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Boosting takes a minute: the majority stands in for it, and what was fitted is counted."""
     fitted: list[str] = []
-    true = evaluation.predict_baseline
+    true = predict_baseline
 
     def predict(name: Any, *rest: Any) -> Any:
         fitted.append(name)

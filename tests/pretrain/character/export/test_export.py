@@ -78,7 +78,7 @@ def session(path: Path) -> Any:
 
 def test_onnxruntime_agrees_with_torch(folder: Path, run: Run, features: np.ndarray, tmp_path: Path) -> None:
     # Alone in an empty folder: its weights are inside.
-    alone = shutil.copy(folder / "character.onnx", tmp_path)
+    alone = Path(shutil.copy(folder / "character.onnx", tmp_path))
     model = session(alone)
     assert [(i.name, i.type, i.shape) for i in model.get_inputs()] == [
         ("features", "tensor(float)", ["batch", 453])
@@ -124,7 +124,7 @@ def test_node_agrees_with_torch(
 ) -> None:
     (tmp_path / "features.bin").write_bytes(features.astype("<f4").tobytes())
     script = Path(__file__).with_name("consume.cjs")
-    command = [node, script, folder / "character.onnx", tmp_path / "features.bin"]
+    command = [node, str(script), str(folder / "character.onnx"), str(tmp_path / "features.bin")]
     said = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert said["inputs"] == ["features"]
     found = {
@@ -210,14 +210,14 @@ def test_smaller_files(precision: Any, tolerance: float, run: Run, folder: Path)
     golden = json.loads((folder / "golden.json").read_text())["rows"]
     features = np.array([row["features"] for row in golden], np.float32)
     found = np.concatenate(ort.InferenceSession(data).run(list(HEADS), {"features": features}), axis=1)
-    np.testing.assert_allclose(found, [row["outputs"] for row in golden], atol=tolerance)
+    np.testing.assert_allclose(found, np.array([row["outputs"] for row in golden]), atol=tolerance)
 
 
 def test_int8_rounds_each_row_to_its_own_scale() -> None:
     matrix = np.array([[1.0, -0.5, 0.004], [0, 0, 0], [-127, 63.4, 1]], np.float32)
     whole, scale = quantize(matrix)
     assert whole.tolist() == [[127, -64, 1], [0, 0, 0], [-127, 63, 1]]
-    np.testing.assert_allclose(scale, [[1 / 127], [1], [1]], rtol=1e-6)
+    np.testing.assert_allclose(scale, np.array([[1 / 127], [1], [1]]), rtol=1e-6)
 
 
 def test_int8_goes_through_a_gate(character_run: Path, tmp_path: Path, monkeypatch: Any) -> None:
