@@ -198,11 +198,10 @@ def loader_epoch(examples: Examples) -> float:
             parts.append(losses[output.kind](ours, wanted[:, schema.places[output.key]]))
         batch_loss = torch.stack(parts).sum()
         optimizer.zero_grad()
-        batch_loss.backward()  # type: ignore[no-untyped-call]
+        batch_loss.backward()
         optimizer.step()
         total += batch_loss.item()
-    seconds: float = now() - started
-    return len(examples) / seconds
+    return float(len(examples) / (now() - started))
 
 
 def ratios(results: dict[str, Any]) -> dict[str, float]:

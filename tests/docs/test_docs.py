@@ -138,7 +138,7 @@ class Shell:
 
         printed = io.StringIO()
         sys.path[:0] = path
-        stdin, sys.stdin = sys.stdin, io.StringIO(given)
+        stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(given.encode()))
         try:
             with (
                 contextlib.chdir(self.folder),

@@ -130,7 +130,8 @@ def test_pretrain_and_predict_with_the_real_encoder(
     assert "cheerful" in from_arguments[0]["tokens"][:3]
     assert from_arguments[0]["probabilities"] == sorted(from_arguments[0]["probabilities"], reverse=True)
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([texts[0], "", texts[1]])))
+    lines = io.BytesIO("\n".join([texts[0], "", texts[1]]).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
     with pytest.raises(SystemExit) as end:
         main(["predict", str(run), "--json", "--top-k", "20"])
     assert not end.value.code

@@ -14,7 +14,6 @@ from personality_common.bundle.manifest import (
     Manifest,
     NotComputed,
     PackageEntry,
-    ReferenceSample,
     RunReference,
     Settings,
     StatePort,
@@ -61,7 +60,6 @@ def manifest(
     initial_state: Mapping[str, InitialState],
     left_out: Mapping[str, str],
     folder: Path,
-    reference: ReferenceSample | None,
 ) -> Manifest:
     """The manifest of a bundle whose other files are all written.
 
@@ -70,7 +68,6 @@ def manifest(
         initial_state: state buffer -> its first content.
         left_out: part -> why the bundle does not have it.
         folder: the bundle.
-        reference: None for a run that has no sample of its texts.
     """
     return Manifest(
         schema=SCHEMA,
@@ -96,7 +93,6 @@ def manifest(
         golden=f"{GOLDEN_DIR}/{GOLDEN_FILE}",
         tolerances=TOLERANCES,
         files=file_table(folder),
-        reference=reference,
     )
 
 

@@ -38,13 +38,9 @@ def test_an_ordinary_answer() -> None:
     answer = likeliest(ORDINARY)
     action, speech, thought = answer.action, answer.speech, answer.thought
     # e^1.4 / (e^0.2 + e^1.4 + e^-0.3 + e^0.9 + 1 + e^-1.1) = 4.0552 / 9.8100
-    assert action.type == "Speak"
-    assert action.p == pytest.approx(0.41338, abs=1e-5)
-    second, second_p = action.second
-    assert second == "Examine"
-    assert second_p == pytest.approx(0.25073, abs=1e-5)
+    assert (action.type, action.p) == ("Speak", pytest.approx(0.41338, abs=1e-5))
+    assert (action.target, action.second) == (None, ("Examine", pytest.approx(0.25073, abs=1e-5)))
     assert action.confidence == pytest.approx(0.71)
-    assert action.target is None
     assert action.valence == pytest.approx(0.42)
     assert (action.context, action.context_p) == ("CurrentScene", pytest.approx(0.39088, abs=1e-5))
     # 1 / (1 + e^-1.1)

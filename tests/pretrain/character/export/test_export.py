@@ -209,8 +209,9 @@ def test_smaller_files(precision: Any, tolerance: float, run: Run, folder: Path)
     assert len(data) < 0.6 * (folder / "character.onnx").stat().st_size
     golden = json.loads((folder / "golden.json").read_text())["rows"]
     features = np.array([row["features"] for row in golden], np.float32)
-    found = np.concatenate(ort.InferenceSession(data).run(list(HEADS), {"features": features}), axis=1)
-    np.testing.assert_allclose(found, np.array([row["outputs"] for row in golden]), atol=tolerance)
+    parts: list[Any] = ort.InferenceSession(data).run(list(HEADS), {"features": features})
+    wanted = np.array([row["outputs"] for row in golden])
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), wanted, atol=tolerance)
 
 
 def test_int8_rounds_each_row_to_its_own_scale() -> None:
