@@ -151,6 +151,9 @@ def read_manifest(bundle: Path) -> Manifest:
     if not path.is_file():
         raise DataError(f"{bundle}: must be a bundle, has no {MANIFEST_FILE}; pt export makes one")
     content = read_json_object(path)
+    if "family" in content:
+        family = str(content["family"])[:80]
+        raise DataError(f"{path}: must be of a bundle of the personality model, is of the family {family!r}")
     if content.get("schema") != SCHEMA:
         raise DataError(f"{path}: schema must be {SCHEMA}, is {str(content.get('schema'))[:80]}")
     return from_json(Manifest, content, str(path))

@@ -16,6 +16,7 @@ from device_sim.parity.character import character_parity
 from device_sim.parity.cli import parity as command
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.report import Report
+from personality_common.bundle.manifest import read_manifest
 from personality_common.coreml.proto import Model_pb2
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files.atomic import file_sha256
@@ -266,6 +267,11 @@ def test_formats_that_are_not_there_are_left_out(made: Path, tmp_path: Path) -> 
     states = {status.name: status.unavailable for status in report.runtimes}
     assert states["onnxruntime"] == "the folder has no character.onnx"
     assert states["mil"] is None
+
+
+def test_other_commands_do_not_take_it(made: Path) -> None:
+    with pytest.raises(DataError, match="is of the family 'character'"):
+        read_manifest(made / "folder")
 
 
 def test_the_command(made: Path, tmp_path: Path) -> None:
