@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,29 +42,20 @@ class OnnxFile:
 
 
 def import_onnx() -> Any:
-    """The package `onnx`.
-
-    Raises:
-        ToolkitError: it is not installed.
-    """
-    try:
-        import onnx
-    except ImportError:
-        raise ToolkitError(MISSING.format("onnx")) from None
-    return onnx
+    """The package `onnx`; ToolkitError where it is not installed."""
+    return _import("onnx")
 
 
 def import_onnxruntime() -> Any:
-    """The package `onnxruntime`.
+    """The package `onnxruntime`; ToolkitError where it is not installed."""
+    return _import("onnxruntime")
 
-    Raises:
-        ToolkitError: it is not installed.
-    """
+
+def _import(package: str) -> Any:
     try:
-        import onnxruntime
+        return importlib.import_module(package)
     except ImportError:
-        raise ToolkitError(MISSING.format("onnxruntime")) from None
-    return onnxruntime
+        raise ToolkitError(MISSING.format(package)) from None
 
 
 def read_onnx(path: Path, schema: Schema) -> OnnxFile:
