@@ -67,6 +67,12 @@ def test_training_learns(character_run: Path) -> None:
     assert history[-1]["val_loss"] < 0.75 * history[0]["val_loss"]
 
 
+def test_a_run_that_fails_before_it_begins_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must be a \.jsonl or a folder with examples\.jsonl"):
+        train_character(config(tmp_path / "nothing", tmp_path / "run"), Silent())
+    assert not (tmp_path / "run").exists()
+
+
 def test_threads_are_given_back(character_data: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
