@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.bundle.stored import stored_values
+from personality_common.onnx.parsing import import_onnx
 from pretrain.character.bundle.manifest import INPUT
-from pretrain.character.bundle.onnx_file import import_onnx
 from pretrain.character.config import Weights
 from pretrain.character.model import LIMIT, SEED_WIDTHS, ModelName
 from pretrain.character.schema import FEATURES, HEADS, Schema
