@@ -15,6 +15,7 @@ from torch import Tensor
 
 from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
+from personality_common.runs.device import seed_everything
 from personality_common.runs.schedule import one_cycle, set_learning_rate
 from personality_common.terminal.progress import Reporter
 from pretrain.character.config import (
@@ -25,11 +26,21 @@ from pretrain.character.config import (
     TrainConfig,
 )
 from pretrain.character.losses import Gradient, loss
-from pretrain.character.model import SeedModel, SkipModel, shrink
+from pretrain.character.model import SeedModel, SkipModel, build_model, shrink
 from pretrain.character.records import Examples
 
 LOOK_EVERY: Final = 20
 """Steps between two looks at the loss: of many rows at once it costs next to nothing."""
+
+
+def fresh_model(config: TrainConfig, examples: Examples) -> SkipModel | SeedModel:
+    """A network of the config's seed, standardised to the examples."""
+    seed_everything(config.seed)
+    model = build_model(config.model, examples.schema, config.drop)
+    if isinstance(model, SkipModel):
+        with torch.no_grad():
+            model.standardize.fit(torch.from_numpy(examples.features))
+    return model
 
 
 def train(

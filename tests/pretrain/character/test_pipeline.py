@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.terminal.progress import Silent
-from pretrain.character import evaluation
+from pretrain.character import distillation, evaluation
 from pretrain.character.cli import character
 from pretrain.character.config import TrainConfig
+from pretrain.character.model import SkipModel
 from pretrain.character.pipeline import train_character
+from pretrain.character.records import read_examples
 from pretrain.character.run import WEIGHTS_FILE, load_run
 
 
@@ -33,6 +36,14 @@ class Stops(Silent):
         self.left -= done
         if self.left < 0:
             raise KeyboardInterrupt
+
+
+class Hears(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
 
 def config(data: Path, run: Path, **changes: Any) -> TrainConfig:
@@ -53,6 +64,66 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     train_character(config(character_data, run, resume=True), Silent())
     assert (run / WEIGHTS_FILE).read_bytes() == (character_run / WEIGHTS_FILE).read_bytes()
     assert load_run(run).temperatures == load_run(character_run).temperatures
+
+
+@pytest.fixture(scope="module")
+def drawn_data(character_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same examples without their expected labels."""
+    path = tmp_path_factory.mktemp("drawn") / "examples.jsonl"
+    with path.open("w") as file:
+        for line in (character_data / "examples.jsonl").read_text().splitlines():
+            example = json.loads(line)
+            del example["expected"]
+            file.write(json.dumps(example) + "\n")
+    manifest = "examples.manifest.json"
+    path.with_name(manifest).write_bytes((character_data / manifest).read_bytes())
+    return path
+
+
+def test_a_network_is_distilled_from_four_where_labels_are_drawn(drawn_data: Path, tmp_path: Path) -> None:
+    few, whole, broken = {"epochs": 2, "batch_size": 64}, tmp_path / "whole", tmp_path / "broken"
+    heard = Hears()
+    train_character(TrainConfig(drawn_data, whole, **few), heard)
+    assert [line for line in heard.said if line.startswith("teacher")] == [
+        f"teacher {number} of 4" for number in (1, 2, 3, 4)
+    ]
+    assert not (whole / "checkpoints" / "teachers").exists()
+    # In the second teacher, and in the student.
+    for epochs in (3.5, 5.5):
+        with pytest.raises(KeyboardInterrupt):
+            train_character(TrainConfig(drawn_data, broken, resume=True, **few), Stops(int(epochs * 270)))
+        with pytest.raises(ToolkitError, match="add --resume to go on"):
+            train_character(TrainConfig(drawn_data, broken, **few), Silent())
+    train_character(TrainConfig(drawn_data, broken, resume=True, **few), Silent())
+    assert (broken / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()
+
+
+def test_teachers_expect_what_their_student_is_given(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean, in place of the labels; each is another network."""
+    examples = read_examples(drawn_data)
+    seeds = []
+
+    def untrained(model: SkipModel, own: Any, held_out: Any, config: TrainConfig, *rest: Any) -> None:
+        seeds.append(config.seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+            model.heads.bias[examples.schema.places["action.valence"]] = float(len(seeds))
+
+    monkeypatch.setattr(distillation, "train", untrained)
+    whole = TrainConfig(drawn_data, tmp_path)
+    soft, held_out = distillation.distilled(examples, examples, whole, tmp_path, Silent())
+    assert len(set(seeds)) == 4
+    assert soft.expected is not None
+    assert (soft.labels == examples.labels).all()
+    # Without a weight a class is even, a logit is one half; 1, 2, 3 and 4 are 2.5.
+    expected = {"action.type": 1 / 6, "speech.occurs": 0.5, "thought.dominant": 1 / 8, "action.valence": 2.5}
+    for key, value in expected.items():
+        found = soft.expected[:, examples.schema.places[key]]
+        assert found == pytest.approx(np.full_like(found, value), abs=1e-6)
+    assert held_out.expected == pytest.approx(soft.expected)
 
 
 def test_a_finished_run_is_not_trained_again(character_data: Path, character_run: Path) -> None:
