@@ -89,8 +89,9 @@ def train(
         parameters, lr=config.peak_lr, weight_decay=WEIGHT_DECAY[config.model], fused=True
     )
     gradient = Gradient(schema, HEAD_WEIGHTS)
-    shrink_input = INPUT_SHRINK[config.model]
-    shrink_hidden = HIDDEN_SHRINK[config.model][examples.expected is None]
+    shrink_input, shrink_hidden = (
+        pull[config.model][examples.expected is None] for pull in (INPUT_SHRINK, HIDDEN_SHRINK)
+    )
     steps_per_epoch = math.ceil(len(features) / config.batch_size)
     steps = config.epochs * steps_per_epoch
 

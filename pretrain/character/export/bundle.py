@@ -43,7 +43,7 @@ from pretrain.character.config import ExportConfig, Weights
 from pretrain.character.decoding import decode_all
 from pretrain.character.export.checks import check_onnx
 from pretrain.character.export.coreml import build_package
-from pretrain.character.export.onnx import IR_VERSION, OPSET, Values, build_onnx, quantize
+from pretrain.character.export.onnx import IR_VERSION, OPSET, Values, build_onnx, in_int8, quantize
 from pretrain.character.features import decode_features
 from pretrain.character.model import build_model
 from pretrain.character.prompt import character_block
@@ -130,7 +130,7 @@ def _gate(run: Run, values: Values, reporter: Reporter) -> dict[str, float]:
     with torch.no_grad():
         for name, parameter in rounded.named_parameters():
             value = values[name]
-            if value.ndim == 2:
+            if in_int8(name):
                 whole, scale = quantize(value)
                 value = whole * scale
             parameter.copy_(torch.from_numpy(value))

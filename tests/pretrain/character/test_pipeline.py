@@ -232,8 +232,14 @@ def test_predictions_of_a_description_and_of_features(
     [
         ("{", "not JSON"),
         ("3", "must be an object"),
-        ('{"features": [1, 2]}', "features must be 453 numbers"),
+        ('{"features": [1, 2]}', "features must be 453 numbers, is 2"),
         ('{"name": "Mira"}', "self_edge: must be there, is missing"),
+        (
+            json.dumps({"features": [0.0] * 7 + [float("nan")] + [0.0] * 445}),
+            "features[7] must be finite, is nan",
+        ),
+        (json.dumps({"features": [1e39] + [0.0] * 452}), "features[0] must be finite, is 1e+39"),
+        (json.dumps({"features": [10**400] + [0.0] * 452}), "features has a number beyond float32"),
     ],
 )
 def test_a_malformed_input_is_named_by_its_line(
