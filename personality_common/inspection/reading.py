@@ -95,7 +95,7 @@ def _file(path: Path, fingerprints: bool, limits: Limits) -> PackageInspection |
 def problems_of(inspection: Inspection) -> tuple[str, ...]:
     """All that is wrong with what was read; of packages in a folder and of submodels, too."""
     if isinstance(inspection, FolderInspection):
-        files = (*inspection.packages, *inspection.onnx)
+        files: list[Inspection] = [*inspection.packages, *inspection.onnx]
         return (*inspection.problems, *(problem for file in files for problem in problems_of(file)))
     if isinstance(inspection, OnnxInspection):
         return inspection.model.problems

@@ -59,6 +59,6 @@ class Gradient:
         """(n, 42 or 49), like both arguments; a target's classes must sum to 1."""
         answers = [
             part.softmax(1) if kind == "class" else part.sigmoid() if kind == "binary" else part
-            for part, kind in zip(flat.split(self.sizes, 1), self.kinds, strict=True)
+            for part, kind in zip(torch.split(flat, self.sizes, 1), self.kinds, strict=True)
         ]
         return torch.cat(answers, 1).sub_(target).mul_(self.scale / len(flat))

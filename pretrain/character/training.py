@@ -79,7 +79,7 @@ def train(
     with torch.no_grad():
         features, val_features = (
             # Piece by piece, in memory that is warm already.
-            torch.cat([model.standardize(part) for part in whole.split(config.batch_size)])
+            torch.cat([model.standardize(part) for part in torch.split(whole, config.batch_size)])
             for whole in (features, val_features)
         )
 

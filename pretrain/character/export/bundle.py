@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from personality_common.bundle.files import file_table
 from personality_common.bundle.manifest import RunReference
+from personality_common.bundle.stored import stored_values
 from personality_common.contract import MANIFEST_FILE
 from personality_common.coreml.writing import write_package
 from personality_common.errors import ConfigError, ToolkitError
@@ -130,9 +131,11 @@ def _gate(run: Run, values: Values, reporter: Reporter) -> dict[str, float]:
     with torch.no_grad():
         for name, parameter in rounded.named_parameters():
             value = values[name]
-            if in_int8(name):
+            if value.ndim == 2 and in_int8(value):
                 whole, scale = quantize(value)
                 value = whole * scale
+            elif value.ndim == 2:
+                value = stored_values(name, value, "float16").astype(np.float32)
             parameter.copy_(torch.from_numpy(value))
     features = example_features(run.schema, GATE_ROWS, EXAMPLE_SEED)
     before, after = outputs(run.model, features), outputs(rounded, features)
