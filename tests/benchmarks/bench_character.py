@@ -178,7 +178,7 @@ def loader_loop(examples: Examples) -> float:
         for features, wanted in loader:
             batch_loss = loss(torch.cat(model(features), 1), wanted, examples.schema, HEAD_WEIGHTS)
             optimizer.zero_grad()
-            batch_loss.backward()  # type: ignore[no-untyped-call]
+            batch_loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()

@@ -132,7 +132,7 @@ def in_int8(matrix: NDArray[np.float32]) -> bool:
     others go into logits as they are: whether she speaks is close to even for a fifth of all characters, and
     int8 turns a thirtieth of these answers.
     """
-    return matrix.shape[1] == FEATURES
+    return bool(matrix.shape[1] == FEATURES)
 
 
 def quantize(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,22 @@ def drawn_data(character_data: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_a_network_is_distilled_from_four_where_labels_are_drawn(drawn_data: Path, tmp_path: Path) -> None:
-    few, whole, broken = {"epochs": 2, "batch_size": 64}, tmp_path / "whole", tmp_path / "broken"
+    whole, broken = (TrainConfig(drawn_data, tmp_path / name, epochs=2, batch_size=64) for name in "ab")
     heard = Hears()
-    train_character(TrainConfig(drawn_data, whole, **few), heard)
+    train_character(whole, heard)
     assert [line for line in heard.said if line.startswith("teacher")] == [
         f"teacher {number} of 4" for number in (1, 2, 3, 4)
     ]
-    assert not (whole / "checkpoints" / "teachers").exists()
+    assert not (whole.output_dir / "checkpoints" / "teachers").exists()
     # In the second teacher, and in the student.
     for epochs in (3.5, 5.5):
         with pytest.raises(KeyboardInterrupt):
-            train_character(TrainConfig(drawn_data, broken, resume=True, **few), Stops(int(epochs * 270)))
+            train_character(replace(broken, resume=True), Stops(int(epochs * 270)))
         with pytest.raises(ToolkitError, match="add --resume to go on"):
-            train_character(TrainConfig(drawn_data, broken, **few), Silent())
-    train_character(TrainConfig(drawn_data, broken, resume=True, **few), Silent())
-    assert (broken / WEIGHTS_FILE).read_bytes() == (whole / WEIGHTS_FILE).read_bytes()
+            train_character(broken, Silent())
+    train_character(replace(broken, resume=True), Silent())
+    made = [(one.output_dir / WEIGHTS_FILE).read_bytes() for one in (whole, broken)]
+    assert made[0] == made[1]
 
 
 def test_teachers_expect_what_their_student_is_given(
