@@ -33,6 +33,7 @@ from device_sim.heads.heads import open_heads
 from device_sim.heads.shipped import open_shipped
 from device_sim.mil import Limits, load_mil
 from grpo.feedback import read_feedback
+from personality_common.cli import LONGEST_LINE
 from personality_common.contract import EMBEDDING, EMBEDDING_DIM, MODEL_PACKAGE
 from personality_common.coreml.describe import describe
 from personality_common.coreml.package import Package
@@ -219,10 +220,10 @@ def _outcome(target: Target, copy: Path) -> str:
     try:
         target.read(copy)
     except (ToolkitError, OSError) as error:
-        line = str(error)
-        if len(line) < 2000 and line.isprintable():
+        # `pt` shows what is not to be printed as \\x1b.
+        if len(str(error)) < LONGEST_LINE:
             return "refused"
-        (copy.parent / "failure").write_text(f"a line that is too long, or more than one: {line[:3000]!r}")
+        (copy.parent / "failure").write_text(f"a line that is too long: {error}")
         return "unclear"
     except Exception:
         (copy.parent / "failure").write_text(traceback.format_exc())
