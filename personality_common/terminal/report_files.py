@@ -45,7 +45,10 @@ class ReportFiles:
         if self.json is not None:
             write_json(self.json, document)
         # A page quotes texts, which may be users'; the others have none.
-        for path, content, private in ((self.html, page, True), (self.junit, junit(suite, found, made), False)):
+        for path, content, private in (
+            (self.html, page, True),
+            (self.junit, junit(suite, found, made), False),
+        ):
             if path is not None:
                 with atomic_writer(path, private=private) as file:
                     file.write(content)
