@@ -43,7 +43,7 @@ LOCKED = re.compile(
 
 
 def test_the_lock_is_of_what_we_develop_with() -> None:
-    """All that constraints.txt pins, each with a checksum or more, and nothing else: no address, no option."""
+    """All that constraints.txt pins, each with a checksum or more, and nothing else: no address."""
     text = "".join(
         line for line in (ROOT / "requirements-dev.lock").read_text().splitlines(True) if line[0] != "#"
     )

@@ -12,7 +12,7 @@ from device_sim.heads.shipped import open_shipped
 from pretrain.personality.export import bundle, packages
 from pretrain.personality.export.config import ExportConfig
 
-_convert = packages.convert
+_convert: Any = vars(packages)["convert"]
 _converted: dict[str, tuple[bytes, bytes]] = {}
 
 
