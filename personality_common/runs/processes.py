@@ -169,7 +169,7 @@ def _store(rank: int, size: int) -> Store:
     """
     address, own = os.environ["MASTER_ADDR"], os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     if not own or address != LOOPBACK:
-        store, _, _ = next(rendezvous("env://"))
+        store: Store = next(rendezvous("env://"))[0]
         return store
     interface = "lo0" if sys.platform == "darwin" else "lo"
     for library in ("GLOO", "NCCL"):

@@ -37,6 +37,7 @@ from personality_common.cli import LONGEST_LINE
 from personality_common.contract import EMBEDDING, EMBEDDING_DIM, MODEL_PACKAGE
 from personality_common.coreml.describe import describe
 from personality_common.coreml.package import Package
+from personality_common.coreml.proto import Model_pb2
 from personality_common.coreml.writing import MODEL_FILE, WEIGHTS_FILE
 from personality_common.errors import ToolkitError
 from personality_common.inspection.reading import inspect_path
@@ -125,7 +126,7 @@ def targets() -> list[Target]:
 
 
 def fields(data: bytes, rng: random.Random) -> bytes:
-    places = list(mutants.field_places(mutants.Model_pb2.Model.FromString(data)))
+    places = list(mutants.field_places(Model_pb2.Model.FromString(data)))
     return mutants.rewrite(data, rng, places)
 
 

@@ -94,9 +94,10 @@ def restate(data: bytes, rng: random.Random) -> bytes:
     first, newline, rest = data.partition(b"\n") if data.count(b"\n{") else (data, b"", b"")
     document = copy.deepcopy(json.loads(first))
     for _ in range(rng.randint(1, 2)):
-        place, keys = document, []
+        place: Any = document
+        keys: list[tuple[Any, Any]] = []
         while isinstance(place, dict | list) and place and (not keys or rng.random() < 0.8):
-            key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+            key: Any = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
             keys.append((place, key))
             place = place[key]
         holder, key = keys[-1] if keys else (document, "x")
