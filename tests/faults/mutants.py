@@ -65,7 +65,8 @@ def rewrite(data: bytes, rng: random.Random, places: list[tuple[Way, str]]) -> b
             change(message, name, rng)
         except (ValueError, TypeError, IndexError):  # out of the field's range
             message.ClearField(name)
-    return spec.SerializeToString()
+    written: bytes = spec.SerializeToString()
+    return written
 
 
 def change(message: Any, name: str, rng: random.Random) -> None:
