@@ -27,6 +27,7 @@ from grpo.groups import Groups
 from grpo.policies import PADDING
 from personality_common.contract import LATENT_DIM
 from personality_common.errors import DataError, MismatchError
+from personality_common.printable import is_unicode
 
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_LINE_BYTES: Final = 1 << 20
@@ -154,7 +155,7 @@ def _interaction(
 ) -> Interaction:
     _known(document, _FIELDS, where, "")
     identity = document.get("id")
-    if not isinstance(identity, str) or not identity:
+    if not isinstance(identity, str) or not identity or not is_unicode(identity):
         _refuse(where, "id", "a string that is not empty", identity)
     given = [name for name in _INPUTS if name in document]
     if len(given) != 1:
@@ -162,8 +163,8 @@ def _interaction(
             f"{where}: must have one of {', '.join(_INPUTS)}, got {' and '.join(given) or 'none'}"
         )
     text, base, latent = (document.get(name) for name in _INPUTS)
-    if given == ["text"] and (not isinstance(text, str) or not text.strip()):
-        _refuse(where, "text", "a string that is not blank", text)
+    if given == ["text"] and (not isinstance(text, str) or not text.strip() or not is_unicode(text)):
+        _refuse(where, "text", "Unicode that is not blank", text)
     candidates = document.get("candidates")
     if not isinstance(candidates, list) or not 1 <= len(candidates) <= MAX_CANDIDATES:
         _refuse(where, "candidates", f"a list of 1 to {MAX_CANDIDATES}", candidates)

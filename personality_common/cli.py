@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -11,7 +12,14 @@ from typing import Final, NoReturn
 import click
 
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.printable import excerpt
 from personality_common.terminal.signals import Ended, end_on_signals
+from personality_common.terminal.streams import usable_streams
+
+LONGEST_LINE: Final = 2_000
+"""Characters of an error; of a file it quotes 200, but it may name a path or two."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_KEPT: Final = "; what was finished is kept: make room, and the same command goes on, or starts again"
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
@@ -77,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     if arguments is None:
         end_on_signals()
+        usable_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # --debug is taken out by hand so that it works before and after the command's name.
     words = [a for a in given if a != "--debug"]
@@ -85,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     def say(message: str) -> None:
         if leads:
-            click.echo(message, err=True)
+            click.echo(excerpt(message, LONGEST_LINE), err=True)
 
     try:
         sys.exit(cli.main(words, prog_name="pt", standalone_mode=False) or 0)
@@ -117,14 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        leads = True
+        say(f"error: {error}{_KEPT if error.errno in _FULL else ''}")
         sys.exit(1)
     except (MemoryError, RecursionError) as error:
         if debug:
             raise
         kind = "out of memory" if isinstance(error, MemoryError) else "nested too deeply"
         reason = " ".join(str(error).split())[:200]
-        click.echo(f"error: {kind}{reason and f': {reason}'}", err=True)
+        leads = True
+        say(f"error: {kind}{reason and f': {reason}'}")
         sys.exit(1)
 
 

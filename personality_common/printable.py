@@ -5,16 +5,39 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_UNPRINTABLE: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls: a terminal obeys them, XML has no place for them
+EXCERPT: Final = 200
+"""Characters of a file that a message quotes at most."""
+_OBEYED: Final = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls: a terminal obeys them, XML has no place for them
     "\u202a-\u202e\u2066-\u2069"  # bidirectional formatting: text reads as something else
-    "\ud800-\udfff\ufffe\uffff]"  # no characters: UTF-8 and XML refuse them
+    "\ud800-\udfff\ufffe\uffff"  # no characters: UTF-8 and XML refuse them
 )
+_UNPRINTABLE: Final = re.compile(f"[{_OBEYED}]")
+_NOT_ON_ONE_LINE: Final = re.compile(f"[{_OBEYED}\t\n\u2028\u2029]")
 
 
 def printable(text: str) -> str:
     """The text with U+FFFD for every character that is not to be seen but obeyed; tabs and newlines stay.
 
+    So do joiners (U+200C, U+200D), of which words of Persian and Hindi and many emoji are made.
+
     Source: XML 1.0, production 2 (Char); Unicode Technical Report 36, 2.2 (bidirectional text spoofing).
     """
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def excerpt(value: object, most: int = EXCERPT) -> str:
+    """The beginning of what a file says, on one line, with `\\x1b` for what `printable` would mark.
+
+    Of a text that is longer than `most` it says how long.
+    """
+    text = str(value)
+    shown = _NOT_ON_ONE_LINE.sub(lambda c: f"\\x{ord(c[0]):02x}", text[: most + 1])
+    if len(text) <= most and len(shown) <= most:
+        return shown
+    return f"{shown[:most]}… ({len(text):,} characters)"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, which no encoding can write."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

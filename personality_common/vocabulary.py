@@ -15,6 +15,7 @@ from typing import Final
 
 from personality_common.contract import TOKENS_FILE, VOCAB_SIZE
 from personality_common.errors import DataError, MismatchError
+from personality_common.lookalikes import hidden, mixed_scripts, skeleton
 
 DEFAULT_TOKENS_PATH: Final = Path(__file__).with_name(TOKENS_FILE)
 MAX_FILE_BYTES: Final = 1 << 20
@@ -84,8 +85,9 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
 
     Raises:
         DataError: over 1 MiB; not UTF-8; not JSON; not an object with one list "tokens"; an entry
-            that is not a string, is empty, has a space around it, a comma, or a control character; two
-            entries that are equal after Unicode NFC; not 325 entries.
+            that is not a string, is empty, has a space around it, a comma, a control character, one that
+            cannot be seen, or letters of scripts that look alike; two entries
+            that look alike; not 325 entries.
         OSError: the file cannot be read.
     """
     path = DEFAULT_TOKENS_PATH if path is None else path
@@ -169,15 +171,26 @@ def _checked_token(entry: object, where: str) -> str:
                 f"{where}: a token must have no control character (U+{ord(character):04X}),"
                 f" got {_shorten.repr(entry)}"
             )
+    if (unseen := hidden(entry)) is not None:
+        raise DataError(
+            f"{where}: a token must have no character that cannot be seen or turns others around"
+            f" (U+{ord(unseen):04X}), got {_shorten.repr(entry)}"
+        )
+    if scripts := mixed_scripts(entry):
+        raise DataError(
+            f"{where}: a token must have letters of one script, has {scripts} ones, which look alike,"
+            f" got {_shorten.repr(entry)}"
+        )
     return entry
 
 
 def _check_distinct(tokens: Sequence[str], path: Path) -> None:
     seen: dict[str, int] = {}
     for index, token in enumerate(tokens):
-        first = seen.setdefault(unicodedata.normalize("NFC", token), index)
+        first = seen.setdefault(skeleton(token), index)
         if first != index:
+            same = unicodedata.normalize("NFC", tokens[first]) == unicodedata.normalize("NFC", token)
             raise DataError(
                 f"{path}: tokens must be distinct, tokens[{first}] and tokens[{index}]"
-                f" are both {_shorten.repr(token)}"
+                f" {'are both' if same else 'look alike, and are both like'} {_shorten.repr(token)}"
             )

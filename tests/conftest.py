@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(_number, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def notes_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of runs made here is a test's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def made() -> Provenance:
     """Of a report that a test makes."""
@@ -25,12 +33,13 @@ def made() -> Provenance:
 
 
 @pytest.fixture(scope="session")
-def make_run() -> MakeRun:
+def make_run(notes_of_runs: None) -> MakeRun:
     """Write a finished run without training: `make_run(folder, encoder="minilm", values={…}, seed=0)`.
 
     Weights are random (PyTorch's own start, with small random biases), as `pt pretrain` would
     write them; `values` replaces parameters of the model by name. The encoder is MiniLM, or
-    `openai`, whose runs have no projector. Nothing is loaded or sent.
+    `openai`, whose runs have no projector. Nothing is loaded or sent. A run counts as made here unless `mine`
+    is False.
     """
 
     def make(
@@ -39,15 +48,20 @@ def make_run() -> MakeRun:
         encoder: str = "minilm",
         values: Mapping[str, Any] | None = None,
         seed: int = 0,
+        sample: int = 96,
+        mine: bool = True,
     ) -> Path:
         import torch
 
         from personality_common.files.atomic import write_json
         from personality_common.files.tensors import save_tensors, tensor_fingerprints
+        from personality_common.runs.record import read_record
+        from personality_common.text.consent import remember_run
         from personality_common.text.identity import EncoderIdentity
         from personality_common.text.sentence import MINILM_SHA256
         from personality_common.vocabulary import load_vocabulary
         from pretrain.personality.model import EmbeddingProjector, PersonalityModel
+        from pretrain.personality.reference import save_sample
 
         identity = {
             "minilm": EncoderIdentity(
@@ -69,6 +83,9 @@ def make_run() -> MakeRun:
             tensors["embedding_projector_weights.safetensors"] = projector.state_dict()
         for file, content in tensors.items():
             save_tensors(folder / file, content, {"vocabulary_fingerprint": vocabulary.fingerprint})
+        if sample:
+            drawn = torch.randn(sample, identity.dim, generator=torch.Generator().manual_seed(seed))
+            save_sample(folder, torch.nn.functional.normalize(drawn))
         write_json(folder / "personality-tokens.json", {"tokens": list(vocabulary.tokens)})
         write_json(folder / "training_history.json", {"epochs": []})
         record = {
@@ -93,6 +110,10 @@ def make_run() -> MakeRun:
             },
         }
         write_json(folder / "run.json", record)
+        if mine:
+            remember_run(
+                read_record(folder, "personality").fingerprint(vocabulary.fingerprint, identity.fingerprint)
+            )
         return folder
 
     return make

@@ -56,9 +56,9 @@ def fleet(bundle: Path, **options: Any) -> None:
     output.print(ChecksTable(result.checks))
     output.print()
     for note in notes(result, found):
-        output.print(note, soft_wrap=True, markup=False)
+        output.print(note, soft_wrap=True)
     for name, path in (
         ("report", files.html or config.out / REPORT_FILE),
         ("figures", files.json or config.out / FIGURES_FILE),
     ):
-        output.print(f"{name:8}{path}", soft_wrap=True, markup=False)
+        output.print(f"{name:8}{path}", soft_wrap=True)

@@ -22,6 +22,7 @@ class FleetConfig:
         devices: how many; device i has the seed --seed + i.
         user: kinds of users with weights, as for pt simulate: 0.6*profile+0.4*thumbs:answers=0.3
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
+        allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         out: work folder: the same command goes on in it. Figures and report are there in the end.
         workers: processes; none: one for each core.
         nights: how the days are spent.
@@ -33,6 +34,7 @@ class FleetConfig:
     devices: int = 10_000
     user: str = "0.5*profile+0.2*thumbs+0.1*drifting+0.1*contrary+0.1*random"
     run: Path | None = None
+    allow_remote_encoder: bool = False
     out: Path = Path("fleet")
     workers: int | None = None
     nights: NightsConfig = field(default_factory=lambda: NightsConfig(nights=30, interactions=20))

@@ -20,9 +20,11 @@ from device_sim.simulate.texts import Embedder
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.claims import Check
-from personality_common.files.atomic import folder_lock, read_json_object
+from personality_common.files.atomic import clear_unfinished, folder_lock, read_json_object
+from personality_common.files.inside import refuse_links
 from personality_common.runs.workers import Workers, started
 from personality_common.terminal.progress import SILENT, Reporter
+from personality_common.text.consent import ALLOW
 
 LOG_FILE: Final = "workers.log"
 _LOOK_S: Final = 0.2
@@ -64,17 +66,19 @@ def simulate_fleet(config: FleetConfig, reporter: Reporter = SILENT) -> Fleet:
     """
     bundle = open_shipped(config.bundle)
     available, texts = all_texts(config.data, config.nights.nights * config.nights.interactions)
-    embedder = Embedder(bundle, config.run, reporter)
+    embedder = Embedder(bundle, config.run, reporter, config.allow_remote_encoder)
     # Before any worker does, and without a word.
     embedder.open()
     with folder_lock(config.out):
+        refuse_links(config.out)
+        clear_unfinished(config.out)
         plan = make_plan(config, texts)
         write_plan(plan)
         if not plan.table_file("used").exists():
             save_array(plan.table_file("used"), used_rows(plan, available))
         started, missing = time.monotonic(), plan.missing()
         if missing:
-            _work(plan, config.processes, reporter)
+            _work(plan, config.processes, config.allow_remote_encoder, reporter)
         seconds = time.monotonic() - started if missing else 0.0
         lived, traces = _collect(plan)
         proof = prove(plan, bundle, available, embedder, texts, lived, reporter)
@@ -94,13 +98,14 @@ def missing_devices(plan: Plan) -> str:
     return ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in spans)
 
 
-def _work(plan: Plan, processes: int, reporter: Reporter) -> None:
+def _work(plan: Plan, processes: int, allow_remote: bool, reporter: Reporter) -> None:
     """Start workers, which share the work through the folder, and watch them to the last chunk."""
     (plan.folder / FAILURE_FILE).unlink(missing_ok=True)
     # One thread each: there are as many workers as cores, and the bits are those of one thread.
     environments = [{"OMP_NUM_THREADS": "1"}] * processes
     log = plan.folder / LOG_FILE
-    with started("device_sim.fleet.worker", [str(plan.folder)], environments, log) as workers:
+    arguments = [str(plan.folder), *([ALLOW] if allow_remote else [])]
+    with started("device_sim.fleet.worker", arguments, environments, log) as workers:
         _watch(plan, workers, reporter)
     if plan.missing():
         raise ToolkitError(_failure(plan))

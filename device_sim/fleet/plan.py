@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import DataError, MismatchError
-from personality_common.files.atomic import atomic_writer, file_sha256, read_json_object, write_json
+from personality_common.files.atomic import atomic_writer, file_sha256, open_own, read_json_object, write_json
 from personality_common.runs.plan import PLAN_FILE, require_same_plan
 
 SCHEMA: Final = 1
@@ -136,7 +137,7 @@ class Plan:
     @contextmanager
     def _claim(self, byte: int) -> Iterator[bool]:
         # One claim at a time in a process: closing the file ends all that the process holds on it.
-        with (self.folder / ".claims").open("a+b") as file:
+        with os.fdopen(open_own(self.folder / ".claims"), "r+b") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
             except OSError:
@@ -213,7 +214,7 @@ def read_plan(folder: Path) -> Plan:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """As .npy, atomically."""
-    with atomic_writer(path) as file:
+    with atomic_writer(path, private=True) as file:
         np.save(file, array, allow_pickle=False)
 
 

@@ -47,7 +47,9 @@ def used_rows(plan: Plan, available: Chosen) -> NDArray[np.int64]:
     return np.flatnonzero(used)
 
 
-def make_tables(plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...]) -> None:
+def make_tables(
+    plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...], allow_remote: bool = False
+) -> None:
     """Embed the texts and, after them, the tokens, each worker some pieces; returns when all are there."""
     used = np.load(plan.table_file("used"))
     items = [*(texts[i] for i in used), *bundle.vocabulary.tokens]
@@ -59,7 +61,7 @@ def make_tables(plan: Plan, bundle: VerifiedBundle, texts: tuple[str, ...]) -> N
             with plan.claim_piece(piece) as mine:
                 if not mine or plan.piece_file("latents", piece).exists():
                     continue
-                embedder = embedder or Embedder(bundle, plan.run, SILENT)
+                embedder = embedder or Embedder(bundle, plan.run, SILENT, allow_remote)
                 runtime = runtime or open_runtime("mil", bundle.package(PART), bundle.places(PART))
                 base, embeddings = embedder.embed(items[piece * PIECE :][:PIECE])
                 save_array(plan.piece_file("base", piece), base)

@@ -26,13 +26,14 @@ from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.files.atomic import atomic_writer, file_sha256, write_json
 from personality_common.terminal.signals import Ended
+from personality_common.text.consent import ALLOW
 
 FAILURE_FILE: Final = "failure.txt"
 _PAUSE: Final = 0.1
 """Seconds before a look at whether another worker has finished what it held."""
 
 
-def work(plan: Plan) -> None:
+def work(plan: Plan, allow_remote: bool = False) -> None:
     """Do what is neither done nor held by another worker, until nothing is left.
 
     Raises:
@@ -46,7 +47,7 @@ def work(plan: Plan) -> None:
     available, texts = all_texts(plan.data, plan.nights.nights * plan.nights.interactions)
     if texts_sha256(texts) != plan.texts_sha256:
         raise MismatchError(f"{plan.data}: must have the texts of {plan.folder}, and has changed since")
-    make_tables(plan, bundle, texts)
+    make_tables(plan, bundle, texts, allow_remote)
     tables = Tables(plan)
     while missing := plan.missing():
         worked = False
@@ -88,7 +89,7 @@ def main() -> int:
     # One's own reward functions are found from here, as for `pt`.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        work(read_plan(folder))
+        work(read_plan(folder), ALLOW in sys.argv[2:])
     except (ToolkitError, OSError) as error:
         with atomic_writer(folder / FAILURE_FILE) as file:
             file.write(f"{error}\n".encode())

@@ -187,4 +187,9 @@ def _changed(store: Path) -> Iterator[Registry[Head]]:
 
 
 def _say(as_json: bool, value: dict[str, Any], line: str) -> None:
-    click.echo(json.dumps(value) if as_json else line)
+    from personality_common.terminal.console import output
+
+    if as_json:
+        click.echo(json.dumps(value))
+    else:
+        output.print(line, soft_wrap=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from device_sim.parity.report import Comparison, Report
 from personality_common.contract import LOGITS
@@ -34,7 +34,7 @@ def render(report: Report, console: Console) -> None:
     if report.failures:
         console.print(ChecksTable(report.failures))
         console.print()
-    console.print("[bold green]parity holds[/]" if report.passed else "[bold red]parity fails[/]")
+    console.print(Text("parity holds", "bold green") if report.passed else Text("parity fails", "bold red"))
 
 
 def _runtimes(report: Report) -> RenderableType:
@@ -43,9 +43,9 @@ def _runtimes(report: Report) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for runtime in report.runtimes:
-        state = "[green]used[/]" if runtime.unavailable is None else "[dim]left out[/]"
-        table.add_row(runtime.name, state, escape(runtime.unavailable or runtime.what))
-    return Group(f"bundle    {escape(report.bundle)}", table)
+        state = Text("used", "green") if runtime.unavailable is None else Text("left out", "dim")
+        table.add_row(runtime.name, state, runtime.unavailable or runtime.what)
+    return Group(f"bundle    {report.bundle}", table)
 
 
 def _comparisons(report: Report, wide: bool) -> Table:
@@ -61,7 +61,7 @@ def _comparisons(report: Report, wide: bool) -> Table:
     previous = ""
     for record in _rows(report, wide):
         title = record.package.removesuffix(".mlpackage")
-        verdict = "[green]passed[/]" if report.holds(record) else "[bold red]failed[/]"
+        verdict = Text("passed", "green") if report.holds(record) else Text("failed", "bold red")
         cells = _cells(record.measures, record.feature, wide)
         table.add_row(title if title != previous else "", record.runtimes, *cells, verdict)
         previous = title

@@ -25,6 +25,7 @@ from personality_common.contract import (
 )
 from personality_common.coreml.package import Package
 from personality_common.errors import ToolkitError
+from personality_common.terminal.progress import SILENT
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.model import PersonalityModel, computed_parameters
 from pretrain.personality.rules.family import STATE_PARAMETERS
@@ -136,9 +137,10 @@ class TorchRuntime:
     def encoder(self) -> SentenceEncoder:
         """The run's, in float32."""
         assert self.run is not None
-        encoder = load_run_encoder(self.run, "cpu", torch.float32)
-        if not isinstance(encoder, SentenceEncoder):
+        if not self.run.encoder.weights_sha256:
             raise ToolkitError(f"the run's encoder {self.run.encoder.name} is hosted; it has no mirror")
+        encoder = load_run_encoder(self.run, "cpu", torch.float32, SILENT)
+        assert isinstance(encoder, SentenceEncoder)
         return encoder
 
     def _values(self, package: str) -> dict[str, Array]:

@@ -30,6 +30,7 @@ from personality_common.contract import (
 )
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.terminal.progress import Reporter
+from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import require_same_encoder
 from personality_common.text.wordpiece import WordPiece
@@ -109,16 +110,20 @@ class Embedder:
     it was trained with, in PyTorch. A hosted encoder gives the embeddings itself.
     """
 
-    def __init__(self, bundle: VerifiedBundle, run: Path | None, reporter: Reporter) -> None:
+    def __init__(
+        self, bundle: VerifiedBundle, run: Path | None, reporter: Reporter, allow_remote: bool = False
+    ) -> None:
         """
         Args:
             run: the run of the bundle.
+            allow_remote: see `pretrain.personality.run.load_run_encoder`.
 
         Raises:
             MismatchError: it is another run.
         """
         self.bundle = bundle
         self.reporter = reporter
+        self.allow_remote = allow_remote
         self._run = load_run(run) if run is not None else None
         self._encode: Encode | None = None
         if self._run is not None and self._run.fingerprint != bundle.run_fingerprint:
@@ -189,11 +194,13 @@ class Embedder:
 
     def _in_torch(self) -> Encode:
         if self._run is not None:
-            encoder = load_run_encoder(self._run, "cpu", torch.float32)
+            encoder = load_run_encoder(self._run, "cpu", torch.float32, self.reporter, self.allow_remote)
         elif self.bundle.encoder.dim == EMBEDDING_DIM and not self.bundle.encoder.weights_sha256:
+            bundle = self.bundle
+            require_consent(bundle.run_fingerprint, bundle.encoder, bundle.path, self.allow_remote)
             encoder = load_encoder("openai", "cpu", torch.float32)
-            require_same_encoder(self.bundle.encoder, encoder.identity, str(self.bundle.path))
-            self.reporter.warn(f"every text leaves this machine: it is sent to {encoder.source}")
+            require_same_encoder(bundle.encoder, encoder.identity, str(bundle.path))
+            tell(encoder, self.reporter)
         else:
             raise ToolkitError(
                 f"{self.bundle.path}: has no text encoder; export it with one, or give the run that it was"

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
-from rich.console import Console
 
 from device_sim.trace.config import TraceConfig
 from personality_common.terminal.options import PRINT_JSON, dataclass_options
-
-_PIPE_WIDTH: Final = 200
 
 
 @click.command()
@@ -29,12 +25,11 @@ def trace(package: Path, as_json: bool, **options: Any) -> None:
 
     from device_sim.trace.rendering import report, to_json
     from device_sim.trace.trace import trace_file
+    from personality_common.terminal.console import wide_output
 
     traced = trace_file(config)
     if as_json:
         click.echo(to_json(config, traced.records))
         return
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
+    console = wide_output()
     console.print(report(config, traced.records, traced.outputs, console.width))

@@ -17,7 +17,7 @@ from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.evidence.tolerances import Tolerance
 from personality_common.files.atomic import file_sha256
-from personality_common.files.inside import inside
+from personality_common.files.inside import inside, refuse_links
 from personality_common.text.identity import EncoderIdentity
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
 
@@ -139,9 +139,10 @@ def open_bundle(path: Path, family: Family) -> Bundle:
     """Open a bundle without believing it.
 
     Raises:
-        DataError: no bundle; a manifest that is malformed, names parts that the family has not, or leads out
-            of the folder.
+        DataError: no bundle; a link in it; a manifest that is malformed, names parts that the family has not,
+            or leads out of the folder.
     """
+    refuse_links(path)
     manifest = read_manifest(path)
     for name, entry in manifest.packages.items():
         if entry.file != family.parts.get(name):
@@ -154,7 +155,9 @@ def open_bundle(path: Path, family: Family) -> Bundle:
             inside(path / entry.file, file)
         for state in entry.states:
             inside(path, state.initial.file)
-    for file in (manifest.vocabulary.file, manifest.golden, *manifest.files):
+    sample = () if manifest.reference is None else (manifest.reference.latents, manifest.reference.top)
+    stored = (array.file for array in sample)
+    for file in (manifest.vocabulary.file, manifest.golden, *stored, *manifest.files):
         inside(path, file)
     tolerances = {tolerance.name: tolerance for tolerance in (*family.tolerances, *manifest.tolerances)}
     return Bundle(path, family, manifest, tolerances)

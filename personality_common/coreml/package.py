@@ -24,7 +24,7 @@ from personality_common.coreml.wire import count_objects
 from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.bounded import read_bounded
-from personality_common.files.inside import inside
+from personality_common.files.inside import inside, refuse_links
 from personality_common.files.typed import from_json
 
 MANIFEST: Final = "Manifest.json"
@@ -59,6 +59,7 @@ class Package:
                 or larger than the limits.
         """
         path = Path(path)
+        refuse_links(path, limits.package_files)
         model_file = _root_model(path, limits) if path.is_dir() else path
         data = read_bounded(model_file, limits.model_bytes, "a model's protobuf", _TRUSTED)
         # Of fewer bytes than two for each, there are not as many.

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from personality_common.coreml.blob_types import BlobType, unpack, widen_bfloat16
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.errors import DataError
+from personality_common.files.atomic import open_own
 from personality_common.files.bounded import open_regular
 
 ALIGNMENT: Final = 64
@@ -188,7 +189,7 @@ def patch(
             f"{file.path}: entry at offset {metadata_offset} has {entry.size} bytes, the patch has "
             f"{little.nbytes} (shape {_brief(array.shape)})"
         )
-    with Path(path).open("r+b") as target:
+    with os.fdopen(open_own(Path(path)), "r+b") as target:
         target.seek(entry.data_offset)
         target.write(little.tobytes())
         target.flush()

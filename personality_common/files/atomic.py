@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,39 +19,72 @@ from personality_common.files.bounded import read_bounded
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` only if the block ends well.
 
     Written aside in the same folder, flushed to disk, then renamed: a kill, a full disk or an
     exception leaves what was there before. The folder is created.
 
+    Args:
+        private: nobody else may read it (0600): it holds what users wrote.
+
     Raises:
-        OSError: no space, no permission.
+        OSError: no space, no permission; it names the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{short_name(path.name)}.", suffix=".tmp")
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            # Until it is closed, which a kill does too: what nobody holds may be cleared away.
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; these are ordinary ones.
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
+        if not private:
+            # mkstemp makes private files; these are ordinary ones.
+            umask = os.umask(0)
+            os.umask(umask)
+            aside.chmod(0o666 & ~umask)
         aside.replace(path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
     sync_folder(path.parent)
 
 
+def short_name(name: str) -> str:
+    """A name that leaves room for more beside it, where 255 bytes are all that a name may have."""
+    if len(os.fsencode(name)) <= 200:
+        return name
+    return f"{name[:40]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
 def clear_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder; it must be held, so that none is at work."""
-    for path in folder.glob(".*.tmp"):
-        if not path.is_dir():
-            path.unlink()
+    """Remove what writers that were killed left in a folder and below; it must be held.
+
+    Others may be at work in it all the same (workers of a fleet, processes of a job): what they hold stays.
+    """
+    for path in folder.rglob(".*.tmp"):
+        if path.is_file() and not path.is_symlink() and not _held(path):
+            path.unlink(missing_ok=True)
+
+
+def _held(path: Path) -> bool:
+    """Whether a writer is at work on a file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True  # gone, or in place, by now
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -65,7 +100,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: indented, UTF-8, NaN refused."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_writer(path) as file:
-        file.write(text.encode() + b"\n")
+        # Half a character, of a folder's name that is not UTF-8, is written as JSON escapes it.
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def read_json_object(path: Path, max_bytes: int = 64 << 20) -> dict[str, Any]:
@@ -89,15 +125,43 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def open_own(path: Path) -> int:
+    """Open a file of ours that stays, such as a lock, for reading and writing; made where there is none.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        DataError: under its name is a link, a folder, a pipe or a device, or a file with a second name:
+            writing to it would change somebody else's file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        # A link, a folder, a pipe that nobody reads, a socket.
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise DataError(
+                f"{path}: must be a regular file, is a link or something else; remove it"
+            ) from None
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise DataError(f"{path}: must be a regular file with this name alone, is not; remove it")
+    return descriptor
+
+
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder for one process; the lock ends with the process, however it ends.
 
     Raises:
         ToolkitError: another process holds it; the message has its process id.
+        DataError: its lock is a link, or anything but a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with os.fdopen(open_own(folder / ".lock"), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from personality_common.files.atomic import folder_lock, sync_folder
+from personality_common.errors import DataError
+from personality_common.files.atomic import folder_lock, short_name, sync_folder
+from personality_common.files.inside import refuse_links
 
 _AT_FDCWD: Final = -100 if sys.platform != "darwin" else -2
 _EXCHANGE: Final = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
@@ -31,11 +33,14 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         ToolkitError: another process is building the same target.
+        DataError: what lies aside is a link, or has one in it.
         OSError: no space, no permission; the target is as it was.
     """
     aside = _aside(target)
     new, old = aside / "new", aside / "old"
+    _require_no_link(aside)
     with folder_lock(aside):
+        refuse_links(aside)
         try:
             if old.exists() and not target.exists():
                 old.rename(target)
@@ -45,6 +50,10 @@ def staged_folder(target: Path) -> Iterator[Path]:
             yield new
             _flush(new)
             _put_in_place(new, target, old)
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(target)  # a write that fails does not say where
+            raise
         finally:
             if target.exists() or not old.exists():
                 shutil.rmtree(aside, ignore_errors=True)
@@ -57,13 +66,19 @@ def clear_aside(target: Path) -> None:
         ToolkitError: another process is building the target.
     """
     aside = _aside(target)
+    _require_no_link(aside)
     if aside.is_dir() and target.exists():
         with folder_lock(aside):
             shutil.rmtree(aside)
 
 
 def _aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.partial"
+    return target.parent / f".{short_name(target.name)}.partial"
+
+
+def _require_no_link(aside: Path) -> None:
+    if aside.is_symlink():
+        raise DataError(f"{aside}: must be a folder, is a link; remove it")
 
 
 def _flush(folder: Path) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 from personality_common.coreml.description import ModelDescription, ParameterRange, UpdateInfo
 from personality_common.coreml.features import Feature
 from personality_common.inspection.reading import FolderInspection, Inspection, PackageInspection
+from personality_common.printable import excerpt
 
 _LONG: Final = 100
 _SHORT_FINGERPRINT: Final = 12
@@ -29,14 +30,6 @@ def render(inspection: Inspection, console: Console, *, weights: bool) -> None:
         _folder(inspection, console, weights)
     else:
         _package(inspection, console, weights)
-
-
-def printable(text: object, limit: int | None = None) -> str:
-    """Text from a file, on one line, without anything that a terminal would obey."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(text)[: 10 * (limit or _LONG)])
-    if limit is None or len(shown) <= limit:
-        return shown
-    return f"{shown[:limit]}… ({len(str(text)):,} characters)"
 
 
 def human_bytes(size: int) -> str:
@@ -91,14 +84,14 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
     _features(console, model)
     if model.predicted_feature:
         labels = f", {model.class_labels:,} classes" if model.class_labels is not None else ""
-        console.print(Text(f"Predicts {printable(model.predicted_feature, 60)}{labels}", style="bold"))
+        console.print(Text(f"Predicts {excerpt(model.predicted_feature, 60)}{labels}", style="bold"))
     _pairs(console, "Metadata", list(model.metadata.items()))
     _pairs(console, "Fields", list(model.details.items()))
     for function in model.functions:
         total = sum(function.operations.values())
-        label = f"function {printable(function.name, 60)}, opset {printable(function.opset, 40)}"
+        label = f"function {excerpt(function.name, 60)}, opset {excerpt(function.opset, 40)}"
         operations = list(function.operations.items())
-        counts = ", ".join(f"{printable(name, 60)} {count:,}" for name, count in operations[:_ROWS])
+        counts = ", ".join(f"{excerpt(name, 60)} {count:,}" for name, count in operations[:_ROWS])
         more = f" … and {len(operations) - _ROWS} more types" if len(operations) > _ROWS else ""
         heading = f"Operations ({total:,}; {label})" if function.opset else f"Layers ({total:,})"
         _section(console, heading, Text(counts + more))
@@ -110,7 +103,7 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
     _problems(console, model.problems)
     for i, submodel in enumerate(model.submodels):
         console.print()
-        label = f"submodel {i + 1} of {len(model.submodels)}: {printable(submodel.name, 60)}"
+        label = f"submodel {i + 1} of {len(model.submodels)}: {excerpt(submodel.name, 60)}"
         console.print(Text(label, style="bold reverse"))
         _model(submodel, console, weights)
 
@@ -142,7 +135,7 @@ def _parameters(console: Console, model: ModelDescription) -> None:
         _row(table, "all", f"{tensors:,}", f"{_elements(model, nested=False):,}", human_bytes(size))
     _section(console, "Parameters", table)
     for name, size in list(model.weight_files.items())[:_ROWS]:
-        console.print(Text(f"  {printable(name, 100)}: {human_bytes(size)}", style="dim"))
+        console.print(Text(f"  {excerpt(name, 100)}: {human_bytes(size)}", style="dim"))
 
 
 def _update(console: Console, update: UpdateInfo) -> None:
@@ -205,7 +198,7 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, object]
 
 
 def _title(console: Console, path: str, facts: str) -> None:
-    console.print(Text.assemble((printable(path, 1000), "bold"), f"  {facts}"), soft_wrap=True)
+    console.print(Text.assemble((excerpt(path, 1000), "bold"), f"  {facts}"), soft_wrap=True)
 
 
 def _section(console: Console, title: str, body: Table | Text) -> None:
@@ -221,13 +214,13 @@ def _pairs(console: Console, title: str, pairs: Iterable[tuple[str, object]]) ->
     table.add_column(overflow="fold", style="cyan", max_width=max(20, console.width * 3 // 5))
     table.add_column(overflow="fold")
     for key, value in rows[:_ROWS]:
-        _row(table, key, printable(value, _LONG))
+        _row(table, key, excerpt(value, _LONG))
     _section(console, title + _more(rows), table)
 
 
 def _problems(console: Console, problems: Iterable[str]) -> None:
     for problem in problems:
-        console.print(Text(f"problem: {printable(problem, 1000)}", style="red"))
+        console.print(Text(f"problem: {excerpt(problem, 1000)}", style="red"))
 
 
 def _more(rows: list[Any]) -> str:
@@ -243,4 +236,4 @@ def _table(*columns: str, right: tuple[int, ...] = ()) -> Table:
 
 def _row(table: Table, *cells: str) -> None:
     # Text, not str: a name that looks like rich's markup stays what it is.
-    table.add_row(*(Text(printable(cell, 2 * _LONG)) for cell in cells))
+    table.add_row(*(Text(excerpt(cell, 2 * _LONG)) for cell in cells))

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import clear_unfinished, folder_lock
+from personality_common.files.inside import refuse_links
 from personality_common.files.staging import clear_aside, staged_folder
 from personality_common.registry.codec import Codec
 from personality_common.registry.identity import Identity, require_same_identity
@@ -68,14 +69,15 @@ class Registry(Generic[T]):
         """Open a store.
 
         Raises:
-            DataError: there is none, or `store.json` is malformed.
+            DataError: there is none, there is a link in it, or `store.json` is malformed.
         """
         self.path = path
         self.codec = codec
         self._versions = Versions(path, codec)
+        refuse_links(path)
         self.pointers()
         folder = self._versions.path
-        if folder.is_symlink() or not folder.is_dir():
+        if not folder.is_dir():
             raise DataError(f"{folder}: must be the folder of the store's versions")
 
     @classmethod
@@ -274,6 +276,7 @@ class Registry(Generic[T]):
     def _change(self) -> Iterator[Pointers]:
         """Hold the store, and clear away what a kill left."""
         with folder_lock(self.path):
+            refuse_links(self.path)
             self._versions.sweep()
             clear_unfinished(self.path)
             clear_aside(self.path)

@@ -17,7 +17,14 @@ from typing import Any, Final
 
 from personality_common.contract import CHECKPOINTS_DIR, RUN_FILE
 from personality_common.errors import DataError, ToolkitError
-from personality_common.files.atomic import folder_lock, read_json_object, sync_folder, write_json
+from personality_common.files.atomic import (
+    clear_unfinished,
+    folder_lock,
+    read_json_object,
+    sync_folder,
+    write_json,
+)
+from personality_common.files.inside import refuse_links
 from personality_common.runs.plan import PLAN_FILE, require_same_plan
 from personality_common.terminal.progress import Reporter
 
@@ -37,8 +44,11 @@ def hold_run(run: Path, resume: bool) -> Iterator[None]:
     Raises:
         ToolkitError: another process has it; or it holds an unfinished run with checkpoints, which is neither
             overwritten nor, without `resume`, taken up.
+        DataError: there is a link in it.
     """
     with folder_lock(run):
+        refuse_links(run)
+        clear_unfinished(run)
         finish_publishing(run)
         if not resume and any((run / WORK_DIR / CHECKPOINTS_DIR).glob("*.safetensors")):
             raise ToolkitError(
@@ -86,14 +96,8 @@ def publish(run: Path, record: Mapping[str, Any]) -> None:
 
 
 def finish_publishing(run: Path) -> None:
-    """Move finished work up into the run; does nothing where there is none. Idempotent.
-
-    Raises:
-        DataError: the work folder is a link.
-    """
+    """Move finished work up into the run, which must be held; idempotent, and nothing where there is none."""
     work = run / WORK_DIR
-    if work.is_symlink():
-        raise DataError(f"{work}: must be a folder, is a link; remove it")
     if not (work / RUN_FILE).exists():
         return
     # Only here: without its plan an unfinished run cannot be resumed, and would start again.
@@ -107,3 +111,17 @@ def finish_publishing(run: Path) -> None:
         entry.replace(target)
     work.rmdir()
     sync_folder(run)
+
+
+def require_published(run: Path) -> None:
+    """For who only reads a run: refuse one with a link in it, or whose parts are of two runs.
+
+    Raises:
+        DataError: there is a link in it; or a kill, perhaps, left its publishing half done.
+    """
+    refuse_links(run)
+    if (run / WORK_DIR / RUN_FILE).exists():
+        raise DataError(
+            f"{run}: is finished and not yet wholly in place, which reading does not do; pt pretrain "
+            "--resume with this --output-dir does"
+        )

@@ -31,7 +31,7 @@ from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.fingerprint import compare_fingerprints
 from personality_common.files.tensors import dtype_name, load_into, save_tensors
-from personality_common.runs.folder import finish_publishing
+from personality_common.runs.folder import require_published
 
 RUN_SCHEMA: Final = 1
 
@@ -80,12 +80,12 @@ def read_record(run: Path, trainer: str) -> Record:
         trainer: what it must have been trained by; a run that does not say is taken for its own.
 
     Raises:
-        DataError: no finished run, or `run.json` is malformed.
+        DataError: no finished run, one with a link in it, or `run.json` is malformed.
         MismatchError: another schema, or another trainer's run.
     """
     if not run.is_dir():
         raise DataError(f"{run}: must be the folder of a run; there is no such folder")
-    finish_publishing(run)
+    require_published(run)
     file = run / RUN_FILE
     if not file.is_file():
         raise DataError(f"{run}: holds no finished run (no {RUN_FILE}); training with --output-dir makes one")

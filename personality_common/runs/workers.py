@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from personality_common.files.atomic import open_own
 from personality_common.terminal.signals import end_on_signals
 
 PARENT_VARIABLE: Final = "PT_PARENT"
@@ -71,7 +72,8 @@ def started(
     """
     command = [sys.executable, "-m", __spec__.name, module, *arguments]
     processes: list[subprocess.Popen[bytes]] = []
-    with log.open("wb") as output:
+    with os.fdopen(open_own(log), "wb") as output:
+        output.truncate()
         try:
             for environment in environments:
                 own = {

@@ -1,23 +1,51 @@
-"""The one module that owns the terminal: progress, messages, tables."""
+"""The one module that owns the terminal: progress, messages, tables.
+
+Whatever is printed goes through `TerminalConsole`, which lets no character through that a terminal obeys.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
+from personality_common.printable import printable
 from personality_common.terminal.progress import Stage
 
 LOG_EVERY: Final = 50
 """Where there is no terminal, one line for so many calls of `advance`."""
 
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False)
+PIPE_WIDTH: Final = 200
+"""Of what is for grep rather than for a screen."""
+
+
+class TerminalConsole(Console):
+    """A console that prints text as text: no markup in it, and no characters that a terminal obeys."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """All that is printed comes by here, in pieces, rich's own commands apart from text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+errors = TerminalConsole(stderr=True)
+output = TerminalConsole()
+
+
+def wide_output() -> TerminalConsole:
+    """As `output`; in a file, lines of PIPE_WIDTH columns, unless COLUMNS says otherwise."""
+    piped = not output.is_terminal and "COLUMNS" not in os.environ
+    return TerminalConsole(width=PIPE_WIDTH) if piped else output
 
 
 class _Counted:
@@ -52,7 +80,7 @@ class _Logged(_Counted):
     def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
         self.count(done, figures)
         if self.calls % LOG_EVERY == 0 or self.done == self.total:
-            errors.print(escape(self.line()), soft_wrap=True)
+            errors.print(self.line(), soft_wrap=True)
 
 
 class _Drawn(_Counted):
@@ -77,18 +105,18 @@ class ConsoleReporter:
             yield _Logged(name, total, unit)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=errors, transient=True) as progress:
             yield _Drawn(name, total, unit, progress)
 
     def say(self, message: str) -> None:
-        errors.print(escape(message), soft_wrap=True)
+        errors.print(message, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        errors.print(f"[bold yellow]warning:[/] {escape(message)}", soft_wrap=True)
+        errors.print(Text.assemble(("warning:", "bold yellow"), f" {message}"), soft_wrap=True)

@@ -17,6 +17,10 @@ from personality_common.errors import ConfigError, ToolkitError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
+ALLOW_REMOTE: Final = click.option(
+    "--allow-remote-encoder", is_flag=True,
+    help="Send texts away for a run that was not made here and whose encoder is hosted.",
+)  # fmt: skip
 PRINT_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -50,7 +50,7 @@ class ReportFiles:
                     file.write(content)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in github_annotations(suite, found):
-                output.out(line, highlight=False)
+                output.print(line, soft_wrap=True)
 
 
 report_options: Final = dataclass_options(ReportFiles, types=dict.fromkeys(("html", "json", "junit"), FILE))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import file_sha256
-from personality_common.text.identity import Encoder
+from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.text.sentence import MINILM_SHA256, SentenceEncoder
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def find_minilm(ask_hub: Callable[[], str] | None = None) -> tuple[Path, str]:
     return folder, source
 
 
-def load_encoder(name: str, device: str, dtype: torch.dtype) -> Encoder:
+def load_encoder(
+    name: str, device: str, dtype: torch.dtype, expected: EncoderIdentity | None = None
+) -> Encoder:
     """Load the encoder that a user named.
 
     Args:
@@ -58,23 +60,27 @@ def load_encoder(name: str, device: str, dtype: torch.dtype) -> Encoder:
             by `resolve_auto` before, so that the choice can be told to the user.)
         device: where a local encoder computes.
         dtype: of a local encoder's arithmetic.
+        expected: what it must be; a folder with other weights is not loaded.
 
     Raises:
+        MismatchError: it is another.
         ToolkitError: unknown name, missing key, missing package, or unusable weights.
     """
     if name == "minilm":
         folder, source = find_minilm()
-        return SentenceEncoder(folder, source, device, dtype)
+        return SentenceEncoder(folder, source, device, dtype, expected)
     if name == "openai":
         from personality_common.text.openai import OpenAIEncoder
 
         encoder: Encoder = OpenAIEncoder()
+        if expected is not None:
+            require_same_encoder(expected, encoder.identity, f"--encoder {name}")
         return encoder
     if not Path(name).is_dir():
         raise ToolkitError(
             f"--encoder must be minilm, openai, auto, or a folder; there is no folder {name!r}"
         )
-    return SentenceEncoder(Path(name), f"folder {name}", device, dtype)
+    return SentenceEncoder(Path(name), f"folder {name}", device, dtype, expected)
 
 
 def resolve_auto(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,13 +16,15 @@ from numpy.typing import NDArray
 from personality_common.contract import EMBEDDING_DIM, MINILM_DIM
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import file_sha256
-from personality_common.text.identity import EncoderIdentity
+from personality_common.files.bounded import read_bounded
+from personality_common.text.identity import EncoderIdentity, require_same_encoder
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_JSON_BYTES: Final = 1 << 20
 BATCH_CHARACTERS: Final = 6144
 """Characters in a batch, counting each text as long as the batch's longest: about 1500 tokens, which
 fill two cores and stay in their caches, whether they are 20 texts of 51 words or 150 of 9."""
@@ -30,7 +33,14 @@ fill two cores and stay in their caches, whether they are 20 texts of 51 words o
 class SentenceEncoder:
     """A sentence-transformers model in a local folder."""
 
-    def __init__(self, folder: Path, source: str, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        device: str,
+        dtype: torch.dtype,
+        expected: EncoderIdentity | None = None,
+    ) -> None:
         """Load the model.
 
         Args:
@@ -38,10 +48,13 @@ class SentenceEncoder:
             source: what to call it to people.
             device: where it computes.
             dtype: of its weights and arithmetic; the embeddings are float32 whatever it is.
+            expected: what it must be; its weights are compared before any of it is loaded.
 
         Raises:
-            DataError: not such a folder, or its files do not load.
-            MismatchError: its embeddings have a length that no personality model takes.
+            DataError: not such a folder, it has a module that is not sentence-transformers' own, or its
+                files do not load.
+            MismatchError: it is not what is expected; or its embeddings have a length that no personality
+                model takes.
         """
         self.source = source
         self.compute_dtype = str(dtype).removeprefix("torch.")
@@ -51,13 +64,19 @@ class SentenceEncoder:
         # grown to 1.66 GiB. With 64 it stays at 0.93, and is no slower. Both are read at the first product.
         for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
             os.environ.setdefault(cache, "64")
+        _require_own_modules(folder)
+        sha256 = _weights_sha256(folder)
+        if expected is not None and expected.weights_sha256 != sha256:
+            raise MismatchError(
+                f"{folder}: must have the weights with SHA-256 {expected.weights_sha256[:12]}…, has others "
+                f"({sha256[:12]}…); nothing of it was loaded"
+            )
         self._model = _load_sentence_transformer(folder, device, dtype)
         dim = int(self._model.get_embedding_dimension() or 0)
         if dim not in (MINILM_DIM, EMBEDDING_DIM):
             raise MismatchError(
                 f"{folder}: base embeddings must have {MINILM_DIM} or {EMBEDDING_DIM} dimensions, have {dim}"
             )
-        sha256 = _weights_sha256(folder)
         self.identity = EncoderIdentity(
             name="all-MiniLM-L6-v2" if sha256 == MINILM_SHA256 else folder.resolve().name,
             revision="",
@@ -66,6 +85,8 @@ class SentenceEncoder:
             max_length=int(self._model.max_seq_length or 0),
             dim=dim,
         )
+        if expected is not None:
+            require_same_encoder(expected, self.identity, str(folder))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         import torch
@@ -101,9 +122,22 @@ class SentenceEncoder:
         return [list(map(int, row)) for row in ids]
 
 
-def _load_sentence_transformer(folder: Path, device: str, dtype: torch.dtype) -> SentenceTransformer:
-    if not (folder / "modules.json").is_file():
+def _require_own_modules(folder: Path) -> None:
+    """The names in `modules.json` are imported: none but sentence-transformers' own may be."""
+    path = folder / "modules.json"
+    if not path.is_file():
         raise DataError(f"{folder}: must be a saved SentenceTransformer; has no modules.json")
+    try:
+        kinds = [
+            str(module["type"]) for module in json.loads(read_bounded(path, _JSON_BYTES, "modules.json"))
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DataError(f"{path}: must be a list of modules with a type each; is not") from None
+    if foreign := [kind for kind in kinds if not re.fullmatch(r"sentence_transformers(\.\w+)+", kind)]:
+        raise DataError(f"{path}: modules must be sentence-transformers' own, got {foreign[0][:80]!r}")
+
+
+def _load_sentence_transformer(folder: Path, device: str, dtype: torch.dtype) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 

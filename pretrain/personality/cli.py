@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from personality_common.contract import TOP_K
-from personality_common.terminal.options import PRINT_JSON, dataclass_options, take
+from personality_common.terminal.options import ALLOW_REMOTE, PRINT_JSON, dataclass_options, take
+from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import PretrainConfig
 
@@ -67,21 +68,22 @@ def pretrain(as_json: bool, **options: Any) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar='["TEXT" …]')
 @click.option("--top-k", default=TOP_K, show_default=True, help="Tokens per text.")
+@ALLOW_REMOTE
 @PRINT_JSON
-def predict(run: Path, texts: tuple[str, ...], top_k: int, as_json: bool) -> None:
+def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder: bool, as_json: bool) -> None:
     """Top tokens of texts, from a run; without texts, of each line of standard input."""
     if not texts and not sys.stdin.isatty():
-        texts = tuple(line.strip() for line in sys.stdin if line.strip())
+        texts = tuple(input_lines())
     if not texts:
         raise click.UsageError('no text: give "TEXT" arguments, or lines on standard input')
 
+    from personality_common.terminal.console import ConsoleReporter
     from pretrain.personality.prediction import predict as run_predict
     from pretrain.personality.run import load_run
 
-    predictions = run_predict(load_run(run), texts, top_k)
+    predictions = run_predict(load_run(run), texts, top_k, ConsoleReporter(), allow_remote_encoder)
     if as_json:
-        json.dump([dataclasses.asdict(p) for p in predictions], sys.stdout, ensure_ascii=False)
-        click.echo()
+        click.echo(json.dumps([dataclasses.asdict(p) for p in predictions]))
         return
     from personality_common.terminal.console import output
     from pretrain.personality.rendering import prediction_table

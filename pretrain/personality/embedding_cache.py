@@ -76,6 +76,11 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of the checksums of all shards: equal for caches that give the same bits."""
+        return hashlib.sha256("\n".join(sorted(self._shards)).encode()).hexdigest()
+
     def missing(self, keys: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """(N,) whether a key is not here."""
         if not len(self._keys):
@@ -195,7 +200,7 @@ class EmbeddingCache:
         content = io.BytesIO()
         np.save(content, record, allow_pickle=False)
         path = self.folder / f"shard-{hashlib.sha256(content.getbuffer()).hexdigest()}.npy"
-        with atomic_writer(path) as file:
+        with atomic_writer(path, private=True) as file:
             file.write(content.getbuffer())
 
 

@@ -26,8 +26,9 @@ from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.processes import ALONE, Processes
-from personality_common.runs.record import new_record, save_weights
+from personality_common.runs.record import new_record, read_record, save_weights
 from personality_common.terminal.progress import SILENT, Reporter
+from personality_common.text.consent import remember_run, tell
 from personality_common.text.encoder import load_encoder, resolve_auto
 from personality_common.text.identity import Encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary
@@ -36,6 +37,7 @@ from pretrain.data.corpus import Corpus, read_corpus
 from pretrain.data.keys import text_keys
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.embedding_cache import EmbeddingCache
+from pretrain.personality.reference import sampled, save_sample
 from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.training import TrainingData, train
@@ -101,7 +103,7 @@ def pretrain(
             history = read_json_object(run / HISTORY_FILE)["epochs"]
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
-        data, embedded = _embed(corpus, vocabulary, run, encoder, reporter, processes)
+        data, embedded, cached = _embed(corpus, vocabulary, run, encoder, reporter, processes)
         seed_everything(config.seed)
         student = Student(encoder.identity.dim, config.dropout)
         if config.start == "teacher":
@@ -111,7 +113,10 @@ def pretrain(
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
-            publish(run, record | _sources(corpus, data, vocabulary, encoder, config))
+            save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
+            publish(run, record | _sources(corpus, data, cached, vocabulary, encoder, config))
+            made = read_record(run, TRAINER)
+            remember_run(made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint))
     return PretrainResult(run, history, corpus.summary, embedded)
 
 
@@ -122,8 +127,9 @@ def _embed(
     encoder: Encoder,
     reporter: Reporter,
     processes: Processes,
-) -> tuple[TrainingData, int]:
-    """Embed what the cache does not have, each process its own texts; returns how many, of all processes."""
+) -> tuple[TrainingData, int, str]:
+    """Embed what the cache does not have, each process its own texts; returns how many, of all processes, and
+    the cache's fingerprint."""
     cache = EmbeddingCache(run / CACHE_DIR, encoder, reporter, processes)
     # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
     missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(vocabulary.tokens))
@@ -144,7 +150,7 @@ def _embed(
         val_rows=cache.rows(corpus.keys[corpus.held_out]),
         token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(vocabulary.tokens)))),
     )
-    return data, embedded
+    return data, embedded, cache.fingerprint
 
 
 def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: Reporter) -> None:
@@ -173,8 +179,7 @@ def _open_encoder(config: PretrainConfig, device: str, reporter: Reporter) -> En
     if name != config.encoder:
         reporter.say(f"encoder: auto chose {name}")
     encoder = load_encoder(name, device, fast_dtype(device))
-    if name == "openai":
-        reporter.warn(f"every text leaves this machine: it is sent to {encoder.source}")
+    tell(encoder, reporter)
     reporter.say(
         f"encoder: {encoder.identity.name} from {encoder.source}, {encoder.identity.dim} dimensions, "
         f"computing in {encoder.compute_dtype}"
@@ -243,13 +248,19 @@ def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:
 
 
 def _sources(
-    corpus: Corpus, data: TrainingData, vocabulary: Vocabulary, encoder: Encoder, config: PretrainConfig
+    corpus: Corpus,
+    data: TrainingData,
+    cached: str,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    config: PretrainConfig,
 ) -> dict[str, Any]:
     """What `run.json` says of this trainer's runs alone."""
     return {
         "data": {
             "source": config.data.source,
             "fingerprint": corpus.fingerprint,
+            "cache_fingerprint": cached,
             "train_texts": len(data.train_rows),
             "val_texts": len(data.val_rows),
             "records": corpus.summary.records,

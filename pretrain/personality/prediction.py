@@ -9,6 +9,8 @@ import torch
 
 from personality_common.contract import TOP_K, VOCAB_SIZE
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.printable import is_unicode
+from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.personality.run import Run, load_run_encoder
 
 
@@ -22,13 +24,21 @@ class Prediction:
 
 
 @torch.inference_mode()
-def predict(run: Run, texts: Sequence[str], top_k: int = TOP_K) -> list[Prediction]:
+def predict(
+    run: Run,
+    texts: Sequence[str],
+    top_k: int = TOP_K,
+    reporter: Reporter = SILENT,
+    allow_remote: bool = False,
+) -> list[Prediction]:
     """Encode texts with the run's own encoder, in float32, and rank the tokens.
 
     Args:
         run: see `pretrain.personality.run.load_run`.
         texts: none blank.
         top_k: tokens per text, 1 to 325.
+        reporter: hears where texts leave this machine.
+        allow_remote: see `load_run_encoder`.
 
     Raises:
         ConfigError: `top_k` out of range.
@@ -40,7 +50,10 @@ def predict(run: Run, texts: Sequence[str], top_k: int = TOP_K) -> list[Predicti
     blank = [i for i, text in enumerate(texts, start=1) if not text.strip()]
     if blank:
         raise ToolkitError(f"every text must have a character that is not a space; text {blank[0]} has none")
-    encoder = load_run_encoder(run, "cpu", torch.float32)
+    for i, text in enumerate(texts, start=1):
+        if not is_unicode(text):
+            raise ToolkitError(f"every text must be Unicode, text {i} has half a character; give it as UTF-8")
+    encoder = load_run_encoder(run, "cpu", torch.float32, reporter, allow_remote)
     embedding = torch.from_numpy(encoder.encode([text.strip() for text in texts]))
     if run.projector is not None:
         embedding = run.projector(embedding)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from personality_common.contract import (
     MINILM_DIM,
@@ -17,10 +18,13 @@ from personality_common.contract import (
 )
 from personality_common.errors import DataError
 from personality_common.runs.record import Record, read_record
+from personality_common.terminal.progress import Reporter
+from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
 from pretrain.personality.model import EmbeddingProjector, PersonalityModel
+from pretrain.personality.reference import load_sample
 
 TRAINER: Final = "personality"
 
@@ -36,6 +40,8 @@ class Run:
         encoder_option: how `load_encoder` is asked for it.
         model: on the CPU, in eval mode.
         projector: the same; None for an encoder whose base embeddings are embeddings.
+        reference: (N, d) base embeddings of a sample of its training texts; None for a run of an earlier
+            version.
     """
 
     record: Record
@@ -44,6 +50,7 @@ class Run:
     encoder_option: str
     model: PersonalityModel
     projector: EmbeddingProjector | None
+    reference: Tensor | None
 
     @property
     def path(self) -> Path:
@@ -78,16 +85,24 @@ def load_run(path: Path) -> Run:
         projector = EmbeddingProjector()
         record.load_into(projector, PROJECTOR_WEIGHTS_FILE)
         projector.eval()
-    return Run(record, vocabulary, encoder, option, model.eval(), projector)
+    sample = load_sample(path, encoder.dim)
+    return Run(record, vocabulary, encoder, option, model.eval(), projector, sample)
 
 
-def load_run_encoder(run: Run, device: str, dtype: torch.dtype) -> Encoder:
-    """The encoder that a run was trained with.
+def load_run_encoder(
+    run: Run, device: str, dtype: torch.dtype, reporter: Reporter, allow_remote: bool = False
+) -> Encoder:
+    """The encoder that a run was trained with; warns where texts will leave this machine.
+
+    Args:
+        allow_remote: also for a run that was not made here.
 
     Raises:
-        ToolkitError: it cannot be loaded here.
-        MismatchError: what is here under its name is another.
+        ToolkitError: it cannot be loaded here; or it is hosted, and that was not allowed.
+        MismatchError: what is here under its name is another, and was not loaded.
     """
-    encoder = load_encoder(run.encoder_option, device, dtype)
+    require_consent(run.fingerprint, run.encoder, run.path, allow_remote)
+    encoder = load_encoder(run.encoder_option, device, dtype, run.encoder)
     require_same_encoder(run.encoder, encoder.identity, str(run.path))
+    tell(encoder, reporter)
     return encoder

@@ -76,7 +76,7 @@ def main() -> None:
         if options.run is None:
             pretrain(PretrainConfig(DataConfig(options.data), Path(temporary), device="cpu"), SILENT)
         run = load_run(options.run or Path(temporary))
-    encoder = load_run_encoder(run, "cpu", torch.float32)
+    encoder = load_run_encoder(run, "cpu", torch.float32, SILENT)
     texts, _ = read_texts(DataConfig(options.data, max_samples=options.texts))
     embeddings = torch.from_numpy(encoder.encode(texts))
     tokens = torch.from_numpy(encoder.encode(run.vocabulary.tokens))

@@ -53,7 +53,7 @@ class WordSums:
     compute_dtype = "float32"
 
     def __init__(self) -> None:
-        self.identity = EncoderIdentity("word sums", "", "", "", 256, 384)
+        self.identity = EncoderIdentity("word sums", "", "0" * 64, "", 256, 384)
         self._vectors = np.random.default_rng(0).standard_normal((4096, 384), np.float32)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -76,7 +76,7 @@ class Clock(Silent):
         self.said.append((time.perf_counter() - self.began, message))
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Silent]:  # type: ignore[override]
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Silent]:
         began = time.perf_counter()
         yield self
         self.stages[name] = time.perf_counter() - began

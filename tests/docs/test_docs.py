@@ -173,6 +173,7 @@ def embeds_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command(tmp_path: Path, embeds_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     console = importlib.import_module("personality_common.terminal.console")
     monkeypatch.setattr(console.output, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "fixtures").mkdir()
     shutil.copy(ROOT / "fixtures" / "conversations.jsonl", tmp_path / "fixtures")
     shell = Shell(tmp_path)

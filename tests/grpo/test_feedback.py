@@ -95,7 +95,7 @@ CASES: list[tuple[object, str]] = [
     (line(note=SECRET), "fields must be among base_embedding, candidates"),
     (line(text=...), "must have one of text, base_embedding, latent, got none"),
     (line(latent=[0, 0, 0]), "got text and latent"),
-    (line(text="  "), "text: must be a string that is not blank"),
+    (line(text="  "), "text: must be Unicode that is not blank"),
     (line(candidates=[]), "candidates: must be a list of 1 to 1024, got a list of 0"),
     (line(candidates=[7]), r"candidates\[0\]: must be an object"),
     (line(candidates=[candidate(tokens=[])]), r"candidates\[0\].tokens: must be a list of strings"),

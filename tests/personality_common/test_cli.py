@@ -1,5 +1,6 @@
 """What `pt` promises to scripts: exit codes, one line per error, nothing but JSON on stdout."""
 
+import io
 import json
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def test_what_the_machine_lacks_is_one_line(
         main(["predict", "--debug"])
 
 
-def test_pretrain_and_predict_with_the_real_encoder(tmp_path: Path) -> None:
+def test_pretrain_and_predict_with_the_real_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:60]))
     run = tmp_path / "run"
@@ -127,11 +130,12 @@ def test_pretrain_and_predict_with_the_real_encoder(tmp_path: Path) -> None:
     assert "cheerful" in from_arguments[0]["tokens"][:3]
     assert from_arguments[0]["probabilities"] == sorted(from_arguments[0]["probabilities"], reverse=True)
 
-    from_stdin = pt("predict", str(run), "--json", "--top-k", "20", stdin="\n".join([texts[0], "", texts[1]]))
-    assert json.loads(from_stdin.stdout) == from_arguments
-    table = pt("predict", str(run), texts[0])
-    assert "cheerful" in table.stdout
-
-    too_many = pt("predict", str(run), "hi", "--top-k", "326")
-    assert too_many.returncode == 2
-    assert "--top-k must be between 1 and 325" in too_many.stderr
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([texts[0], "", texts[1]])))
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(run), "--json", "--top-k", "20"])
+    assert not end.value.code
+    assert json.loads(capsys.readouterr().out) == from_arguments
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(run), "hi", "--top-k", "326"])
+    assert end.value.code == 2
+    assert "--top-k must be between 1 and 325" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from personality_common.errors import DataError, MismatchError
+from personality_common.printable import printable
 from personality_common.vocabulary import (
     DEFAULT_TOKENS_PATH,
     Vocabulary,
@@ -145,6 +146,58 @@ def test_bad_entry(tokens_file: Path, entry: object, expected: str) -> None:
     tokens: list[object] = list(WORDS)
     tokens[7] = entry
     assert refusal(write(tokens_file, {"tokens": tokens})) == expected
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        *(
+            (f"ki{c}nd", "no character that cannot be seen")
+            for c in "\u00ad\u200b\u200d\u2060\u2062\ufeff\u115f\u3164"
+        ),
+        *(
+            (f"ki{c}nd", "no character that cannot be seen")
+            for c in "\u202e\u2067\u200f\u061c\ufe0f\U000e0041\u2800"
+        ),
+        ("k\u2003ind", "no character that cannot be seen"),
+        ("\ue000", "no character that cannot be seen"),
+        ("kіnd", "one script, has CYRILLIC and LATIN ones"),
+        ("wοrd", "one script, has GREEK and LATIN ones"),
+        ("ｗｏｒｄ ３", r"tokens[3] and tokens[7] look alike"),
+    ],
+)
+def test_what_cannot_be_told_by_eye_is_refused(tokens_file: Path, token: str, why: str) -> None:
+    tokens = [*WORDS[:7], token, *WORDS[8:]]
+    message = refusal(write(tokens_file, {"tokens": tokens}))
+    assert why in message
+    assert printable(message) == message
+
+
+def test_whole_words_that_look_alike_are_refused(tokens_file: Path) -> None:
+    message = refusal(write(tokens_file, {"tokens": ["cope", "соре", *WORDS[2:]]}))
+    assert message == "tokens must be distinct, tokens[0] and tokens[1] look alike, and are both like 'соре'"
+    persian = "می\u200cخواهم"
+    message = refusal(write(tokens_file, {"tokens": [persian, persian.replace("\u200c", ""), *WORDS[2:]]}))
+    assert "look alike" in message
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "naïve",
+        "любопытный",
+        "περίεργος",
+        "می\u200cخواهم",
+        "क्\u200dष",
+        "好奇心が強い A型",
+        "👩\u200d🚀",
+        "❤\ufe0f",
+        "m/s²",
+    ],
+)
+def test_words_of_any_language_are_tokens(tokens_file: Path, token: str) -> None:
+    write(tokens_file, {"tokens": [token, *WORDS[1:]]})
+    assert load_vocabulary(tokens_file).tokens[0] == token
 
 
 def test_a_long_value_is_cut_in_the_message(tokens_file: Path) -> None:

@@ -30,8 +30,9 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="find
 
 @pytest.fixture(scope="module")
 def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the text encoder."""
+    """With the text encoder; beside it, in few.jsonl, so few texts that they are embedded in seconds."""
     folder = tmp_path_factory.mktemp("fleet")
+    (folder / "few.jsonl").write_text("".join(TEXTS.read_text().splitlines(keepends=True)[:50]))
     run = make_run(folder / "run")
     export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
     return folder / "bundle"
@@ -42,7 +43,7 @@ def pt(*arguments: object) -> list[str]:
 
 
 def fleet(bundle: Path, out: Path, *more: object) -> list[str]:
-    return pt("fleet", bundle, "--data", TEXTS, "--out", out, *SPEND, *more)
+    return pt("fleet", bundle, "--data", bundle.parent / "few.jsonl", "--out", out, *SPEND, *more)
 
 
 def run(command: list[str], threads: int = 1) -> subprocess.CompletedProcess[str]:
@@ -77,7 +78,8 @@ def test_a_device_has_the_head_that_pt_simulate_gives_it(
         one = next(d for d in devices[20:] if d["kind"] == kind)
         figures = tmp_path / f"{kind}.json"
         arguments = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", one["seed"])
-        command = pt("simulate", bundle, "--data", TEXTS, "--user", user, *arguments, "--json", figures)
+        data = bundle.parent / "few.jsonl"
+        command = pt("simulate", bundle, "--data", data, "--user", user, *arguments, "--json", figures)
         # The exit code is the verdict, which so short a life may fail.
         run(command, threads=1 + kind)
         simulated = json.loads(figures.read_text())

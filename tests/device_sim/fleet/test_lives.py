@@ -116,8 +116,8 @@ def test_a_head_that_a_neighbour_touched_is_another(monkeypatch: pytest.MonkeyPa
     devices = [device(i, 10 + i) for i in range(3)]
     honest, _ = live_together(devices, shipped_head(), config, NIGHTS, len(KINDS))
     from device_sim.fleet import lives
+    from grpo.tune import tune_heads as tune
 
-    tune = lives.tune_heads
     nights = iter(range(NIGHTS.nights))
 
     def spoilt(*arguments: Any, **options: Any) -> Any:

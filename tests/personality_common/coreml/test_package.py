@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from personality_common.coreml import package as package_module
 from personality_common.coreml.describe import describe
 from personality_common.coreml.limits import Limits
 from personality_common.coreml.package import Package
@@ -75,6 +76,22 @@ def test_the_protobuf_alone_finds_its_weights(mlp: Path) -> None:
     assert package.weights(WEIGHTS).entries == Package.open(mlp).weights(WEIGHTS).entries
 
 
+@pytest.fixture
+def unlooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if links and pipes came only after `refuse_links` had looked."""
+    monkeypatch.setattr(package_module, "refuse_links", lambda *_: None)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_are_refused_wherever_they_are(mlp: Path, kind: str) -> None:
+    if kind == "link":
+        (mlp / "Data" / "unnamed").symlink_to("Manifest.json")
+    else:
+        os.mkfifo(mlp / "Data" / "unnamed")
+    with pytest.raises(DataError, match=r"a path must .*, 'Data/unnamed' is (one|something else)"):
+        Package.open(mlp)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -91,14 +108,14 @@ def test_the_protobuf_alone_finds_its_weights(mlp: Path) -> None:
         ("com.apple.CoreML", "a regular file is expected"),
         ("inside.mlmodel", "must lead through no link"),
         ("missing.mlmodel", "there is no such file"),
-        ("x" * 5000, "cannot be read: File name too long"),
+        ("x" * 5000, "a name must have at most 255 characters"),
         ("\ud800", "cannot be read"),
         (None, "path must be a string, is None"),
         (["a"], r"path must be a string, is \['a'\]"),
     ],
 )
 def test_hostile_root_paths(
-    packages: dict[str, Path], mlp: Path, tmp_path: Path, path: Any, message: str
+    packages: dict[str, Path], mlp: Path, tmp_path: Path, path: Any, message: str, unlooked: None
 ) -> None:
     shutil.copy(packages["head.mlmodel"], tmp_path / "secret.mlmodel")
     data = mlp / "Data"
@@ -158,7 +175,7 @@ def test_manifest_that_is_no_file(mlp: Path, tmp_path: Path) -> None:
         Package.open(mlp)
     manifest.unlink()
     os.mkfifo(manifest)
-    with pytest.raises(DataError, match="a regular file is expected"):
+    with pytest.raises(DataError, match="must be of a file or a folder"):
         Package.open(mlp)
 
 
@@ -173,7 +190,9 @@ def test_manifest_that_is_no_file(mlp: Path, tmp_path: Path) -> None:
         ("@model_path/weights", "a regular file is expected"),
     ],
 )
-def test_hostile_weight_file_names(mlp: Path, tmp_path: Path, name: str, message: str) -> None:
+def test_hostile_weight_file_names(
+    mlp: Path, tmp_path: Path, name: str, message: str, unlooked: None
+) -> None:
     (tmp_path / "out.bin").write_bytes(b"\0" * 64)
     (mlp / "Data/com.apple.CoreML/weights/out.bin").symlink_to(tmp_path / "out.bin")
     with pytest.raises(DataError, match=message):

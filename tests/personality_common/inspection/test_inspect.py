@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from personality_common.coreml.proto import Model_pb2
 from personality_common.errors import DataError
 from personality_common.inspection.cli import inspect
-from personality_common.inspection.rendering import human_bytes, printable
+from personality_common.inspection.rendering import human_bytes
+from personality_common.printable import excerpt
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 
@@ -122,7 +123,7 @@ def test_missing_and_broken_weights_are_problems_not_failures(
         assert model["tensors"] == []
         assert message in model["problems"][0]
         result = run(mlp, "--weights")
-        assert result.exit_code == 0
+        assert result.exit_code == 1
         assert "problem: " in result.stdout
         assert "linear 2" in result.stdout
 
@@ -212,5 +213,5 @@ def test_text_helpers() -> None:
         "29.0 MB",
         "1000000.0 TB",
     ]
-    assert printable("a\tb", 10) == "a\\x09b"
-    assert printable("x" * 11, 10) == "x" * 10 + "… (11 characters)"
+    assert excerpt("a\tb", 10) == "a\\x09b"
+    assert excerpt("x" * 11, 10) == "x" * 10 + "… (11 characters)"

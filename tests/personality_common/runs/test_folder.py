@@ -34,7 +34,7 @@ class Listener(Silent):
         self.warned.append(message)
 
 
-def finish(run: Path) -> nn.Module:
+def finish(run: Path) -> nn.Linear:
     """What a trainer does last."""
     model = nn.Linear(2, 1)
     tensors = save_weights(run / "in-progress", {"model.safetensors": model}, {})
@@ -146,6 +146,11 @@ def test_a_kill_while_publishing_is_mended(
         patch.setattr(Path, "replace", die)
         finish(tmp_path)
     assert ((tmp_path / "run.json").read_bytes() == before) == (stop < 4)
+    if stop < 4:
+        names = {path.name for path in tmp_path.iterdir()}
+        with pytest.raises(DataError, match="is finished and not yet wholly in place"):
+            read_record(tmp_path, "toy")
+        assert names == {path.name for path in tmp_path.iterdir()}
     finish_publishing(tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"a", "cache", "checkpoints", "model.safetensors", "run.json"}
@@ -161,8 +166,13 @@ def test_a_link_is_not_published_through(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "in-progress").symlink_to(precious)
-    with pytest.raises(DataError, match="must be a folder, is a link"):
+    with pytest.raises(DataError, match="must lead through no link, 'in-progress' is one"):
         read_record(run, "toy")
+    with (
+        pytest.raises(DataError, match="must lead through no link, 'in-progress' is one"),
+        hold_run(run, True),
+    ):
+        raise AssertionError("must not get here")
     assert [path.name for path in precious.iterdir()] == ["run.json"]
 
 
