@@ -48,7 +48,7 @@ class PretrainConfig:
         device: where to compute.
         dropout: share of the residual branches' outputs that training drops.
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
-        label_weight: share of the labels in the targets of texts that have `tokens`, 0 to 1; at 0 none is read.
+        label_weight: share of labels in the targets of texts that have `tokens`, 0 to 1; at 0 none is read.
         token_template: how a token is put to the encoder, with `{}` in its place.
     """
 
@@ -97,6 +97,28 @@ class PretrainConfig:
     @property
     def adam_eps(self) -> float:
         return ADAM_EPS[self.start]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What `pt evaluate` is asked.
+
+    Attributes:
+        data: what to read; texts without labels are left out.
+        map: a JSON object, from each label of the data to a token or a list of tokens, empty for a label to
+            leave out; where there is none, labels are tokens.
+        seed: of the draws of chance.
+        allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
+    """
+
+    data: DataConfig
+    map: Path | None = None
+    seed: int = 0
+    allow_remote_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"--seed must be between 0 and 2^63 - 1, got {self.seed}")
 
 
 def is_template(value: object) -> bool:

@@ -14,8 +14,7 @@ from torch import Tensor
 from personality_common.contract import VOCAB_SIZE
 
 MOST_WEIGHT: Final = 4.0
-"""Of a text: one of a rare label may count for so many, and one of a frequent label for no less than one in so
-many."""
+"""Of a text: a rare label's counts for at most so many, a frequent one's for at least one in so many."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class LabelMix:
 
     @cached_property
     def _text_weights(self) -> NDArray[np.float32]:
-        """(n,) mean of N / (K n_j) over a text's labels j: of N pairs and K labels, n_j pairs have label j."""
+        """(n,) mean of N / (K n_j) over a text's labels j, of which n_j of N pairs are; K are in use."""
         label_weights = len(self.pairs) / (np.count_nonzero(self._counts) * self._counts.clip(min=1))
         at = np.searchsorted(self.rows, self.pairs[:, 0])
         sums = np.bincount(at, label_weights[self.pairs[:, 1]])
@@ -64,15 +63,24 @@ class LabelMix:
             speaks, `teacher` for all others; and (N,) how much each text counts, 1 where it has no label.
         """
         labelled = np.isin(rows, self.rows)
-        label = np.zeros(teacher.shape, np.float32)
+        label = self._label(rows)
         weights = np.ones(len(rows), np.float32)
         weights[labelled] = self._text_weights[np.searchsorted(self.rows, rows[labelled])]
-        starts = np.searchsorted(self.pairs[:, 0], rows[labelled])
-        ends = np.searchsorted(self.pairs[:, 0], rows[labelled], side="right")
-        for at, start, end in zip(labelled.nonzero()[0], starts, ends, strict=True):
-            label[at, self.pairs[start:end, 1]] = 1
-        mixed = torch.lerp(teacher, torch.from_numpy(label).to(teacher.device), self.weight)
+        mixed = torch.lerp(teacher, label.to(teacher.device), self.weight)
         speaks = torch.from_numpy(labelled)[:, None] & self.spoken
         return torch.where(speaks.to(teacher.device), mixed, teacher), torch.from_numpy(weights).to(
             teacher.device
         )
+
+    def shares(self, rows: NDArray[np.int64]) -> Tensor:
+        """(N, 325): of labelled texts, 1 over the number of their labels for each of them."""
+        label = self._label(rows)
+        return label / label.sum(dim=1, keepdim=True)
+
+    def _label(self, rows: NDArray[np.int64]) -> Tensor:
+        """(N, 325): 1 for a text's labels."""
+        label = np.zeros((len(rows), VOCAB_SIZE), np.float32)
+        starts, ends = (np.searchsorted(self.pairs[:, 0], rows, side=side) for side in ("left", "right"))
+        for at in (ends > starts).nonzero()[0]:
+            label[at, self.pairs[starts[at] : ends[at], 1]] = 1
+        return torch.from_numpy(label)

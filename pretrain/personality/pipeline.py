@@ -38,6 +38,7 @@ from pretrain.data.corpus import Corpus, read_corpus
 from pretrain.data.keys import text_keys
 from pretrain.personality.config import PLAIN_TEMPLATE, PretrainConfig, as_put
 from pretrain.personality.embedding_cache import EmbeddingCache
+from pretrain.personality.label_start import start_at_labels
 from pretrain.personality.labels import LabelMix
 from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
@@ -111,6 +112,8 @@ def pretrain(
         if config.start == "teacher":
             sample = data.batch(data.train_rows[:TEACHER_SAMPLE], "cpu")
             start_at_teacher(student, data.token_embedding, sample)
+            if data.labels:
+                _start_at_labels(student, data, data.labels)
         work = run / WORK_DIR
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
         if processes.leads:
@@ -168,6 +171,15 @@ def _label_mix(corpus: Corpus, rows: NDArray[np.int64], weight: float) -> LabelM
         return None
     pairs = np.stack([rows[texts], tokens], axis=1)
     return LabelMix(weight, pairs[np.lexsort(pairs.T[::-1])])
+
+
+def _start_at_labels(student: Student, data: TrainingData, labels: LabelMix) -> None:
+    """From a sample of the training texts, as many with labels as without at most."""
+    other = data.train_rows[~np.isin(data.train_rows, labels.rows)][:TEACHER_SAMPLE]
+    own = labels.rows[np.linspace(0, len(labels.rows) - 1, min(TEACHER_SAMPLE, len(labels.rows))).astype(int)]
+    spoken = labels.spoken.nonzero()[:, 0]
+    shares = labels.shares(own)[:, spoken]
+    start_at_labels(student, data.batch(own, "cpu"), shares, labels.weight, data.batch(other, "cpu"), spoken)
 
 
 def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: Reporter) -> None:
