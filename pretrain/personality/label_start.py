@@ -1,13 +1,13 @@
-"""Where training on labels starts: at the labels' ranking where a text is like labelled ones, else the teacher's.
+"""Where training on labels starts: at the labels' ranking for texts like labelled ones, else the teacher's.
 
-With t_j the teacher's probability of token j, P_j the labels', and g how likely it is that a text is one of the
-labelled kind, the mean of the targets is `t_j + g W (P_j - t_j)`. Its logarithm is near
+With t_j the teacher's probability of token j, P_j the labels', and g how likely a text is of the labelled kind,
+the mean of the targets is `t_j + g W (P_j - t_j)`. Its logarithm is near
 
     log t_j + relu(a_j - relu(-d)),    a_j = log W + log P_j - log t_j,    d = log(g / (1 - g))
 
-`start_at_teacher` has log t_j in place, and two fits find a_j and d, linear in the latent. A hidden unit of
-the first layer becomes the inner relu, and one of the last layer for each label the outer; GELUs are relus with
-rounded corners. Gradients of all weights find that from few labels, too, but lose the teacher's ranking.
+`start_at_teacher` has log t_j in place, and two fits find a_j and d, linear in the latent. A hidden unit of the
+first layer becomes the inner relu, and one of the last layer for each label the outer; GELUs are relus with
+round corners. Gradients of all weights find that from few labels, too, but lose the teacher's ranking.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pretrain.personality.model import EncoderLayer
 from pretrain.personality.student import Student
 
 RIDGE: Final = 200.0
-"""Penalty on half a squared weight of the labels' fit, beside a loss summed over texts; of 30 to 3,000, 100 to
+"""Penalty on half a squared weight of the labels' fit, beside a loss summed over texts: of 30 to 3,000, 100 to
 300 gave the best held-out AUC."""
 GATE_RIDGE: Final = 3.0
 SHARPNESS: Final = 3.0
@@ -92,7 +92,7 @@ def start_at_labels(
 def _fit(
     features: Tensor, outputs: int, ridge: float, loss: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """(512, K) weights and (K,) offsets, by L-BFGS: the linear function of (N, 512) features of least loss."""
+    """(512, K) weights and (K,) offsets, by L-BFGS, of the linear function of (N, 512) features."""
     weight = torch.zeros(features.shape[1], outputs, requires_grad=True)
     offset = torch.zeros(outputs, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, offset], max_iter=FIT_STEPS, line_search_fn="strong_wolfe")
