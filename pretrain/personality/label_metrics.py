@@ -117,7 +117,7 @@ def measure(truth: Truth, score: Scores) -> Measured:
 
     Among equal scores a random one, of a fixed seed, comes first: else the alphabet would rank.
     """
-    spoken = truth.any(axis=0).nonzero()[0]
+    spoken = np.flatnonzero(truth.any(axis=0))
     tokens = tuple(
         TokenFigures(
             int(j),
@@ -142,7 +142,7 @@ def measure(truth: Truth, score: Scores) -> Measured:
 
 def confused_pairs(truth: Truth, score: Scores, names: Sequence[str]) -> tuple[Confusion, ...]:
     """The pairs of labels that are most often confused, at most PAIRS; among equals, as the names sort."""
-    spoken = truth.any(axis=0).nonzero()[0]
+    spoken = np.flatnonzero(truth.any(axis=0))
     truth = truth[:, spoken]
     first = score[:, spoken].argmax(axis=1)
     wrong = ~truth[np.arange(len(truth)), first]

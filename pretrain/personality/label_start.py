@@ -1,13 +1,13 @@
 """Where training on labels starts: at the labels' ranking for texts like labelled ones, else the teacher's.
 
-With t_j the teacher's probability of token j, P_j the labels', and g how likely a text is of the labelled kind,
-the mean of the targets is `t_j + g W (P_j - t_j)`. Its logarithm is near
+With t_j the teacher's probability of token j, P_j the labels', and g how likely a text is of the labelled
+kind, the mean of the targets is `t_j + g W (P_j - t_j)`. Its logarithm is near
 
     log t_j + relu(a_j - relu(-d)),    a_j = log W + log P_j - log t_j,    d = log(g / (1 - g))
 
-`start_at_teacher` has log t_j in place, and two fits find a_j and d, linear in the latent. A hidden unit of the
-first layer becomes the inner relu, and one of the last layer for each label the outer; GELUs are relus with
-round corners. Gradients of all weights find that from few labels, too, but lose the teacher's ranking.
+`start_at_teacher` has log t_j in place, and two fits find a_j and d, linear in the latent. A hidden unit of
+the first layer becomes the inner relu, and one of the last layer for each label the outer; GELUs are relus
+with round corners. Gradients of all weights find that from few labels, too, but lose the teacher's ranking.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pretrain.personality.model import EncoderLayer
 from pretrain.personality.student import Student
 
 RIDGE: Final = 200.0
-"""Penalty on half a squared weight of the labels' fit, beside a loss summed over texts: of 30 to 3,000, 100 to
-300 gave the best held-out AUC."""
+"""Penalty on half a squared weight of the labels' fit, beside a loss summed over texts: of 30 to 3,000,
+100 to 300 gave the best held-out AUC."""
 GATE_RIDGE: Final = 3.0
 SHARPNESS: Final = 3.0
 """GELU(k x) / k is within .06 of relu(x)."""

@@ -27,8 +27,8 @@ PAGES = (
     *(
         f"docs/{name}.md"
         for name in (
-            "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out", "core-ml-on-linux", "extend",
-            "on-the-device", "python", "character",
+            "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
+            "core-ml-on-linux", "extend", "on-the-device", "python", "character",
         )
     ),
 )  # fmt: skip
