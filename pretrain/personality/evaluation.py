@@ -125,7 +125,7 @@ def evaluate(run: Run, config: EvaluateConfig, reporter: Reporter = SILENT) -> E
         data=fingerprint,
         texts=len(texts),
         unlabelled=unlabelled,
-        tokens=tuple(run.vocabulary.tokens[i] for i in truth.any(axis=0).nonzero()[0]),
+        tokens=tuple(run.vocabulary.tokens[i] for i in np.flatnonzero(truth.any(axis=0))),
         measured={name: measure(truth, score) for name, score in scores.items()},
         confusions=confused_pairs(truth, scores["model"], run.vocabulary.tokens),
         token_template=run.token_template,
