@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module:attribute, the line in `pt --help`)
     "pretrain": ("pretrain.personality.cli:pretrain", "Train a personality model from conversations."),
     "predict": ("pretrain.personality.cli:predict", "Top tokens of texts, from a run."),
+    "evaluate": ("pretrain.personality.cli:evaluate", "What a run's tokens are worth, by labelled texts."),
     "export": (
         "pretrain.personality.export.cli:export",
         "Export a run to a Core ML bundle that an app can ship.",

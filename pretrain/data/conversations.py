@@ -7,13 +7,14 @@ normalization.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, get_args
 
 from personality_common.errors import ConfigError, DataError
 from pretrain.data.keys import KeySet, text_key
-from pretrain.data.schemas import BadRecord, Unit, human_texts
+from pretrain.data.schemas import LABELS_KEY, BadRecord, Unit, human_texts, text_labels
 from pretrain.data.sources import Part, open_source
 
 POSITIONS_KEPT: Final = 5
@@ -147,8 +148,50 @@ def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[st
     return (found.text for found in distinct_texts(open_source(config.source), config, summary))
 
 
-def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSummary) -> Iterator[Found]:
-    """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at."""
+@dataclass
+class LabelReader:
+    """Collects labels while texts are read: of a text that comes again, those of every time.
+
+    Attributes:
+        known: name of a label -> the positions of its tokens in the vocabulary; none leaves the label out.
+        keys, tokens, places: of each pair of a text and a token, the text's key (16 bytes), the token's
+            position, and the record's place as in `Found`.
+    """
+
+    known: Mapping[str, Sequence[int]]
+    keys: bytearray = field(default_factory=bytearray)
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    places: array[int] = field(default_factory=lambda: array("q"))
+
+    def positions(self, record: object, unit: Unit) -> list[list[int]]:
+        """Of each text of a record, its labels' tokens.
+
+        Raises:
+            BadRecord: see `text_labels`; or a label is not known.
+        """
+        found = []
+        for labels in text_labels(record, unit):
+            for label in labels:
+                if label not in self.known:
+                    raise BadRecord(f"{LABELS_KEY} must be of the {len(self.known)} known, not {label!r:.60}")
+            found.append([token for label in labels for token in self.known[label]])
+        return found
+
+    def add(self, key: bytes, tokens: Iterable[int], place: int) -> None:
+        for token in tokens:
+            self.keys += key
+            self.tokens.append(token)
+            self.places.append(place)
+
+
+def distinct_texts(
+    parts: Iterable[Part], config: DataConfig, summary: ReadSummary, labels: LabelReader | None = None
+) -> Iterator[Found]:
+    """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at.
+
+    Args:
+        labels: takes the labels of the records that are read; None: they are not looked at.
+    """
     seen = KeySet()
     for index, part in enumerate(parts):
         count = PartCount(part.name)
@@ -159,13 +202,17 @@ def distinct_texts(parts: Iterable[Part], config: DataConfig, summary: ReadSumma
                 if isinstance(record, BadRecord):
                     raise record
                 texts, blank = human_texts(record, config.unit)
+                tokens = labels.positions(record, config.unit) if labels else []
             except BadRecord as bad:
                 _count_bad(f"{part.position(number)}: {bad}", count, summary, config)
                 continue
             count.blank_texts += blank
             place = (index << _RECORD_BITS) + (number - 1) * part.stride + part.offset
-            for text in texts:
-                key = text_key(text)
+            keys = [text_key(text) for text in texts]
+            if labels:
+                for key, positions in zip(keys, tokens, strict=True):
+                    labels.add(key, positions, place)
+            for text, key in zip(texts, keys, strict=True):
                 if not seen.add(key):
                     count.repeats += 1
                     continue

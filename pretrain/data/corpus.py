@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from personality_common.runs.processes import Processes
 from pretrain.data.conversations import (
     POSITIONS_KEPT,
     DataConfig,
+    LabelReader,
     PartCount,
     ReadSummary,
     distinct_texts,
@@ -68,12 +69,15 @@ class Corpus:
         held_out: (N,) bool, whether a text is for validation.
         summary: what was read, by all processes.
         own_keys: (n,) of the texts that are this process's to embed, sorted.
+        labels: (M, 2) int64, each a text's number among `keys` and a token's position, sorted and distinct;
+            none where labels are not read.
     """
 
     keys: NDArray[np.bytes_]
     held_out: NDArray[np.bool_]
     summary: ReadSummary
     own_keys: NDArray[np.bytes_]
+    labels: NDArray[np.int64]
     _own: NDArray[np.int64] = field(repr=False)
     _spool: TextSpool = field(repr=False)
 
@@ -82,6 +86,11 @@ class Corpus:
         """SHA-256 over the sorted keys: of the set of texts, in whatever order they came."""
         return hashlib.sha256(self.keys.tobytes()).hexdigest()
 
+    @property
+    def labels_fingerprint(self) -> str:
+        """SHA-256 over the labels, of which each text's key says whose they are."""
+        return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
+
     def own_texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
         """The texts of `own_keys` where `chosen` (n,)."""
         return self._spool.texts(self._own[chosen])
@@ -89,7 +98,11 @@ class Corpus:
 
 @contextmanager
 def read_corpus(
-    config: DataConfig, val_fraction: float, folder: Path, processes: Processes
+    config: DataConfig,
+    val_fraction: float,
+    folder: Path,
+    processes: Processes,
+    known_labels: Mapping[str, Sequence[int]] | None = None,
 ) -> Iterator[Corpus]:
     """Read a source, all processes together, each its share; the texts are there until the block ends.
 
@@ -98,6 +111,7 @@ def read_corpus(
 
     Args:
         folder: where texts are spooled.
+        known_labels: see `LabelReader`; None: labels are not looked at.
 
     Raises:
         DataError: as `pretrain.data.conversations.read_texts`.
@@ -107,10 +121,12 @@ def read_corpus(
     spool = TextSpool(folder)
     keys, places, held_out = bytearray(), array("q"), array("b")
     summary = ReadSummary()
+    labels = LabelReader(known_labels or {})
 
     def read() -> None:
         parts = open_source(config.source, processes.rank, processes.size)
-        for text, key, place in distinct_texts(parts, config, summary):
+        reader = None if known_labels is None else labels
+        for text, key, place in distinct_texts(parts, config, summary, reader):
             spool.add(text)
             keys.extend(key)
             places.append(place)
@@ -122,7 +138,7 @@ def read_corpus(
             np.frombuffer(keys, KEY_DTYPE),
             np.frombuffer(places, np.int64),
             np.frombuffer(held_out, np.bool_),
-            spool, summary, config, processes,
+            spool, summary, config, processes, labels,
         )  # fmt: skip
         if not len(corpus.keys):
             raise no_text(config, corpus.summary)
@@ -139,18 +155,23 @@ def _agree(
     summary: ReadSummary,
     config: DataConfig,
     processes: Processes,
+    labels: LabelReader,
 ) -> Corpus:
-    """Which texts there are in all, and whose each is."""
+    """Which texts there are in all, whose each is, and what it is labelled with."""
     shares = [len(share) for share in processes.gather(held_out)]
     all_keys = np.concatenate(processes.gather(keys))
     # Within a record texts are in order already, and a record is one process's: a stable sort keeps that.
-    order = np.argsort(np.concatenate(processes.gather(places)), kind="stable")
+    all_places = np.concatenate(processes.gather(places))
+    order = np.argsort(all_places, kind="stable")
     distinct, first = np.unique(all_keys[order], return_index=True)
     found = len(distinct)
     if config.max_samples is not None and len(first) > config.max_samples:
         kept = first <= np.partition(first, config.max_samples - 1)[config.max_samples - 1]
         distinct, first = distinct[kept], first[kept]
     chosen = order[first]
+    # Where one process stops reading, the labels of what follows count for no number of them.
+    full = len(distinct) == config.max_samples
+    last = int(all_places[chosen].max()) if full else np.iinfo(np.int64).max
     begin = sum(shares[: processes.rank])
     own = chosen[(chosen >= begin) & (chosen < begin + len(keys))] - begin
     return Corpus(
@@ -158,9 +179,25 @@ def _agree(
         held_out=np.concatenate(processes.gather(held_out))[chosen],
         summary=_total(summary, config.source, found, len(distinct), processes),
         own_keys=keys[own],
+        labels=_agree_on_labels(labels, distinct, last, processes),
         _own=own,
         _spool=spool,
     )
+
+
+def _agree_on_labels(
+    labels: LabelReader, keys: NDArray[np.bytes_], last: int, processes: Processes
+) -> NDArray[np.int64]:
+    """All processes' labels of `keys`, of records up to the place `last`."""
+    of, tokens, at = (
+        np.concatenate(processes.gather(np.frombuffer(values, kind)))
+        for values, kind in ((labels.keys, KEY_DTYPE), (labels.tokens, np.int64), (labels.places, np.int64))
+    )
+    if not len(keys):
+        return np.empty((0, 2), np.int64)
+    texts = np.searchsorted(keys, of).clip(max=len(keys) - 1)
+    kept = (keys[texts] == of) & (at <= last)
+    return np.unique(np.stack([texts[kept], tokens[kept]], axis=1), axis=0)
 
 
 def _total(summary: ReadSummary, source: str, distinct: int, kept: int, processes: Processes) -> ReadSummary:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from pretrain.data.schemas import SCHEMA_KEYS, BadRecord
+from pretrain.data.schemas import LABELS_KEY, SCHEMA_KEYS, BadRecord
 
 ROWS_PER_BATCH: Final = 256  # 1024 rows of 15 turns take twice as long per row: the garbage collector
 
@@ -28,6 +28,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, object | BadRecord]]:
             if not columns:
                 yield 1, BadRecord("the file must have a column conversations, messages or text")
                 return
+            columns += [LABELS_KEY] if LABELS_KEY in parquet.schema_arrow.names else []
             for batch in parquet.iter_batches(ROWS_PER_BATCH, columns=columns):
                 for record in _rows(batch):
                     row += 1

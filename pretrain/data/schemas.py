@@ -6,21 +6,32 @@ readers fill absent columns with null):
 - ``conversations``: ShareGPT, ``[{"from": "human", "value": "..."}, ...]``
 - ``messages``: OpenAI, ``[{"role": "user", "content": "..." or [{"type": "text", "text": "..."}]}, ...]``
 - ``text``: one plain text
+
+A human turn, and a record with ``text``, may have ``tokens``: a list of labels, see `text_labels`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from itertools import chain
+from typing import Final, Literal, NamedTuple
 
 Unit = Literal["turn", "conversation"]
 
 SCHEMA_KEYS: Final = ("conversations", "messages", "text")
+LABELS_KEY: Final = "tokens"
 HUMAN_ROLES: Final = frozenset({"human", "user"})
 
 
 class BadRecord(Exception):
     """Why a record cannot be used. Names fields and types, and never quotes what a user wrote."""
+
+
+class Turn(NamedTuple):
+    """What a human wrote, and the object that holds its labels, if any."""
+
+    text: str
+    holder: dict[str, object]
 
 
 def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
@@ -40,6 +51,42 @@ def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
     Raises:
         BadRecord: no known schema, a wrong type, a null, or a text that UTF-8 cannot encode.
     """
+    turns, blank = human_turns(record)
+    texts = [turn.text for turn in turns]
+    return (["\n".join(texts)] if unit == "conversation" and texts else texts), blank
+
+
+def text_labels(record: object, unit: Unit) -> list[list[str]]:
+    """Labels of each of the texts that `human_texts` gives for the same record.
+
+    A conversation that is one text has those of all its turns.
+
+    Raises:
+        BadRecord: as `human_texts`; or labels are no list of strings, or stand beside the turns.
+    """
+    turns, _ = human_turns(record)
+    labels = [_labels(turn.holder) for turn in turns]
+    assert isinstance(record, dict)
+    if record.get(LABELS_KEY) is not None and any(record.get(key) is not None for key in SCHEMA_KEYS[:2]):
+        raise BadRecord(f"{LABELS_KEY} must stand in the human turns, not beside them")
+    return [list(chain.from_iterable(labels))] if unit == "conversation" and labels else labels
+
+
+def _labels(holder: dict[str, object]) -> list[str]:
+    labels = holder.get(LABELS_KEY)
+    if labels is None:
+        return []
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise BadRecord(f"{LABELS_KEY} must be a list of strings, this is {_kind(labels)}")
+    return labels
+
+
+def human_turns(record: object) -> tuple[list[Turn], int]:
+    """The human turns of one record that are not blank, stripped; and how many were blank.
+
+    Raises:
+        BadRecord: as `human_texts`.
+    """
     if not isinstance(record, dict):
         raise BadRecord(f"a record must be an object, this is {_kind(record)}")
     if record.get("conversations") is not None:
@@ -48,7 +95,7 @@ def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
         written = _human_turns(record["messages"], "messages", "role", "content", _string_or_parts)
     elif record.get("text") is not None:
         try:
-            written = [_string(record["text"])]
+            written = [Turn(_string(record["text"]), record)]
         except BadRecord as bad:
             raise BadRecord(f"text{bad}") from None
     else:
@@ -58,16 +105,13 @@ def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
             if nulls
             else "a record must have conversations, messages or text"
         )
-    texts = [stripped for text in written if (stripped := text.strip())]
-    blank = len(written) - len(texts)
-    if unit == "conversation" and texts:
-        texts = ["\n".join(texts)]
-    return texts, blank
+    turns = [Turn(stripped, holder) for text, holder in written if (stripped := text.strip())]
+    return turns, len(written) - len(turns)
 
 
 def _human_turns(
     turns: object, key: str, speaker: str, content: str, read: Callable[[object], str]
-) -> list[str]:
+) -> list[Turn]:
     if not isinstance(turns, list):
         raise BadRecord(f"{key} must be a list of turns, this is {_kind(turns)}")
     written = []
@@ -81,7 +125,7 @@ def _human_turns(
             if content not in turn:
                 raise BadRecord(f"{key}[{index}].{content} is missing")
             try:
-                written.append(read(turn[content]))
+                written.append(Turn(read(turn[content]), turn))
             except BadRecord as bad:
                 raise BadRecord(f"{key}[{index}].{content}{bad}") from None
     return written

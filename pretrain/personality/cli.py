@@ -1,4 +1,4 @@
-"""`pt pretrain` and `pt predict`."""
+"""`pt pretrain`, `pt predict` and `pt evaluate`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from personality_common.contract import TOP_K
-from personality_common.terminal.options import ALLOW_REMOTE, PRINT_JSON, dataclass_options, take
+from personality_common.terminal.options import ALLOW_REMOTE, FILE, PRINT_JSON, dataclass_options, take
+from personality_common.terminal.report_files import ReportFiles
 from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
-from pretrain.personality.config import PretrainConfig
+from pretrain.personality.config import EvaluateConfig, PretrainConfig
 
 
 @click.command()
@@ -89,3 +90,38 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder:
     from pretrain.personality.rendering import prediction_table
 
     output.print(prediction_table(predictions))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@dataclass_options(
+    DataConfig,
+    names={"source": "data"},
+    metavars={"source": "PATH|hf:OWNER/NAME"},
+)
+@dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"), types={"map": FILE})
+@dataclass_options(ReportFiles, skip=("junit",), types=dict.fromkeys(("html", "json"), FILE))
+@ALLOW_REMOTE
+def evaluate(run: Path, **options: Any) -> None:
+    """Compare a run's ranking with labels that people gave: records with tokens."""
+    files = take(ReportFiles, options)
+    data = take(DataConfig, options)
+    config = EvaluateConfig(data, **options)
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.provenance import this_command
+    from pretrain.personality.evaluation import evaluate as run_evaluate
+    from pretrain.personality.evaluation_report import figures, page
+    from pretrain.personality.rendering import confusion_table, measured_table
+    from pretrain.personality.run import load_run
+
+    made = this_command()
+    found = run_evaluate(load_run(run), config, ConsoleReporter())
+    files.write("evaluate", (), made, figures(found), page(found, made).encode())
+    output.print(measured_table(found))
+    output.print()
+    output.print(confusion_table(found))
+    output.print(
+        f"{found.texts} labelled texts, {len(found.tokens)} labels; {found.unlabelled} without, left out",
+        soft_wrap=True,
+    )

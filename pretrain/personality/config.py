@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -20,6 +21,9 @@ ADAM_EPS: Final = {"teacher": 1e-3, "plain": 1e-8}
 weight would walk by `lr` a step in a random direction, and the ranking with it (recall 0.95 after
 3 epochs). An eps above the noise leaves those steps small; gradients along the log-partition's
 direction are larger and keep their pace."""
+
+PLAIN_TEMPLATE: Final = "{}"
+MAX_TEMPLATE: Final = 200
 
 FINAL_LR: Final = 1e-6
 WEIGHT_DECAY: Final = 1e-2
@@ -44,6 +48,8 @@ class PretrainConfig:
         device: where to compute.
         dropout: share of the residual branches' outputs that training drops.
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
+        label_weight: share of labels in the targets of texts that have `tokens`, 0 to 1; at 0 none is read.
+        token_template: how a token is put to the encoder, with `{}` in its place.
     """
 
     data: DataConfig
@@ -59,6 +65,8 @@ class PretrainConfig:
     device: Device = "auto"
     dropout: float = 0.1
     start: Start = "teacher"
+    label_weight: float = 0.0
+    token_template: str = PLAIN_TEMPLATE
 
     def __post_init__(self) -> None:
         checks = {
@@ -70,6 +78,9 @@ class PretrainConfig:
             f"--dropout must be 0 or more and below 1, got {self.dropout}": 0 <= self.dropout < 1,
             f"--device must be one of {', '.join(DEVICES)}, got {self.device}": self.device in DEVICES,
             f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
+            f"--label-weight must be between 0 and 1, got {self.label_weight}": 0 <= self.label_weight <= 1,
+            f"--token-template must have {PLAIN_TEMPLATE} once and at most {MAX_TEMPLATE} characters, got "
+            f"{self.token_template!r:.60}": is_template(self.token_template),
         }
         for message, holds in checks.items():
             if not holds:
@@ -86,3 +97,35 @@ class PretrainConfig:
     @property
     def adam_eps(self) -> float:
         return ADAM_EPS[self.start]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What `pt evaluate` is asked.
+
+    Attributes:
+        data: what to read; texts without labels are left out.
+        map: a JSON object, from each label of the data to a token or a list of tokens, empty for a label to
+            leave out; where there is none, labels are tokens.
+        seed: of the draws of chance.
+        allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
+    """
+
+    data: DataConfig
+    map: Path | None = None
+    seed: int = 0
+    allow_remote_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"--seed must be between 0 and 2^63 - 1, got {self.seed}")
+
+
+def is_template(value: object) -> bool:
+    """Whether a token can be put in it, in one place; all else stands as it is."""
+    return isinstance(value, str) and len(value) <= MAX_TEMPLATE and value.count(PLAIN_TEMPLATE) == 1
+
+
+def as_put(tokens: Sequence[str], template: str) -> list[str]:
+    """Tokens as the encoder is given them."""
+    return [template.replace(PLAIN_TEMPLATE, token) for token in tokens]

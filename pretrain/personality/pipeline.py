@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from personality_common.contract import (
     CACHE_DIR,
@@ -35,8 +36,10 @@ from personality_common.vocabulary import Vocabulary, load_vocabulary
 from pretrain.data.conversations import ReadSummary
 from pretrain.data.corpus import Corpus, read_corpus
 from pretrain.data.keys import text_keys
-from pretrain.personality.config import PretrainConfig
+from pretrain.personality.config import PLAIN_TEMPLATE, PretrainConfig, as_put
 from pretrain.personality.embedding_cache import EmbeddingCache
+from pretrain.personality.label_start import start_at_labels
+from pretrain.personality.labels import LabelMix
 from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.training import TrainingData, train
@@ -89,12 +92,13 @@ def pretrain(
                 stack.enter_context(hold_run(run, config.resume))
 
         processes.share(hold)
-        corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes))
+        known = {token: (i,) for i, token in enumerate(vocabulary.tokens)} if config.label_weight else None
+        corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes, known))
         _say_what_was_read(corpus.summary, config, reporter)
         _require_both_sides(corpus, config)
         encoder = _open_encoder(config, device, reporter)
 
-        plan = _plan(config, device, vocabulary, encoder, corpus.fingerprint, processes)
+        plan = _plan(config, device, vocabulary, encoder, corpus, processes)
         processes.require_same(json.dumps(plan), "settings, data, encoder and versions")
         finished = processes.share(lambda: processes.leads and take_up(run, plan, config.resume, reporter))
         if any(processes.gather_text("finished" if finished else "")):
@@ -102,12 +106,14 @@ def pretrain(
             history = read_json_object(run / HISTORY_FILE)["epochs"]
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
-        data, embedded, cached = _embed(corpus, vocabulary, run, encoder, reporter, processes)
+        data, embedded, cached = _embed(corpus, vocabulary, config, encoder, reporter, processes)
         seed_everything(config.seed)
         student = Student(encoder.identity.dim, config.dropout)
         if config.start == "teacher":
             sample = data.batch(data.train_rows[:TEACHER_SAMPLE], "cpu")
             start_at_teacher(student, data.token_embedding, sample)
+            if data.labels:
+                _start_at_labels(student, data, data.labels)
         work = run / WORK_DIR
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
         if processes.leads:
@@ -121,19 +127,20 @@ def pretrain(
 def _embed(
     corpus: Corpus,
     vocabulary: Vocabulary,
-    run: Path,
+    config: PretrainConfig,
     encoder: Encoder,
     reporter: Reporter,
     processes: Processes,
 ) -> tuple[TrainingData, int, str]:
     """Embed what the cache does not have, each process its own texts; returns how many, of all processes, and
     the cache's fingerprint."""
-    cache = EmbeddingCache(run / CACHE_DIR, encoder, reporter, processes)
+    cache = EmbeddingCache(config.output_dir / CACHE_DIR, encoder, reporter, processes)
+    put = as_put(vocabulary.tokens, config.token_template)
     # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
-    missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(vocabulary.tokens))
+    missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(put))
 
     def embed() -> int:
-        tokens = cache.add(vocabulary.tokens) if processes.leads else 0
+        tokens = cache.add(put) if processes.leads else 0
         cache.embed(corpus.own_texts(missing), int(missing.sum()))
         return tokens + int(missing.sum())
 
@@ -142,13 +149,37 @@ def _embed(
     cache.refresh()
     embedded = int(processes.sum(torch.tensor(embedded)))
     reporter.say(f"embedded {embedded} texts; {len(cache)} in the cache")
+    rows = cache.rows(corpus.keys)
+    labelled = np.zeros(len(rows), np.bool_)
+    labelled[corpus.labels[:, 0]] = True
+    # What the teacher is kept for are texts without labels, where there are any.
+    measured = corpus.held_out & ~labelled
     data = TrainingData(
         fetch=cache.embeddings,
-        train_rows=cache.rows(corpus.keys[~corpus.held_out]),
-        val_rows=cache.rows(corpus.keys[corpus.held_out]),
-        token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(vocabulary.tokens)))),
+        train_rows=rows[~corpus.held_out],
+        val_rows=rows[measured if measured.any() else corpus.held_out],
+        token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(put)))),
+        labels=_label_mix(corpus, rows, config.label_weight),
     )
     return data, embedded, cache.fingerprint
+
+
+def _label_mix(corpus: Corpus, rows: NDArray[np.int64], weight: float) -> LabelMix | None:
+    """Labels of the training texts; None where there are none."""
+    texts, tokens = corpus.labels[~corpus.held_out[corpus.labels[:, 0]]].T
+    if not len(texts):
+        return None
+    pairs = np.stack([rows[texts], tokens], axis=1)
+    return LabelMix(weight, pairs[np.lexsort(pairs.T[::-1])])
+
+
+def _start_at_labels(student: Student, data: TrainingData, labels: LabelMix) -> None:
+    """From a sample of the training texts, as many with labels as without at most."""
+    other = data.train_rows[~np.isin(data.train_rows, labels.rows)][:TEACHER_SAMPLE]
+    own = labels.rows[np.linspace(0, len(labels.rows) - 1, min(TEACHER_SAMPLE, len(labels.rows))).astype(int)]
+    spoken = labels.spoken.nonzero()[:, 0]
+    shares = labels.shares(own)[:, spoken]
+    start_at_labels(student, data.batch(own, "cpu"), shares, labels.weight, data.batch(other, "cpu"), spoken)
 
 
 def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: Reporter) -> None:
@@ -190,12 +221,18 @@ def _plan(
     device: str,
     vocabulary: Vocabulary,
     encoder: Encoder,
-    data: str,
+    corpus: Corpus,
     processes: Processes,
 ) -> dict[str, Any]:
     """All that the bits of the result depend on; see `personality_common.runs.folder` for what may differ."""
-    return {
-        "data_fingerprint": data,
+    # Only where they are used: a run that began before there were any goes on.
+    own: dict[str, Any] = {}
+    if config.label_weight:
+        own |= {"label_weight": config.label_weight, "labels_fingerprint": corpus.labels_fingerprint}
+    if config.token_template != PLAIN_TEMPLATE:
+        own["token_template"] = config.token_template
+    return own | {
+        "data_fingerprint": corpus.fingerprint,
         "vocabulary_fingerprint": vocabulary.fingerprint,
         "encoder_fingerprint": encoder.identity.fingerprint,
         # Not only rounding: it decides which embeddings of the cache are used.
@@ -266,7 +303,9 @@ def _sources(
             "bad_positions": corpus.summary.bad_positions,
             "blank_texts": corpus.summary.blank_texts,
             "repeats": corpus.summary.repeats,
+            "labelled_texts": len(np.unique(corpus.labels[:, 0])),
         },
+        "teacher": {"token_template": config.token_template},
         "vocabulary": {"fingerprint": vocabulary.fingerprint, "size": len(vocabulary.tokens)},
         "encoder": {
             "option": resolve_auto(config.encoder),

@@ -22,6 +22,7 @@ from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
+from pretrain.personality.config import PLAIN_TEMPLATE, is_template
 from pretrain.personality.model import EmbeddingProjector, PersonalityModel
 
 TRAINER: Final = "personality"
@@ -36,6 +37,7 @@ class Run:
         vocabulary: in output order.
         encoder: identity of the encoder that it was trained with.
         encoder_option: how `load_encoder` is asked for it.
+        token_template: how the teacher was given its tokens.
         model: on the CPU, in eval mode.
         projector: the same; None for an encoder whose base embeddings are embeddings.
     """
@@ -44,6 +46,7 @@ class Run:
     vocabulary: Vocabulary
     encoder: EncoderIdentity
     encoder_option: str
+    token_template: str
     model: PersonalityModel
     projector: EmbeddingProjector | None
 
@@ -68,9 +71,12 @@ def load_run(path: Path) -> Run:
     try:
         encoder = EncoderIdentity(**record.content["encoder"]["identity"])
         option = str(record.content["encoder"]["option"])
+        template = record.content.get("teacher", {"token_template": PLAIN_TEMPLATE})["token_template"]
         vocabulary_fingerprint = str(record.content["vocabulary"]["fingerprint"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{path / RUN_FILE}: not the record of a run: {error!r:.200}") from None
+    if not is_template(template):
+        raise DataError(f"{path / RUN_FILE}: no token_template with one {PLAIN_TEMPLATE}: {template!r:.60}")
     vocabulary = load_vocabulary(path / TOKENS_FILE)
     require_same_vocabulary(vocabulary_fingerprint, vocabulary.fingerprint, str(path / TOKENS_FILE))
     model = PersonalityModel()
@@ -80,7 +86,7 @@ def load_run(path: Path) -> Run:
         projector = EmbeddingProjector()
         record.load_into(projector, PROJECTOR_WEIGHTS_FILE)
         projector.eval()
-    return Run(record, vocabulary, encoder, option, model.eval(), projector)
+    return Run(record, vocabulary, encoder, option, template, model.eval(), projector)
 
 
 def load_run_encoder(

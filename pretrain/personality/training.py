@@ -23,6 +23,7 @@ from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
 from personality_common.terminal.progress import Reporter
 from pretrain.personality.config import GRADIENT_CLIP, WEIGHT_DECAY, PretrainConfig
+from pretrain.personality.labels import LabelMix
 from pretrain.personality.student import Student
 from pretrain.personality.targets import Quality, QualityMeter, recall, soft_targets
 
@@ -41,12 +42,14 @@ class TrainingData:
         train_rows: rows of the training texts.
         val_rows: rows of the held-out texts.
         token_embedding: (325, d) float32, in vocabulary order.
+        labels: of training texts; None where there are none.
     """
 
     fetch: Callable[[NDArray[np.int64]], NDArray[np.float32]]
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     token_embedding: Tensor
+    labels: LabelMix | None = None
 
     def batch(self, rows: NDArray[np.int64], device: str) -> Tensor:
         return torch.from_numpy(self.fetch(rows)).to(device)
@@ -133,10 +136,14 @@ def train(
             for batch in _shuffled_batches(data.train_rows, config.batch_size, config.seed, epoch):
                 rows = np.array_split(batch, processes.size)[processes.rank]
                 base = data.batch(rows, device)
-                targets = soft_targets(base, tokens)
+                targets, weights = soft_targets(base, tokens), None
+                if data.labels:
+                    targets, weights = data.labels.targets(rows, targets)
                 with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
                     logits = model(base).float()
-                summed = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(tokens)
+                weight = None if weights is None else weights[:, None]
+                summed = F.binary_cross_entropy_with_logits(logits, targets, weight, reduction="sum")
+                summed = summed / len(tokens)
                 optimizer.zero_grad(set_to_none=True)
                 # Gradients are averaged over processes, whose parts of a batch may differ by one text.
                 (summed * (processes.size / len(batch))).backward()  # type: ignore[no-untyped-call]

@@ -28,6 +28,7 @@ from personality_common.terminal.console import errors
 BENCHMARKS: Final = (
     "pretrain",
     "quality",
+    "labels",
     "mil",
     "grpo",
     "learning",

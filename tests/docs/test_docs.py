@@ -27,8 +27,8 @@ PAGES = (
     *(
         f"docs/{name}.md"
         for name in (
-            "pretrain", "export", "in-an-app", "parity", "simulate", "roll-out", "core-ml-on-linux", "extend",
-            "on-the-device", "python", "character",
+            "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
+            "core-ml-on-linux", "extend", "on-the-device", "python", "character",
         )
     ),
 )  # fmt: skip
@@ -175,7 +175,8 @@ def test_every_command(tmp_path: Path, embeds_once: None, monkeypatch: pytest.Mo
     monkeypatch.setattr(console.output, "width", 200)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "fixtures").mkdir()
-    shutil.copy(ROOT / "fixtures" / "conversations.jsonl", tmp_path / "fixtures")
+    for name in ("conversations", "labelled-train", "labelled-held-out"):
+        shutil.copy(ROOT / "fixtures" / f"{name}.jsonl", tmp_path / "fixtures")
     shell = Shell(tmp_path)
     for page in PAGES:
         for step in steps(page):
