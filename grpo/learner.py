@@ -1,0 +1,163 @@
+"""The posterior learner: the head is made afresh every night, from the head that shipped and all feedback.
+
+A night's feedback becomes sums that add up (`evidence`); they give the posterior of the user's taste
+(`posterior`), and a direction in which the head moves as far as the budgets allow (`reference`). Nothing
+moves before the gate is open (`gate`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from torch import Tensor
+
+from grpo.evidence import Evidence, evidence_of, hear
+from grpo.exact import one_thread
+from grpo.gate import Wealth, bet
+from grpo.groups import Groups
+from grpo.head import Head
+from grpo.posterior import (
+    Normal,
+    Posterior,
+    Trial,
+    conclude,
+    learnable,
+    likeliest,
+    moments_of,
+    normal_equations,
+    relevance,
+)
+from grpo.reference import PRECISION, Reference, Spent
+
+CUT: Final = 0.5
+"""Tastes weaker than this share of their root mean square are not followed."""
+FURTHEST: Final = 10.0
+"""Standard deviations of the shipped logits that a taste may weigh, where relevance counts for little."""
+CHANGED: Final = math.log(1000)
+"""Nats by which a taste that changed must be likelier than one that did not."""
+
+
+class Learned(NamedTuple):
+    """What a device knows after a night: all that the next one needs.
+
+    before, since: evidence of the nights since the taste last changed; `since` are those that may have seen
+        another change.
+    log_likelihood: of `before`; None if it is not known yet.
+    wealth: of the gate.
+    """
+
+    before: Evidence
+    since: Evidence
+    log_likelihood: float | None
+    wealth: Wealth
+
+    @classmethod
+    def nothing(cls, vocabulary: int, topics: int) -> Learned:
+        none = Evidence.none(vocabulary, topics)
+        return cls(none, none, None, Wealth())
+
+
+@dataclass(frozen=True)
+class Made:
+    """A head, and why it is as it is.
+
+    Attributes:
+        head: the shipped head's very tensors if it stays.
+        step: how far the bias went along the taste; 0 if nowhere.
+        spent: of the budgets, on the reference.
+        posterior: None while the gate is closed, and without anything to learn from.
+        changed: whether the taste was found to have changed.
+    """
+
+    head: Head = field(repr=False)
+    step: float
+    spent: Spent
+    posterior: Posterior | None
+    changed: bool
+
+
+def learn(
+    latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
+) -> tuple[Learned, Made]:
+    """One night of one device. Nothing is drawn.
+
+    Args:
+        latents: (N, d) float32, of the texts of `groups`, row by row.
+        weights: of reward functions; 1 for those not named.
+    """
+    with one_thread():
+        heard = hear(groups, reference.shipped.logits(latents), weights)
+        topics = reference.topics(latents)
+        known = learned.before.plus(learned.since)
+        wealth = learned.wealth if learned.wealth.open else bet(learned.wealth, heard, known)
+        tonight = evidence_of(heard, topics.shape[1])
+        none = Evidence.none(heard.vocabulary, topics.shape[1])
+        if not wealth.open or not learnable(known.plus(tonight)):
+            learned = Learned(known.plus(tonight), none, None, wealth)
+            return learned, Made(reference.shipped, 0.0, reference.nothing, None, False)
+        learned, normal, trials, changed = _split(learned, tonight, wealth)
+        moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
+        tonight = none._replace(moments=moments)
+        if learned.since.contrasts:
+            learned = learned._replace(since=learned.since.plus(tonight))
+        else:
+            learned = learned._replace(before=learned.before.plus(tonight))
+        posterior = conclude(normal, trials, learned.before.moments + learned.since.moments)
+        return learned, make_head(posterior, reference, changed)
+
+
+def _split(
+    learned: Learned, tonight: Evidence, wealth: Wealth
+) -> tuple[Learned, Normal, tuple[Trial, ...], bool]:
+    """Add a night, and decide since when the taste has been what it is.
+
+    Two tastes, one of the nights `before` and one of those `since`, are held against a single one of all.
+    Where one is as likely, the nights since are no suspects any more (Page's test, Biometrika 1954); where
+    two are likelier by `CHANGED`, the nights before are forgotten.
+    """
+    since = learned.since.plus(tonight)
+    total = learned.before.plus(since)
+    none = Evidence.none(len(total.products) - 2, total.moments.shape[1])
+    normal = normal_equations(total)
+    trials = likeliest(normal)
+    one = trials[0].log_likelihood
+    together = Learned(total, none, one, wealth)
+    if learned.log_likelihood is None:
+        return together, normal, trials, False
+    if not learnable(since):
+        return learned._replace(since=since), normal, trials, False
+    normal_since = normal_equations(since)
+    trials_since = likeliest(normal_since)
+    two = learned.log_likelihood + trials_since[0].log_likelihood
+    if two - one > CHANGED:
+        return Learned(since, none, trials_since[0].log_likelihood, wealth), normal_since, trials_since, True
+    if two <= one:
+        return together, normal, trials, False
+    return learned._replace(since=since), normal, trials, False
+
+
+def make_head(posterior: Posterior, reference: Reference, changed: bool = False) -> Made:
+    """The head that the user will like best within the budgets, nearly.
+
+    The bias moves along the taste, of which whatever is below CUT times its root mean square is left out, and
+    the weight along the topics' tastes. A step of 1 / alpha is the longest that is worth its loss of
+    relevance: no token then takes the place of one that is expected to be worth more.
+    """
+    taste = posterior.taste
+    size = float(taste.square().mean().sqrt())
+    if not size > 0:
+        return Made(reference.shipped, 0.0, reference.nothing, posterior, changed)
+    strong = taste.sign() * (taste.abs() - CUT * size).clamp(min=0)
+    way = strong.float() if posterior.topics is None else reference.along(strong, posterior.topics)
+    limit = 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
+    step = reference.longest(way, limit)
+    while True:
+        head = reference.moved(strong * step, None if posterior.topics is None else posterior.topics * step)
+        spent = reference.spent(head.logits(reference.latents))
+        # The step was found on logits, and a head is rounded: one at the very edge may be beyond.
+        if reference.within(spent) or step == 0:
+            return Made(head, step, spent, posterior, changed)
+        step = step * (1 - PRECISION) if step > limit * PRECISION else 0.0
