@@ -40,7 +40,7 @@ class GRPOConfig:
         single_candidates: what stands in for the group of an interaction with one candidate.
         similarity: cosine of latents from which two texts are similar.
         kl_weight: weight of the KL to the head that shipped.
-        kl_estimator: "exact" (bernoulli), "k1", "k2" or "k3".
+        kl_estimator: "exact" (of the first draw, or of the switches: without noise), "k1", "k2" or "k3".
         entropy_weight: weight of the entropy bonus.
         optimizer: its state starts afresh every night.
         learning_rate: step size.
@@ -51,6 +51,8 @@ class GRPOConfig:
         kl_stop: mean KL to the policy at the start, in nats per decision, beyond which a night stops.
         kl_budget: most mean KL to the head that shipped, in nats per decision.
         overlap_budget: least mean share of the top 8 in common with the head that shipped.
+        gate: wealth that the rewards must have won before a head moves: by chance they ever do so in 1 of so
+            many lives.
     """
 
     policy: PolicyName = "plackett-luce"
@@ -69,7 +71,7 @@ class GRPOConfig:
     single_candidates: SingleCandidates = "baseline"
     similarity: float = 0.5
     kl_weight: float = 0.1
-    kl_estimator: KLEstimator = "k3"
+    kl_estimator: KLEstimator = "exact"
     entropy_weight: float = 0.05
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 30.0
@@ -82,6 +84,7 @@ class GRPOConfig:
     kl_stop: float | None = 0.3
     kl_budget: float | None = 0.5
     overlap_budget: float | None = 0.7
+    gate: float | None = 20.0
 
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
@@ -104,15 +107,11 @@ class GRPOConfig:
             self.overlap_budget is None or 0 <= self.overlap_budget <= 1,
             "overlap_budget", "a share in [0, 1]", self.overlap_budget,
         )  # fmt: skip
+        _require(self.gate is None or 1 <= self.gate < math.inf, "gate", "1 or more, and finite", self.gate)
         _require(
             self.delta is None or self.delta > 1 + (self.clip_high or 0),
             "delta", "more than 1 + clip_high", self.delta,
         )  # fmt: skip
-        if self.kl_estimator == "exact" and self.policy != "bernoulli":
-            raise ToolkitError(
-                "kl_estimator exact needs policy bernoulli (sequences of plackett-luce have no closed form);"
-                " use k1, k2 or k3"
-            )
         names = [name for name, _ in self.reward_weights]
         _require(len(set(names)) == len(names), "reward_weights", "distinct names", names)
         _require(

@@ -21,8 +21,6 @@ from grpo.evidence import Evidence, Heard
 
 STAKES: Final = (0.25, 0.6, 1.0)
 """Exponents of a bet; a third of the wealth follows each."""
-ENOUGH: Final = 20.0
-"""Wealth that opens the gate."""
 TASTE_WIDTH, RELEVANCE_WIDTH = 3.0, 100.0
 """Prior variances of theta and alpha, in units of the noise."""
 LEAST_CONTRASTS: Final = 20
@@ -41,9 +39,30 @@ class Wealth(NamedTuple):
     logs: tuple[float, ...] = (0.0,) * len(STAKES)
     peak: float = 0.0
 
-    @property
-    def open(self) -> bool:
-        return self.peak >= math.log(ENOUGH)
+    def reached(self, enough: float | None) -> bool:
+        """Whether the gate is open: for good, once there was so much; None: there is no gate."""
+        return enough is None or self.peak >= math.log(enough)
+
+
+class GateReading(NamedTuple):
+    """How a gate stands.
+
+    wealth: the greatest there ever was.
+    enough: what opens it; None without a gate.
+    """
+
+    wealth: float
+    enough: float | None
+    open: bool
+
+    @classmethod
+    def of(cls, wealth: Wealth, enough: float | None) -> GateReading:
+        return cls(math.exp(min(wealth.peak, 700.0)), enough, wealth.reached(enough))
+
+    def __str__(self) -> str:
+        if self.enough is None:
+            return "none"
+        return f"{'open' if self.open else 'closed'} (wealth {self.wealth:.3g} of {self.enough:g})"
 
 
 def bet(wealth: Wealth, heard: Heard, before: Evidence) -> Wealth:

@@ -67,6 +67,7 @@ class Made:
     Attributes:
         head: the shipped head's very tensors if it stays.
         step: how far the bias went along the taste; 0 if nowhere.
+        share: of the step that would have been worth it, what the budgets left.
         spent: of the budgets, on the reference.
         posterior: None while the gate is closed, and without anything to learn from.
         changed: whether the taste was found to have changed.
@@ -74,6 +75,7 @@ class Made:
 
     head: Head = field(repr=False)
     step: float
+    share: float
     spent: Spent
     posterior: Posterior | None
     changed: bool
@@ -82,22 +84,37 @@ class Made:
 def learn(
     latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
 ) -> tuple[Learned, Made]:
-    """One night of one device. Nothing is drawn.
+    """One night of one device: what it knows now, and the head that follows. Nothing is drawn."""
+    learned, posterior, changed = study(latents, groups, learned, reference, weights)
+    with one_thread():
+        if posterior is None:
+            return learned, Made(reference.shipped, 0.0, 0.0, reference.nothing, None, False)
+        return learned, make_head(posterior, reference, changed)
+
+
+def study(
+    latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
+) -> tuple[Learned, Posterior | None, bool]:
+    """Add a night's feedback to what is known.
 
     Args:
         latents: (N, d) float32, of the texts of `groups`, row by row.
         weights: of reward functions; 1 for those not named.
+
+    Returns:
+        What is known; the posterior, None while the gate is closed and without anything to learn from; and
+        whether the taste was found to have changed.
     """
+    enough = reference.config.gate
     with one_thread():
         heard = hear(groups, reference.shipped.logits(latents), weights)
         topics = reference.topics(latents)
         known = learned.before.plus(learned.since)
-        wealth = learned.wealth if learned.wealth.open else bet(learned.wealth, heard, known)
+        wealth = learned.wealth if learned.wealth.reached(enough) else bet(learned.wealth, heard, known)
         tonight = evidence_of(heard, topics.shape[1])
         none = Evidence.none(heard.vocabulary, topics.shape[1])
-        if not wealth.open or not learnable(known.plus(tonight)):
-            learned = Learned(known.plus(tonight), none, None, wealth)
-            return learned, Made(reference.shipped, 0.0, reference.nothing, None, False)
+        if not wealth.reached(enough) or not learnable(known.plus(tonight)):
+            return Learned(known.plus(tonight), none, None, wealth), None, False
         learned, normal, trials, changed = _split(learned, tonight, wealth)
         moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
         tonight = none._replace(moments=moments)
@@ -105,8 +122,7 @@ def learn(
             learned = learned._replace(since=learned.since.plus(tonight))
         else:
             learned = learned._replace(before=learned.before.plus(tonight))
-        posterior = conclude(normal, trials, learned.before.moments + learned.since.moments)
-        return learned, make_head(posterior, reference, changed)
+        return learned, conclude(normal, trials, learned.before.moments + learned.since.moments), changed
 
 
 def _split(
@@ -149,7 +165,7 @@ def make_head(posterior: Posterior, reference: Reference, changed: bool = False)
     taste = posterior.taste
     size = float(taste.square().mean().sqrt())
     if not size > 0:
-        return Made(reference.shipped, 0.0, reference.nothing, posterior, changed)
+        return Made(reference.shipped, 0.0, 0.0, reference.nothing, posterior, changed)
     strong = taste.sign() * (taste.abs() - CUT * size).clamp(min=0)
     way = strong.float() if posterior.topics is None else reference.along(strong, posterior.topics)
     limit = 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
@@ -159,5 +175,5 @@ def make_head(posterior: Posterior, reference: Reference, changed: bool = False)
         spent = reference.spent(head.logits(reference.latents))
         # The step was found on logits, and a head is rounded: one at the very edge may be beyond.
         if reference.within(spent) or step == 0:
-            return Made(head, step, spent, posterior, changed)
+            return Made(head, step, step / limit, spent, posterior, changed)
         step = step * (1 - PRECISION) if step > limit * PRECISION else 0.0

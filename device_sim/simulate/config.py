@@ -10,10 +10,12 @@ from device_sim.runtimes.config import RUNTIME_CHOICES, RuntimeChoice
 from device_sim.users.nights import NightsConfig
 from device_sim.users.users import parse_user
 from grpo.config import GRPOConfig
+from grpo.learners import LEARNERS, LearnerName, asks_for_gradients
 from personality_common.errors import ConfigError, ToolkitError
 
 RouteChoice: TypeAlias = Literal["patch", "update-task", "state", "all"]
-Objective: TypeAlias = Literal["grpo", "one-hot"]
+Objective: TypeAlias = Literal["learner", "one-hot"]
+LearnerChoice: TypeAlias = Literal["posterior", "grpo", "all"]
 ROUTE_CHOICES: Final = get_args(RouteChoice)
 OBJECTIVES: Final = get_args(Objective)
 _WITHOUT_GRPO: Final = ("policy", "k", "temperature", "reward_weights", "kl_budget", "overlap_budget")
@@ -37,7 +39,10 @@ class SimulateConfig:
         allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         route: how the update reaches the package.
         runtime: what computes latents.
-        objective: what moves the head: GRPO, or one-hot targets under MSE, as apps train it today.
+        objective: what moves the head: a learner, or one-hot targets under MSE, as apps train it today.
+        learner: posterior: all feedback in closed form; grpo: gradient steps; all: posterior, and grpo beside
+            it without a package. Left out, posterior, or grpo if a setting is of gradients.
+        repeats: lives, with seeds from --seed on; the first is lived on the package.
         out: keep heads, packages, feedback and figures there.
         keep_texts: texts in the feedback log, in place of their SHA-256.
         nights: how the days are spent.
@@ -52,7 +57,9 @@ class SimulateConfig:
     allow_remote_encoder: bool = False
     route: RouteChoice = "patch"
     runtime: RuntimeChoice = "mil"
-    objective: Objective = "grpo"
+    objective: Objective = "learner"
+    learner: LearnerChoice | None = None
+    repeats: int = 1
     out: Path | None = None
     keep_texts: bool = False
     nights: NightsConfig = field(default_factory=NightsConfig)
@@ -76,12 +83,33 @@ class SimulateConfig:
             raise ConfigError(f"--runtime must be one of {', '.join(RUNTIME_CHOICES)}, got {self.runtime!r}")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        if self.learner is not None and self.learner not in get_args(LearnerChoice):
+            raise ConfigError(
+                f"--learner must be one of {', '.join(get_args(LearnerChoice))}, got {self.learner!r}"
+            )
+        if self.repeats < 1:
+            raise ConfigError(f"--repeats must be 1 or more, got {self.repeats}")
+        if self.user is None and (self.repeats > 1 or self.learner == "all"):
+            raise ConfigError(
+                "--repeats and --learner all need --user: only a simulated life can be lived twice"
+            )
+        if self.objective == "one-hot" and (self.learner is not None or self.repeats > 1):
+            raise ConfigError("--learner, --repeats: of learners, which --objective one-hot is not")
         if self.objective == "one-hot":
             kept = {name: getattr(self.grpo, name) for name in _WITHOUT_GRPO}
             unused = [n for n, v in vars(replace(GRPOConfig(), **kept)).items() if getattr(self.grpo, n) != v]
             if unused:
                 options = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
                 raise ConfigError(f"{options}: of GRPO's update, which --objective one-hot does not make")
+
+    @property
+    def learners(self) -> tuple[LearnerName, ...]:
+        """The one that the phone lives with, and those beside it."""
+        if self.learner == "all":
+            return LEARNERS
+        if self.learner is not None:
+            return (self.learner,)
+        return ("grpo",) if asks_for_gradients(self.grpo) else ("posterior",)
 
 
 @dataclass(frozen=True)
@@ -94,6 +122,7 @@ class TuneConfig:
         out: the new head, safetensors.
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
         allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
+        learner: gradient steps, or all feedback in closed form.
         grpo: the update.
     """
 
@@ -102,4 +131,5 @@ class TuneConfig:
     out: Path
     run: Path | None = None
     allow_remote_encoder: bool = False
+    learner: LearnerName = "grpo"
     grpo: GRPOConfig = field(default_factory=GRPOConfig)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from grpo.evidence import Evidence, Heard, evidence_of
-from grpo.gate import BLOCK, ENOUGH, LEAST_CONTRASTS, RELEVANCE_WIDTH, STAKES, TASTE_WIDTH, Wealth, bet
+from grpo.gate import BLOCK, LEAST_CONTRASTS, RELEVANCE_WIDTH, STAKES, TASTE_WIDTH, Wealth, bet
 
 VOCABULARY, WIDTH = 6, 2
+ENOUGH = 20.0
 NONE = Evidence.none(VOCABULARY, 1)
 
 
@@ -117,15 +118,15 @@ def test_under_exchangeable_rewards_mean_wealth_stays_one() -> None:
 
 def test_a_taste_opens_the_gate_and_it_stays_open() -> None:
     wealth, known = Wealth(), NONE
-    assert not wealth.open
+    assert not wealth.reached(ENOUGH)
     for seed in range(6):
         heard = night(seed, [4] * 12, taste=6.0)
         wealth, known = bet(wealth, heard, known), known.plus(evidence_of(heard, 1))
-    assert wealth.open
+    assert wealth.reached(ENOUGH)
     assert wealth.peak >= math.log(ENOUGH)
     poorer = bet(wealth, night(9, [4] * 12, taste=-6.0), known)
     assert max(poorer.logs) < max(wealth.logs)
-    assert poorer.open
+    assert poorer.reached(ENOUGH)
     assert poorer.peak == wealth.peak
 
 
