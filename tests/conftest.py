@@ -33,12 +33,13 @@ def made() -> Provenance:
 
 
 @pytest.fixture(scope="session")
-def make_run() -> MakeRun:
+def make_run(notes_of_runs: None) -> MakeRun:
     """Write a finished run without training: `make_run(folder, encoder="minilm", values={…}, seed=0)`.
 
     Weights are random (PyTorch's own start, with small random biases), as `pt pretrain` would
     write them; `values` replaces parameters of the model by name. The encoder is MiniLM, or
-    `openai`, whose runs have no projector. Nothing is loaded or sent.
+    `openai`, whose runs have no projector. Nothing is loaded or sent. A run counts as made here unless `mine`
+    is False.
     """
 
     def make(
@@ -48,11 +49,14 @@ def make_run() -> MakeRun:
         values: Mapping[str, Any] | None = None,
         seed: int = 0,
         sample: int = 96,
+        mine: bool = True,
     ) -> Path:
         import torch
 
         from personality_common.files.atomic import write_json
         from personality_common.files.tensors import save_tensors, tensor_fingerprints
+        from personality_common.runs.record import read_record
+        from personality_common.text.consent import remember_run
         from personality_common.text.identity import EncoderIdentity
         from personality_common.text.sentence import MINILM_SHA256
         from personality_common.vocabulary import load_vocabulary
@@ -106,6 +110,10 @@ def make_run() -> MakeRun:
             },
         }
         write_json(folder / "run.json", record)
+        if mine:
+            remember_run(
+                read_record(folder, "personality").fingerprint(vocabulary.fingerprint, identity.fingerprint)
+            )
         return folder
 
     return make

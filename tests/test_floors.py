@@ -20,7 +20,7 @@ def floors() -> dict[str, Version]:
     for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
         requirement = Requirement(line)
         (floor,) = (Version(s.version) for s in requirement.specifier if s.operator == ">=")
-        found[canonicalize_name(requirement.name)] = floor
+        found[str(canonicalize_name(requirement.name))] = floor
     return found
 
 

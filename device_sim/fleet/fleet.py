@@ -21,7 +21,7 @@ from device_sim.simulate.texts import Embedder
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.claims import Check
-from personality_common.files.atomic import folder_lock, read_json_object
+from personality_common.files.atomic import clear_unfinished, folder_lock, read_json_object
 from personality_common.files.inside import refuse_links
 from personality_common.runs.workers import Workers, started
 from personality_common.terminal.progress import SILENT, Reporter
@@ -72,6 +72,7 @@ def simulate_fleet(config: FleetConfig, reporter: Reporter = SILENT) -> Fleet:
     embedder.open()
     with folder_lock(config.out):
         refuse_links(config.out)
+        clear_unfinished(config.out)
         plan = make_plan(config, texts)
         write_plan(plan)
         if not plan.table_file("used").exists():

@@ -36,6 +36,8 @@ def atomic_writer(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            # Until it is closed, which a kill does too: what nobody holds may be cleared away.
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -61,10 +63,28 @@ def short_name(name: str) -> str:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder; it must be held, so that none is at work."""
-    for path in folder.glob(".*.tmp"):
-        if not path.is_dir():
-            path.unlink()
+    """Remove what writers that were killed left in a folder and below; it must be held.
+
+    Others may be at work in it all the same (workers of a fleet, processes of a job): what they hold stays.
+    """
+    for path in folder.rglob(".*.tmp"):
+        if path.is_file() and not path.is_symlink() and not _held(path):
+            path.unlink(missing_ok=True)
+
+
+def _held(path: Path) -> bool:
+    """Whether a writer is at work on a file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True  # gone, or in place, by now
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 from personality_common.coreml.limits import Limits
 from personality_common.inspection.config import InspectConfig
-from personality_common.inspection.reading import inspect_path, to_json
+from personality_common.inspection.reading import inspect_path, problems_of, to_json
 from personality_common.inspection.rendering import render
 from personality_common.terminal.console import wide_output
 from personality_common.terminal.options import PRINT_JSON, dataclass_options
@@ -20,12 +20,16 @@ from personality_common.terminal.options import PRINT_JSON, dataclass_options
 @dataclass_options(InspectConfig, skip=("path",))
 @PRINT_JSON
 def inspect(path: Path, as_json: bool, **options: Any) -> None:
-    """Show what is in PATH: a bundle, an .mlpackage, an .mlmodel, or a run; anyone's."""
+    """Show what is in PATH: a bundle, an .mlpackage, an .mlmodel, or a run; anyone's.
+
+    Exits with 1 if something that was read is damaged, and says what.
+    """
     config = InspectConfig(path, **options)
     limits = Limits(model_bytes=config.max_model_mib << 20)
     found = inspect_path(config.path, fingerprints=config.weights, limits=limits)
     if as_json:
         click.echo(to_json(found))
-        return
-    console = wide_output()
-    render(found, console, weights=config.weights)
+    else:
+        render(found, wide_output(), weights=config.weights)
+    if problems_of(found):
+        raise click.exceptions.Exit(1)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,8 @@ from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import read_json_object
+from personality_common.files.inside import refuse_links
+from personality_common.inspection.damage import damaged_files, damaged_tensors
 
 _JSON_BYTES: Final = 32 << 20
 
@@ -69,6 +72,20 @@ def inspect_path(
     return PackageInspection(str(path), _size(path, limits), model)
 
 
+def problems_of(inspection: Inspection) -> tuple[str, ...]:
+    """All that is wrong with what was read; of packages in a folder and of submodels, too."""
+    if isinstance(inspection, FolderInspection):
+        inner = [problem for package in inspection.packages for problem in problems_of(package)]
+        return (*inspection.problems, *inner)
+    return tuple(_model_problems(inspection.model))
+
+
+def _model_problems(model: ModelDescription) -> Iterator[str]:
+    yield from model.problems
+    for submodel in model.submodels:
+        yield from _model_problems(submodel)
+
+
 def to_json(inspection: Inspection) -> str:
     """JSON text, ASCII; numbers that JSON lacks (NaN, infinity) are strings."""
     return json.dumps(_finite(dataclasses.asdict(inspection)), indent=2, allow_nan=False)
@@ -84,6 +101,11 @@ def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits
                 packages.append(PackageInspection(str(entry), _size(entry, limits), model))
             except ToolkitError as error:
                 problems.append(str(error))
+    try:
+        refuse_links(path)
+        problems += damaged_tensors(path, summary) if kind == "run" else damaged_files(path, summary)
+    except ToolkitError as error:
+        problems.append(str(error))
     return FolderInspection(str(path), _size(path, limits), summary, tuple(packages), tuple(problems), kind)
 
 

@@ -20,9 +20,12 @@ from pretrain.data.schemas import BadRecord
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """Longest line of a JSONL file, and longest record of a JSON file."""
+MAX_BLANK_BYTES: Final = 4 << 20
+"""Of blank lines in a row: a few megabytes of gzip hold a billion, which take half an hour to pass over."""
 CHUNK_BYTES: Final = 1 << 18
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_TOO_BLANK: Final = f"more than {MAX_BLANK_BYTES >> 20} MiB of blank lines: the rest of the file is not read"
 _TOO_LONG: Final = f"longer than {MAX_RECORD_BYTES >> 20} MiB: no conversation is"
 
 Records = Iterator[tuple[int, object | BadRecord]]
@@ -56,9 +59,13 @@ def _read(path: Path, records: Callable[[BufferedIOBase], Records]) -> Records:
 
 
 def _lines(file: BufferedIOBase) -> Records:
-    number = 0
+    number = blank = 0
     while line := file.readline(MAX_RECORD_BYTES + 1):
         number += 1
+        blank = blank + len(line) if line.isspace() else 0
+        if blank > MAX_BLANK_BYTES:
+            yield number, BadRecord(_TOO_BLANK)
+            return
         if len(line) > MAX_RECORD_BYTES:
             yield number, BadRecord(f"the line is {_TOO_LONG}")
             while line and not line.endswith(b"\n"):
@@ -83,12 +90,16 @@ def _decode(line: bytes) -> object | BadRecord:
 
 
 def _lines_or_values(file: BufferedIOBase) -> Records:
-    first = b"\n"
+    first, blank = b"\n", 0
     while first.isspace():
         first = file.readline(MAX_RECORD_BYTES + 1)
+        blank += len(first)
+        if blank > MAX_BLANK_BYTES:
+            yield 1, BadRecord(_TOO_BLANK)
+            return
     first_is_record = isinstance(_decode(first.removeprefix(codecs.BOM_UTF8)), dict) if first else False
     file.seek(0)
-    return _lines(file) if first_is_record else _values(file)
+    yield from _lines(file) if first_is_record else _values(file)
 
 
 def _values(file: BufferedIOBase) -> Records:

@@ -76,6 +76,11 @@ class EmbeddingCache:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of the checksums of all shards: equal for caches that give the same bits."""
+        return hashlib.sha256("\n".join(sorted(self._shards)).encode()).hexdigest()
+
     def missing(self, keys: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """(N,) whether a key is not here."""
         if not len(self._keys):

@@ -103,7 +103,7 @@ def pretrain(
             history = read_json_object(run / HISTORY_FILE)["epochs"]
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
-        data, embedded = _embed(corpus, vocabulary, run, encoder, reporter, processes)
+        data, embedded, cached = _embed(corpus, vocabulary, run, encoder, reporter, processes)
         seed_everything(config.seed)
         student = Student(encoder.identity.dim, config.dropout)
         if config.start == "teacher":
@@ -114,7 +114,7 @@ def pretrain(
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
             save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
-            publish(run, record | _sources(corpus, data, vocabulary, encoder, config))
+            publish(run, record | _sources(corpus, data, cached, vocabulary, encoder, config))
             made = read_record(run, TRAINER)
             remember_run(made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint))
     return PretrainResult(run, history, corpus.summary, embedded)
@@ -127,8 +127,9 @@ def _embed(
     encoder: Encoder,
     reporter: Reporter,
     processes: Processes,
-) -> tuple[TrainingData, int]:
-    """Embed what the cache does not have, each process its own texts; returns how many, of all processes."""
+) -> tuple[TrainingData, int, str]:
+    """Embed what the cache does not have, each process its own texts; returns how many, of all processes, and
+    the cache's fingerprint."""
     cache = EmbeddingCache(run / CACHE_DIR, encoder, reporter, processes)
     # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
     missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(vocabulary.tokens))
@@ -149,7 +150,7 @@ def _embed(
         val_rows=cache.rows(corpus.keys[corpus.held_out]),
         token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(vocabulary.tokens)))),
     )
-    return data, embedded
+    return data, embedded, cache.fingerprint
 
 
 def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: Reporter) -> None:
@@ -247,13 +248,19 @@ def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:
 
 
 def _sources(
-    corpus: Corpus, data: TrainingData, vocabulary: Vocabulary, encoder: Encoder, config: PretrainConfig
+    corpus: Corpus,
+    data: TrainingData,
+    cached: str,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    config: PretrainConfig,
 ) -> dict[str, Any]:
     """What `run.json` says of this trainer's runs alone."""
     return {
         "data": {
             "source": config.data.source,
             "fingerprint": corpus.fingerprint,
+            "cache_fingerprint": cached,
             "train_texts": len(data.train_rows),
             "val_texts": len(data.val_rows),
             "records": corpus.summary.records,

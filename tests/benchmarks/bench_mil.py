@@ -15,6 +15,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def compare(model: torch.nn.Module, path: Path, rounds: int) -> dict[str, Any]:
         tensor = torch.from_numpy(x)
         times: dict[str, list[float]] = {"mil": [], "torch": []}
         for _ in range(rounds):
-            times["mil"].append(milliseconds(lambda x=x: interpreter.predict({EMBEDDING: x})))
-            times["torch"].append(milliseconds(lambda tensor=tensor: model(tensor)))
+            times["mil"].append(milliseconds(partial(interpreter.predict, {EMBEDDING: x})))
+            times["torch"].append(milliseconds(partial(model, tensor)))
         mil, eager = (min(times[side]) for side in ("mil", "torch"))
         error = np.abs(interpreter.predict({EMBEDDING: x})[LOGITS] - model(tensor).numpy()).max()
         result[f"batch_{batch}"] = {

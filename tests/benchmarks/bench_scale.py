@@ -76,7 +76,7 @@ class Clock(Silent):
         self.said.append((time.perf_counter() - self.began, message))
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Silent]:  # type: ignore[override]
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Silent]:
         began = time.perf_counter()
         yield self
         self.stages[name] = time.perf_counter() - began

@@ -51,8 +51,8 @@ def main() -> int:
     write_json(RESULTS, results)
     show(results["benchmarks"])
     console.say(f"written: {RESULTS.name}")
-    for error in failed:
-        console.say(f"error: {error}")
+    for failure in failed:
+        console.say(f"error: {failure}")
     return 1 if failed else 0
 
 

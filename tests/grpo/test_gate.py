@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -90,7 +91,13 @@ def test_moving_the_rewards_of_a_text_round_wins_nothing_on_average(size: int) -
         moved = Heard(heard.tokens, heard.text, heard.relevance, reward, VOCABULARY)
         wealths.append([math.exp(log) for log in bet(Wealth(), moved, NONE).logs])
     before = written_out(
-        Heard(*(t[:-size] for t in (heard.tokens, heard.text, heard.relevance, heard.reward)), VOCABULARY),
+        dataclasses.replace(
+            heard,
+            tokens=heard.tokens[:-size],
+            text=heard.text[:-size],
+            relevance=heard.relevance[:-size],
+            reward=heard.reward[:-size],
+        ),
         NONE,
     )[0]
     assert np.mean(wealths, 0) == pytest.approx(np.exp(before), rel=1e-9)

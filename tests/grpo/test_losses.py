@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -184,7 +185,7 @@ def test_value_and_gradient_are_those_of_autograd_for_every_combination(
         actual = closed_form(case, case.logits, options)
         assert actual.gradient.dtype == torch.float64
         torch.testing.assert_close(
-            actual.gradient, expected, rtol=0, atol=1e-10, msg=lambda m, o=options: f"{o}: {m}"
+            actual.gradient, expected, rtol=0, atol=1e-10, msg=partial("{}: {}".format, options)
         )
         torch.testing.assert_close(actual.value, value.detach(), rtol=0, atol=1e-10)
         clipped += (actual.clip_low > 0) + (actual.clip_high > 0)

@@ -41,7 +41,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="module")
 def hosted(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("hosted") / "run", encoder="openai")
+    return make_run(tmp_path_factory.mktemp("hosted") / "run", encoder="openai", mine=False)
 
 
 @pytest.fixture

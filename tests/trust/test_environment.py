@@ -26,7 +26,12 @@ Pt = Callable[..., Any]
 
 def pt(*arguments: object, stdin: bytes = b"", shell: str = "", **environment: str) -> tuple[int, str, str]:
     """A command as a process; `shell` is what a shell is to do with its streams."""
-    command = [sys.executable, "-m", "personality_common.cli", *map(os.fsencode, map(str, arguments))]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-m",
+        "personality_common.cli",
+        *map(os.fsencode, map(str, arguments)),
+    ]
     if shell:
         command = ["sh", "-c", f'exec "$@" {shell}', "sh", *command]
     done = subprocess.run(
@@ -42,11 +47,16 @@ def store(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(shelf / "store", folder / os.fsdecode(b"st\xf6re")))
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}],
+ENVIRONMENTS: tuple[dict[str, str], ...] = (
+    {},
+    {"LC_ALL": "C"},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
+    {"PYTHONIOENCODING": "ascii"},
 )
-def test_names_and_output_in_any_encoding(store: Path, environment: dict[str, str]) -> None:
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_names_and_output_in_any_encoding(store: Path, environment: dict[str, Any]) -> None:
     code, out, err = pt("heads", "pin", store, "h0002", **environment)
     assert (code, err) == (0, "")
     assert out
@@ -68,7 +78,7 @@ def test_closed_streams(store: Path, shell: str) -> None:
 
 
 @pytest.mark.parametrize("environment", [{}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
-def test_input_that_is_not_utf8(store: Path, environment: dict[str, str]) -> None:
+def test_input_that_is_not_utf8(store: Path, environment: dict[str, Any]) -> None:
     code, out, err = pt("predict", store, stdin="grün\n".encode() + b"gr\xfcn\n", **environment)
     assert (code, out) == (1, "")
     assert err == (

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +29,11 @@ except SystemExit:
 
 
 @pytest.fixture
-def pt(monkeypatch, capsys):
+def pt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     # The console has read COLUMNS already, if another test imported it.
     monkeypatch.setattr("personality_common.terminal.console.output.width", 200)
 
-    def run(*arguments):
+    def run(*arguments: Any) -> Any:
         monkeypatch.setattr(sys, "argv", ["pt", "heads", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -43,7 +44,7 @@ def pt(monkeypatch, capsys):
 
 
 @pytest.fixture
-def whole(tmp_path, make_head, make_record):
+def whole(tmp_path: Path, make_head: Any, make_record: Any) -> Any:
     """A store of heads as large as ours: the shipped one, and one with two tokens changed."""
     identity = {"bundle": "b" * 64, "vocabulary": load_vocabulary().fingerprint, "encoder": "e" * 64}
     shipped = make_head(0, 325, 512)
@@ -55,7 +56,7 @@ def whole(tmp_path, make_head, make_record):
     return store, store.active, store.add(tuned, record)
 
 
-def test_a_life(pt, whole):
+def test_a_life(pt: Any, whole: Any) -> None:
     store, first, second = whole
     assert json.loads(pt("activate", store.path, second, "--json")[1]) == {"active": second}
     code, out, _ = pt("list", store.path)
@@ -77,7 +78,7 @@ def test_a_life(pt, whole):
     assert json.loads(pt("prune", store.path, "--keep", 1, "--json")[1]) == {"removed": [second]}
 
 
-def test_show(pt, whole):
+def test_show(pt: Any, whole: Any) -> None:
     store, _, second = whole
     code, out, _ = pt("show", store.path, second)
     assert code == 0
@@ -89,7 +90,7 @@ def test_show(pt, whole):
     assert shown["head_sha256"] == shown["files"]["head.safetensors"]["sha256"]
 
 
-def test_diff_names_what_moved(pt, whole):
+def test_diff_names_what_moved(pt: Any, whole: Any) -> None:
     """By hand: two weights by 0.5, norm sqrt(0.5); biases by 0.25 and -2."""
     store, first, second = whole
     tokens = load_vocabulary().tokens
@@ -106,7 +107,7 @@ def test_diff_names_what_moved(pt, whole):
     assert tokens[7] in out
 
 
-def test_diff_of_a_head_with_itself(make_head):
+def test_diff_of_a_head_with_itself(make_head: Any) -> None:
     head = make_head(0)
     found = difference(head, head, list("abcdef"))
     assert (found.relative, found.gained, found.lost, found.turned) == (0.0, (), (), ())
@@ -114,7 +115,7 @@ def test_diff_of_a_head_with_itself(make_head):
         difference(head, head, list("abcde"))
 
 
-def test_diff_of_another_vocabulary(pt, make_head, make_record, tmp_path):
+def test_diff_of_another_vocabulary(pt: Any, make_head: Any, make_record: Any, tmp_path: Path) -> None:
     tokens = [f"token {i}" for i in range(325)]
     path = tmp_path / "personality-tokens.json"
     path.write_text(json.dumps({"tokens": tokens}))
@@ -133,7 +134,9 @@ def test_diff_of_another_vocabulary(pt, make_head, make_record, tmp_path):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_list_shows_reward_and_drift_and_whole_ids(pt, grown, monkeypatch, width):
+def test_list_shows_reward_and_drift_and_whole_ids(
+    pt: Any, grown: Any, monkeypatch: pytest.MonkeyPatch, width: Any
+) -> None:
     store, versions = grown
     monkeypatch.setattr("personality_common.terminal.console.output.width", width)
     lines = pt("list", store.path)[1].splitlines()
@@ -143,7 +146,7 @@ def test_list_shows_reward_and_drift_and_whole_ids(pt, grown, monkeypatch, width
         assert cell in line
 
 
-def test_prune_shows_what_it_would_do(pt, grown):
+def test_prune_shows_what_it_would_do(pt: Any, grown: Any) -> None:
     store, versions = grown
     code, out, _ = pt("prune", store.path, "--keep", 3, "--dry-run")
     assert (code, out) == (0, f"would remove: {versions[1]}, {versions[2]}\n")
@@ -153,7 +156,7 @@ def test_prune_shows_what_it_would_do(pt, grown):
     assert json.loads(pt("prune", store.path, "--keep", 3, "--json")[1]) == {"removed": versions[1:3]}
 
 
-def test_audit(pt, grown):
+def test_audit(pt: Any, grown: Any) -> None:
     store, versions = grown
     code, out, _ = pt("audit", store.path)
     assert code == 0
@@ -167,7 +170,7 @@ def test_audit(pt, grown):
     assert found["damage"][versions[1]] is None
 
 
-def test_change_of_an_earlier_schema_is_said(pt, tmp_path):
+def test_change_of_an_earlier_schema_is_said(pt: Any, tmp_path: Path) -> None:
     path = shutil.copytree(Path(__file__).parent / "store-of-schema-1", tmp_path / "heads")
     assert pt("list", path)[2] == ""
     code, out, err = pt("rollback", path)
@@ -177,7 +180,7 @@ def test_change_of_an_earlier_schema_is_said(pt, tmp_path):
     assert "rolled back" in pt("audit", path)[1]
 
 
-def test_refusals_are_one_line(pt, store, make_head, make_record, tmp_path):
+def test_refusals_are_one_line(pt: Any, store: Any, make_head: Any, make_record: Any, tmp_path: Path) -> None:
     failed = store.add(make_head(1), make_record(store.active, gates=(Gate("reward rose", False),)))
     before = store.active
     for arguments, code, words in (
@@ -196,7 +199,7 @@ def test_refusals_are_one_line(pt, store, make_head, make_record, tmp_path):
     assert store.active == before
 
 
-def test_damaged_version_is_listed_as_such(pt, grown):
+def test_damaged_version_is_listed_as_such(pt: Any, grown: Any) -> None:
     store, versions = grown
     (store.path / "versions" / versions[2] / "record.json").write_text("[bold]{")
     code, out, _ = pt("list", store.path)
@@ -204,6 +207,6 @@ def test_damaged_version_is_listed_as_such(pt, grown):
     assert "damaged" in next(line for line in out.splitlines() if versions[2] in line)
 
 
-def test_help_loads_no_torch():
+def test_help_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

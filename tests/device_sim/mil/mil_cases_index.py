@@ -173,7 +173,7 @@ def _torch_scatter_nd(
 
 
 # Products and sums of up to six updates, in another order.
-MANY = {
+MANY: dict[str, Any] = {
     "ulps": 8,
     "apple_if": lambda a: a["mode"] == "update",
     "note": "coremltools' evaluation ignores the mode",
@@ -291,7 +291,7 @@ def _affine(draw: Any) -> dict[str, Any]:
     }
 
 
-def _vector(value: Any, data: Any, axis: int | None) -> Any:
+def _vector(value: Any, data: Any, axis: Any) -> Any:
     if value.ndim == 0:
         return value
     view = [1] * data.ndim

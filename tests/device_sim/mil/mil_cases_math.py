@@ -71,7 +71,7 @@ def _norm(order: int) -> Any:
     return lambda x, d, k: torch.linalg.vector_norm(x, order, d, k)
 
 
-SUM = {
+SUM: dict[str, Any] = {
     "ulps": 32,
     "atol": 2e-6,
     "apple_ulps": 32,
@@ -168,7 +168,7 @@ def _torch_einsum(values: Any, equation: str) -> Any:
     return torch.einsum(equation, x, y)
 
 
-PRODUCT = {
+PRODUCT: dict[str, Any] = {
     "ulps": 16,
     "atol": 4e-5,
     "apple_if": lambda a: all(v.dtype != np.float16 for v in a.values() if isinstance(v, np.ndarray)),
@@ -231,7 +231,7 @@ def _torch_l2(x: Any, epsilon: float) -> Any:
 
 
 # Differences of numbers around 1 are what is compared here.
-NORM = {
+NORM: dict[str, Any] = {
     "ulps": 32,
     "atol": 5e-6,
     "apple_if": lambda a: a["x"].dtype != np.float16,

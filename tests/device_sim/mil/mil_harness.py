@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +75,7 @@ class Tally:
 
     examples: int = 0
     compared: dict[str, int] = field(default_factory=lambda: {"apple": 0, "torch": 0})
-    worst: Counter[tuple[str, str]] = field(default_factory=Counter)
+    worst: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     """Largest `|ours - reference| / max(1, |reference|)` among finite elements, by reference and type."""
 
 
@@ -122,7 +122,7 @@ def _check(case: Case, arguments: dict[str, Any], inline: bool, tally: Tally) ->
         _compare(case, "torch", ours, [_to_numpy(r) for r in results], case.ulps, tally)
 
 
-def _compare(case: Case, who: str, ours: list, theirs: list, ulps: float, tally: Tally) -> None:
+def _compare(case: Case, who: str, ours: list[Any], theirs: list[Any], ulps: float, tally: Tally) -> None:
     assert len(ours) == len(theirs), f"{case.op}: {len(ours)} results, {who} has {len(theirs)}"
     tally.compared[who] += 1
     for got, wanted in zip(ours, theirs, strict=True):
@@ -143,7 +143,7 @@ def _compare(case: Case, who: str, ours: list, theirs: list, ulps: float, tally:
         )
 
 
-def _apple(case: Case, arguments: dict[str, Any]) -> tuple[list, dict[str, bool], list | None]:
+def _apple(case: Case, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, bool], list[Any] | None]:
     """Output types that coremltools infers, which arguments must be constant, and values if it has them."""
     like = next((a.dtype for a in _arrays(arguments) if a.dtype.kind == "f"), np.dtype(np.float32))
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -182,7 +182,12 @@ def to_mil(value: Any, like: np.dtype) -> Any:
 
 
 def interpret(
-    op: str, opset: str, arguments: dict[str, Any], declared: list, constant: dict[str, bool], inline: bool
+    op: str,
+    opset: str,
+    arguments: dict[str, Any],
+    declared: list[Any],
+    constant: dict[str, bool],
+    inline: bool,
 ) -> list[np.ndarray]:
     """Evaluate a program of this one op, with its arguments as constants or as the program's inputs."""
     spec = Model_pb2.Model(specificationVersion=9)

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter, defaultdict
+from typing import Any
 
 import mil_quiet  # noqa: F401
 from mil_cases import CASES
@@ -11,7 +12,7 @@ WHO, TYPES = ("apple", "torch"), ("float32", "float16")
 
 
 def main(examples: int) -> None:
-    families: dict[str, list] = defaultdict(list)
+    families: dict[str, list[Any]] = defaultdict(list)
     for case in CASES:
         families[case.op].append(run_case(case, examples))
     print(f"{'':40} {'':>6} {'coremltools':>26} {'torch':>26}")

@@ -246,10 +246,15 @@ def test_time_is_read_before_each_step(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "monotonic", lambda: now)
     model = load_mil(path, limits=Limits(seconds=350))
     seen: list[str] = []
+
+    def slowly(record: Record) -> None:
+        late(record)
+        seen.append(record.name)
+
     now += 1000  # a prediction has a clock of its own
     expected = r"op \w+ %\w+ .*: the time is up after 400.0 s; the limit is 350 s \(--max-seconds, "
     with pytest.raises(DataError, match=expected):
-        model.predict(_inputs(), observe=lambda record: (late(record), seen.append(record.name)))
+        model.predict(_inputs(), observe=slowly)
     assert len(seen) == 4
 
 

@@ -122,7 +122,8 @@ def test_normalizations_and_unary() -> None:
     builder.add_unary("5", "d", "e", "log")
     builder.add_unary("6", "e", "y", "threshold", alpha=0.5)
     tensors = [torch.from_numpy(v) for v in (x, mean, variance, gamma, beta)]
-    a = F.batch_norm(tensors[0][None], *tensors[1:], eps=1e-3)[0]
+    of_x, of_mean, of_variance, of_gamma, of_beta = tensors
+    a = F.batch_norm(of_x[None], of_mean, of_variance, of_gamma, of_beta, eps=1e-3)[0]
     b = F.layer_norm(a, [4], eps=1e-3)
     _check(_run(builder, x=x), torch.log((1 + 2 * b.exp()).sqrt() + 1e-6).clamp(min=0.5), atol=5e-6)
 

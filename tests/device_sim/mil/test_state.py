@@ -20,6 +20,9 @@ from personality_common.errors import DataError
 class Accumulate(torch.nn.Module):
     """y = x W' plus all that came before; W is written by the app."""
 
+    weight: torch.Tensor
+    total: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(3, 4))
@@ -33,7 +36,7 @@ class Accumulate(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    states = {"weight": (3, 4), "total": (1, 3)}
+    states: dict[str, tuple[int, ...]] = {"weight": (3, 4), "total": (1, 3)}
     x = np.zeros((1, 4), np.float32)
     model = convert(
         Accumulate(), {"x": x}, precision="FLOAT16", target="iOS18", most=None, states=states, dtype=None

@@ -4,6 +4,8 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from pretrain.personality.rules.family import PERSONALITY
 
 
 @pytest.fixture(scope="module")
-def ct():
+def ct() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import coremltools
@@ -36,20 +38,22 @@ def ct():
         return coremltools
 
 
-def check(update, delivered, embeddings, latents):
+def check(update: Any, delivered: Any, embeddings: Any, latents: Any) -> Any:
     """Rows that no update was made from."""
     (found,) = verify_routes(update, [delivered], embeddings[60:].numpy(), latents[60:].numpy())
     return found
 
 
-def test_shipped_head_is_the_runs(bundle, run):
+def test_shipped_head_is_the_runs(bundle: Any, run: Any) -> None:
     head = shipped_head(bundle)
     assert torch.equal(head.weight, run.model.projection.weight)
     assert torch.equal(head.bias, run.model.output_bias)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_all_routes_after_one_update(bundle, make_update, embeddings, latents, tmp_path, optimizer):
+def test_all_routes_after_one_update(
+    bundle: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path, optimizer: Any
+) -> None:
     update = make_update(optimizer)
     delivered = [make_route(bundle, n).apply(update, tmp_path / f"{n}.mlpackage") for n in ROUTES]
     checks = verify_routes(update, delivered, embeddings[60:].numpy(), latents[60:].numpy())
@@ -66,7 +70,9 @@ def test_all_routes_after_one_update(bundle, make_update, embeddings, latents, t
     assert delivered[1].figures["tasks"] == (9 if optimizer == "adam" else 1)
 
 
-def test_logits_really_move(bundle, make_update, embeddings, latents, tmp_path):
+def test_logits_really_move(
+    bundle: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path
+) -> None:
     update = make_update("sgd")
     rows, known = embeddings[60:].numpy(), latents[60:]
     before = load_mil(bundle.package("model")).predict({"embedding": rows})["logits"]
@@ -78,7 +84,7 @@ def test_logits_really_move(bundle, make_update, embeddings, latents, tmp_path):
         np.testing.assert_allclose(after - before, expected, atol=5e-3 if name == "state" else 2e-5)
 
 
-def test_patch_is_read_back_by_apples_reader(bundle, make_update, tmp_path, ct):
+def test_patch_is_read_back_by_apples_reader(bundle: Any, make_update: Any, tmp_path: Path, ct: Any) -> None:
     from coremltools.libmilstoragepython import _BlobStorageReader
 
     update = make_update("adam")
@@ -89,7 +95,9 @@ def test_patch_is_read_back_by_apples_reader(bundle, make_update, tmp_path, ct):
         assert np.asarray(reader.read_float_data(place.metadata_offset)).tobytes() == value.numpy().tobytes()
 
 
-def test_update_task_is_read_back_by_coremltools(bundle, make_update, tmp_path, ct):
+def test_update_task_is_read_back_by_coremltools(
+    bundle: Any, make_update: Any, tmp_path: Path, ct: Any
+) -> None:
     update = make_update("sgd")
     for part in ("head", "updatable"):
         target = tmp_path / f"{part}.mlpackage"
@@ -102,7 +110,9 @@ def test_update_task_is_read_back_by_coremltools(bundle, make_update, tmp_path, 
 
 
 @pytest.mark.parametrize(("route", "part"), [("patch", "model"), ("head", "head"), ("task", "updatable")])
-def test_only_the_heads_bytes_change(bundle, make_update, tmp_path, contents, route, part):
+def test_only_the_heads_bytes_change(
+    bundle: Any, make_update: Any, tmp_path: Path, contents: Any, route: Any, part: Any
+) -> None:
     """Counted here by comparing whole files, without the code that proves it."""
     made = PatchRoute(bundle) if route == "patch" else UpdateTaskRoute(bundle, part)
     source, target = bundle.package(part), tmp_path / "t.mlpackage"
@@ -117,7 +127,7 @@ def test_only_the_heads_bytes_change(bundle, make_update, tmp_path, contents, ro
     inside = np.zeros(len(before[name]), bool)
     for place in head_places(bundle, part):
         assert place.file == name
-        inside[place.offset : place.offset + place.size] = True
+        inside[slice(*place.span)] = True
     assert inside[differing].all()
     assert len(differing) > 300_000
     assert found.figures["bytes"] == sum(map(len, before.values())) - 666_900
@@ -125,14 +135,18 @@ def test_only_the_heads_bytes_change(bundle, make_update, tmp_path, contents, ro
     assert found.figures["tensors"] == (0 if part == "head" else 26)
 
 
-def test_many_texts_take_several_tasks(bundle, make_update, embeddings, latents, tmp_path):
+def test_many_texts_take_several_tasks(
+    bundle: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path
+) -> None:
     update = make_update("sgd", rows=70)
     found = UpdateTaskRoute(bundle, "updatable").apply(update, tmp_path / "u.mlpackage")
     assert (found.figures["rows"], found.figures["tasks"]) == ("texts", 2)
     assert check(update, found, embeddings, latents).passed
 
 
-def test_nights_in_a_row_replace_their_package(bundle, make_update, embeddings, latents, tmp_path):
+def test_nights_in_a_row_replace_their_package(
+    bundle: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path
+) -> None:
     targets = {name: tmp_path / f"{name}.mlpackage" for name in ROUTES}
     before = None
     for _ in (1, 2):
@@ -144,13 +158,15 @@ def test_nights_in_a_row_replace_their_package(bundle, make_update, embeddings, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["patch.mlpackage", "update-task.mlpackage"]
 
 
-def test_pipeline_refuses_what_texts_cannot_carry(bundle, make_update, tmp_path):
+def test_pipeline_refuses_what_texts_cannot_carry(bundle: Any, make_update: Any, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match=r"must hold the update; 0\.\d+ of the head is outside"):
         UpdateTaskRoute(bundle, "updatable").apply(make_update("adam"), tmp_path / "u.mlpackage")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_update_changes_nothing(bundle, embeddings, latents, tmp_path, contents):
+def test_no_update_changes_nothing(
+    bundle: Any, embeddings: Any, latents: Any, tmp_path: Path, contents: Any
+) -> None:
     head = shipped_head(bundle)
     update = HeadUpdate(head, head, latents[:4])
     for name, part in (("patch", "model"), ("update-task", "head")):
@@ -159,7 +175,7 @@ def test_no_update_changes_nothing(bundle, embeddings, latents, tmp_path, conten
         assert check(update, found, embeddings, latents).passed
 
 
-def test_shift_of_an_update_in_the_span_is_its_gradient(bundle, latents):
+def test_shift_of_an_update_in_the_span_is_its_gradient(bundle: Any, latents: Any) -> None:
     """Fewer texts than dimensions: the shift is unique."""
     head = shipped_head(bundle)
     gradient = torch.randn(8, 325, generator=torch.Generator().manual_seed(1))
@@ -173,7 +189,7 @@ def test_shift_of_an_update_in_the_span_is_its_gradient(bundle, latents):
     assert left < 1e-7
 
 
-def test_basis_rows_make_any_update_exactly(make_head_pair):
+def test_basis_rows_make_any_update_exactly(make_head_pair: Any) -> None:
     update = make_head_pair
     latents, shift = basis_rows(update)
     moved = Head(
@@ -185,8 +201,8 @@ def test_basis_rows_make_any_update_exactly(make_head_pair):
 
 
 @pytest.fixture
-def make_head_pair(noise):
-    def draw():
+def make_head_pair(noise: Any) -> Any:
+    def draw() -> Any:
         return Head(
             torch.tensor(noise.standard_normal((7, 5)), dtype=torch.float32),
             torch.tensor(noise.standard_normal(7), dtype=torch.float32),
@@ -195,7 +211,7 @@ def make_head_pair(noise):
     return HeadUpdate(draw(), draw(), torch.zeros(1, 5))
 
 
-def test_rounding_to_float16_is_to_nearest_even():
+def test_rounding_to_float16_is_to_nearest_even() -> None:
     """Spacing above 1 is 2**-10: ties go to the even neighbour, up and down."""
     step = 2.0**-10
     cases = {
@@ -220,7 +236,9 @@ def test_rounding_to_float16_is_to_nearest_even():
     assert overflowed(head) == 0
 
 
-def test_overflow_is_flagged(bundle, make_update, embeddings, latents, tmp_path):
+def test_overflow_is_flagged(
+    bundle: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path
+) -> None:
     update = make_update("sgd")
     after = Head(update.after.weight.clone(), update.after.bias.clone())
     after.bias[4], after.weight[5, 6] = 65520.0, -1e6
@@ -231,7 +249,7 @@ def test_overflow_is_flagged(bundle, make_update, embeddings, latents, tmp_path)
     assert "2 numbers of the head are too large for float16" in result.reason
 
 
-def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
+def test_what_float16_swallows_is_counted(bundle: Any, latents: Any, tmp_path: Path) -> None:
     before = shipped_head(bundle)
     after = Head(before.weight.clone(), before.bias.clone())
     after.bias[:3] = torch.nextafter(after.bias[:3], torch.tensor(9.0))
@@ -242,7 +260,7 @@ def test_what_float16_swallows_is_counted(bundle, latents, tmp_path):
     assert not (tmp_path / "unused").exists()
 
 
-def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
+def test_float16_bundle(run: Any, make_update: Any, embeddings: Any, latents: Any, tmp_path: Path) -> None:
     """The package's own head is float16 there: the patch is the rounded head."""
     export(ExportConfig(run.path, tmp_path / "b", precision="float16", only=("model",)), SILENT)
     bundle = open_bundle(tmp_path / "b", PERSONALITY)
@@ -263,7 +281,7 @@ def test_float16_bundle(run, make_update, embeddings, latents, tmp_path):
     assert torch.equal(shipped_head(bundle).weight, update.before.weight.half().float())
 
 
-def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
+def test_identity_is_of_the_parameters(bundle: Any, run: Any, make_run: Any, tmp_path: Path) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     export(ExportConfig(run.path, again, only=("head",)), SILENT)
     export(ExportConfig(make_run(tmp_path / "r", encoder="openai", seed=1), other, only=("head",)), SILENT)
@@ -296,7 +314,7 @@ def test_identity_is_of_the_parameters(bundle, run, make_run, tmp_path):
         ),
     ],
 )
-def test_garbled_manifest(bundle, tmp_path, change, words):
+def test_garbled_manifest(bundle: Any, tmp_path: Path, change: Any, words: Any) -> None:
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     change(manifest)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
@@ -304,7 +322,7 @@ def test_garbled_manifest(bundle, tmp_path, change, words):
         open_bundle(tmp_path, PERSONALITY)
 
 
-def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
+def test_head_that_the_manifest_does_not_know(bundle: Any, tmp_path: Path) -> None:
     copy = tmp_path / "bundle"
     copy.mkdir()
     manifest = json.loads((bundle.path / "manifest.json").read_text())
@@ -314,13 +332,13 @@ def test_head_that_the_manifest_does_not_know(bundle, tmp_path):
     opened = open_bundle(copy, PERSONALITY)
     place = head_places(opened, "model")[0]
     with (copy / MODEL_PACKAGE / place.file).open("r+b") as file:
-        file.seek(place.offset)
+        file.seek(place.span[0])
         file.write(b"\x01")
     with pytest.raises(MismatchError, match=r"head of .*differ"):
         shipped_head(opened)
 
 
-def test_encoder_and_inline_tensors_are_no_places(bundle, tmp_path):
+def test_encoder_and_inline_tensors_are_no_places(bundle: Any, tmp_path: Path) -> None:
     """The text encoder's may be int8, and small tensors may be in the program itself."""
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     frozen = next(t for t in manifest["packages"]["model"]["tensors"] if not t["updatable"])

@@ -2,6 +2,8 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,25 +22,27 @@ from personality_common.errors import MismatchError, ToolkitError
 
 
 @pytest.fixture
-def verdict(embeddings, latents):
-    def verdict(update, found):
+def verdict(embeddings: Any, latents: Any) -> Any:
+    def verdict(update: Any, found: Any) -> Any:
         (check,) = verify_routes(update, [found], embeddings[60:].numpy(), latents[60:].numpy())
         return check
 
     return verdict
 
 
-def frozen_byte(bundle, part, tensors=True):
+def frozen_byte(bundle: Any, part: Any, tensors: Any = True) -> Any:
     """Offset in a file of the package, within a frozen tensor or just before the first."""
     place = next(p for p in bundle.places(part) if not p.updatable)
     return place.file, place.offset + (2 if tensors else -1)
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_frozen_byte_flipped_during_a_patch(bundle, make_update, tmp_path, monkeypatch, inside):
+def test_frozen_byte_flipped_during_a_patch(
+    bundle: Any, make_update: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: Any
+) -> None:
     file, offset = frozen_byte(bundle, "model", inside)
 
-    def slipping(source, target, patches):
+    def slipping(source: Any, target: Any, patches: Any) -> None:
         patched_copy(source, target, patches)
         flip(target / file, offset)
 
@@ -47,11 +51,13 @@ def test_frozen_byte_flipped_during_a_patch(bundle, make_update, tmp_path, monke
         PatchRoute(bundle).apply(make_update("sgd"), tmp_path / "p.mlpackage")
 
 
-def test_frozen_byte_flipped_during_an_update_task(bundle, make_update, tmp_path, monkeypatch):
+def test_frozen_byte_flipped_during_an_update_task(
+    bundle: Any, make_update: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, offset = frozen_byte(bundle, "updatable")
-    written = task_module.write_head
+    written = vars(task_module)["write_head"]
 
-    def slipping(copy, weight, bias):
+    def slipping(copy: Any, weight: Any, bias: Any) -> None:
         written(copy, weight, bias)
         flip(copy / file, offset)
 
@@ -60,7 +66,7 @@ def test_frozen_byte_flipped_during_an_update_task(bundle, make_update, tmp_path
         UpdateTaskRoute(bundle, "updatable").apply(make_update("sgd"), tmp_path / "p.mlpackage")
 
 
-def flip(path, offset):
+def flip(path: Any, offset: Any) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         (byte,) = file.read(1)
@@ -68,7 +74,7 @@ def flip(path, offset):
         file.write(bytes([byte ^ 1]))
 
 
-def test_source_that_was_damaged_before(bundle, make_update, tmp_path):
+def test_source_that_was_damaged_before(bundle: Any, make_update: Any, tmp_path: Path) -> None:
     """Source and copy are then the same: only the manifest's fingerprints tell."""
     source, target = tmp_path / "s.mlpackage", tmp_path / "t.mlpackage"
     for copy in (source, target):
@@ -79,7 +85,7 @@ def test_source_that_was_damaged_before(bundle, make_update, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "longer"])
-def test_files_of_the_copy(bundle, tmp_path, change):
+def test_files_of_the_copy(bundle: Any, tmp_path: Path, change: Any) -> None:
     target = tmp_path / "t.mlpackage"
     shutil.copytree(bundle.package("model"), target)
     if change == "added":
@@ -95,8 +101,8 @@ def test_files_of_the_copy(bundle, tmp_path, change):
         )
 
 
-def change_patches(monkeypatch, change):
-    def wrong(source, target, patches):
+def change_patches(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    def wrong(source: Any, target: Any, patches: Any) -> None:
         weight, bias = patches
         spoiled = np.ascontiguousarray(change(patches[weight]))
         patched_copy(source, target, {weight: spoiled, bias: patches[bias]})
@@ -113,7 +119,9 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("change", SPOILED)
-def test_patch_with_other_bytes(bundle, make_update, tmp_path, monkeypatch, verdict, change):
+def test_patch_with_other_bytes(
+    bundle: Any, make_update: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: Any, change: Any
+) -> None:
     change_patches(monkeypatch, SPOILED[change])
     update = make_update("sgd")
     result = verdict(update, PatchRoute(bundle).apply(update, tmp_path / "p.mlpackage"))
@@ -122,7 +130,9 @@ def test_patch_with_other_bytes(bundle, make_update, tmp_path, monkeypatch, verd
     assert (result.differing == 1) == (change == "one bit")
 
 
-def shifted_rows(self, latents, shift, c_per_row=None, whole=task_module.UpdateTask.move):
+def shifted_rows(
+    self: Any, latents: Any, shift: Any, c_per_row: Any = None, whole: Any = task_module.UpdateTask.move
+) -> Any:
     return whole(self, latents, np.roll(shift, 1, axis=1), c_per_row)
 
 
@@ -135,8 +145,15 @@ def shifted_rows(self, latents, shift, c_per_row=None, whole=task_module.UpdateT
 )
 @pytest.mark.parametrize("size", [1.0, 1e-4])
 def test_update_task_that_moves_other_rows_or_none(
-    bundle, make_update, tmp_path, monkeypatch, verdict, move, share, size
-):
+    bundle: Any,
+    make_update: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verdict: Any,
+    move: Any,
+    share: Any,
+    size: Any,
+) -> None:
     """A small update too: none of it at all would be within the tolerance of the head."""
     update = make_update("sgd")
     if size < 1:
@@ -149,7 +166,7 @@ def test_update_task_that_moves_other_rows_or_none(
     assert "must be within 1e-06" in result.reason if size == 1 else "must arrive" in result.reason
 
 
-def test_patch_that_does_nothing(bundle, make_update, tmp_path, verdict):
+def test_patch_that_does_nothing(bundle: Any, make_update: Any, tmp_path: Path, verdict: Any) -> None:
     update = make_update("sgd")
     found = PatchRoute(bundle).apply(replace(update, after=update.before), tmp_path / "p.mlpackage")
     result = verdict(update, found)
@@ -159,7 +176,9 @@ def test_patch_that_does_nothing(bundle, make_update, tmp_path, verdict):
         require_routes([result])
 
 
-def test_package_that_computes_with_another_head(bundle, make_update, tmp_path, verdict):
+def test_package_that_computes_with_another_head(
+    bundle: Any, make_update: Any, tmp_path: Path, verdict: Any
+) -> None:
     """The head that is read back is right, the logits are not."""
     update = make_update("sgd")
     found = PatchRoute(bundle).apply(update, tmp_path / "p.mlpackage")
@@ -170,14 +189,14 @@ def test_package_that_computes_with_another_head(bundle, make_update, tmp_path, 
 
 
 @pytest.mark.parametrize("shape", [(512, 325), (325, 511), (324, 512)])
-def test_head_of_another_shape(bundle, make_update, tmp_path, shape):
+def test_head_of_another_shape(bundle: Any, make_update: Any, tmp_path: Path, shape: Any) -> None:
     update = replace(make_update("sgd"), after=Head(torch.zeros(shape), torch.zeros(shape[0])))
     with pytest.raises(ToolkitError, match="must be"):
         PatchRoute(bundle).apply(update, tmp_path / "p.mlpackage")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nan_in_the_head(bundle, make_update, tmp_path):
+def test_nan_in_the_head(bundle: Any, make_update: Any, tmp_path: Path) -> None:
     update = make_update("sgd")
     update.after.weight[0, 0] = torch.nan
     for route in (PatchRoute(bundle), UpdateTaskRoute(bundle)):

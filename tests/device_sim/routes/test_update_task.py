@@ -1,6 +1,8 @@
 """The simulated update task against torch's optimizers, and what the package allows."""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +24,10 @@ F32 = torch.finfo(torch.float32).eps
 
 
 @pytest.fixture
-def package(bundle, tmp_path):
+def package(bundle: Any, tmp_path: Path) -> Any:
     """A copy of the head whose update parameters a test may change: `package(change)`."""
 
-    def make(change=None):
+    def make(change: Any = None) -> Any:
         copy = tmp_path / "copy.mlpackage"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(bundle.package("head"), copy)
@@ -38,7 +40,7 @@ def package(bundle, tmp_path):
     return make
 
 
-def to_adam(spec):
+def to_adam(spec: Any) -> None:
     adam = spec.neuralNetwork.updateParams.optimizer.adamOptimizer
     for name, values in (
         ("learningRate", (0.01, 0.0, 1.0)),
@@ -51,12 +53,12 @@ def to_adam(spec):
         parameter.defaultValue, parameter.range.minValue, parameter.range.maxValue = values
 
 
-def relative(ours, theirs):
+def relative(ours: Any, theirs: Any) -> Any:
     theirs = theirs.detach().double().numpy()
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
-def torch_task(head, latents, targets, optimizer, batches):
+def torch_task(head: Any, latents: Any, targets: Any, optimizer: Any, batches: Any) -> Any:
     weight, bias = (tensor.clone().requires_grad_() for tensor in head)
     made = optimizer([weight, bias])
     losses = []
@@ -70,7 +72,7 @@ def torch_task(head, latents, targets, optimizer, batches):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-def test_task_is_torchs_training_on_mse(package, bundle, latents, optimizer):
+def test_task_is_torchs_training_on_mse(package: Any, bundle: Any, latents: Any, optimizer: Any) -> None:
     """Three epochs in mini-batches of 5, 5 and 2 in the order of the rows."""
     targets = torch.randn(12, 325, generator=torch.Generator().manual_seed(2))
     made = {
@@ -92,12 +94,12 @@ def test_task_is_torchs_training_on_mse(package, bundle, latents, optimizer):
     assert losses[-1] < losses[0]
 
 
-def test_shuffle_is_seeded_and_reaches_every_row(package, latents):
+def test_shuffle_is_seeded_and_reaches_every_row(package: Any, latents: Any) -> None:
     """One row a mini-batch: its loss tells which row it was."""
     targets = np.zeros((9, 325), np.float32)
     targets += 10 * np.arange(9, dtype=np.float32)[:, None]
 
-    def order(**settings):
+    def order(**settings: Any) -> Any:
         task = UpdateTask(package())
         size = TaskSettings(learning_rate=1e-8, mini_batch_size=1, **settings)
         losses = task.train(latents[:9].numpy(), targets, size)
@@ -111,7 +113,7 @@ def test_shuffle_is_seeded_and_reaches_every_row(package, latents):
     assert first[:9] != first[9:]
 
 
-def grpo_gradient(logits, groups, latents, config):
+def grpo_gradient(logits: Any, groups: Any, latents: Any, config: Any) -> Any:
     advantages, numbers = score(latents, groups, config)
     batch = make_batch(
         config.make_policy(),
@@ -128,7 +130,7 @@ def grpo_gradient(logits, groups, latents, config):
 
 
 @pytest.fixture
-def groups(latents, bundle):
+def groups(latents: Any, bundle: Any) -> Any:
     config = GRPOConfig()
     draw = torch.Generator().manual_seed(4)
     logits = shipped_head(bundle).logits(latents[:12])
@@ -137,7 +139,7 @@ def groups(latents, bundle):
 
 
 @pytest.mark.parametrize("part", ["head", "updatable"])
-def test_shifted_targets_carry_a_step_of_grpo(bundle, latents, groups, part):
+def test_shifted_targets_carry_a_step_of_grpo(bundle: Any, latents: Any, groups: Any, part: Any) -> None:
     """Against `tune_head` with one step of SGD: the same gradient through PyTorch's optimizer."""
     config = GRPOConfig(
         optimizer="sgd", learning_rate=5.0, inner_iterations=1, kl_budget=None, overlap_budget=None
@@ -155,7 +157,7 @@ def test_shifted_targets_carry_a_step_of_grpo(bundle, latents, groups, part):
     assert error < 4 * F32 * float(head.weight.norm() / moved.norm())
 
 
-def test_learning_rates_beyond_the_package_fit_into_the_targets(bundle, latents):
+def test_learning_rates_beyond_the_package_fit_into_the_targets(bundle: Any, latents: Any) -> None:
     gradient = 1e-3 * torch.randn(12, 325, generator=torch.Generator().manual_seed(6))
     head = shipped_head(bundle)
     task = UpdateTask(bundle.package("head"))
@@ -166,7 +168,7 @@ def test_learning_rates_beyond_the_package_fit_into_the_targets(bundle, latents)
     assert relative(task.weight, expected) < 2 * F32
 
 
-def test_calibrated_factor_of_a_device_that_normalises_in_another_way(bundle, latents):
+def test_calibrated_factor_of_a_device_that_normalises_in_another_way(bundle: Any, latents: Any) -> None:
     """A device whose loss is the sum over outputs, mean over rows: 325 times ours."""
     gradient = 1e-2 * torch.randn(12, 325, generator=torch.Generator().manual_seed(7))
     x, g, head = latents[:12].numpy(), gradient.numpy(), shipped_head(bundle)
@@ -187,7 +189,7 @@ def test_calibrated_factor_of_a_device_that_normalises_in_another_way(bundle, la
     assert relative(moved.weight, expected) < 1e-6
 
 
-def test_adam_sees_the_gradient_and_starts_afresh_each_task(package, bundle, latents):
+def test_adam_sees_the_gradient_and_starts_afresh_each_task(package: Any, bundle: Any, latents: Any) -> None:
     """One task of one step is Adam's first step, a matter of signs; the next task is a first step again."""
     gradient = 1e-3 * torch.randn(12, 325, generator=torch.Generator().manual_seed(8))
     weight, bias = (tensor.clone() for tensor in shipped_head(bundle))
@@ -206,7 +208,7 @@ def test_adam_sees_the_gradient_and_starts_afresh_each_task(package, bundle, lat
         calibrate(task)
 
 
-def test_one_hot_targets_pull_every_logit_to_zero_or_one(bundle, latents):
+def test_one_hot_targets_pull_every_logit_to_zero_or_one(bundle: Any, latents: Any) -> None:
     """What apps do today: the optimum of the objective has logits 0 for nearly all tokens."""
     targets = one_hot_targets([[3, 7]] * 12, 325)
     assert (targets.sum(), targets.dtype, targets.shape) == (24.0, np.float32, (12, 325))
@@ -237,7 +239,9 @@ def test_one_hot_targets_pull_every_logit_to_zero_or_one(bundle, latents):
         ({"beta1": 0.9}, "beta1: the package trains with sgd, which has no such parameter"),
     ],
 )
-def test_settings_are_held_to_the_packages_ranges(bundle, latents, settings, words):
+def test_settings_are_held_to_the_packages_ranges(
+    bundle: Any, latents: Any, settings: Any, words: Any
+) -> None:
     task = UpdateTask(bundle.package("head"))
     before = task.weight
     with pytest.raises(DataError, match=words):
@@ -245,8 +249,8 @@ def test_settings_are_held_to_the_packages_ranges(bundle, latents, settings, wor
     assert task.weight is before
 
 
-def test_without_a_range_only_the_default_is_allowed(package, latents):
-    def narrow(spec):
+def test_without_a_range_only_the_default_is_allowed(package: Any, latents: Any) -> None:
+    def narrow(spec: Any) -> None:
         update = spec.neuralNetwork.updateParams
         update.optimizer.sgdOptimizer.learningRate.ClearField("range")
         update.optimizer.sgdOptimizer.miniBatchSize.set.values.extend([4, 16])
@@ -263,11 +267,11 @@ def test_without_a_range_only_the_default_is_allowed(package, latents):
         task.train(x, t, TaskSettings(mini_batch_size=8))
 
 
-def second_layer(spec):
+def second_layer(spec: Any) -> None:
     spec.neuralNetwork.layers.add().CopyFrom(spec.neuralNetwork.layers[0])
 
 
-def cross_entropy(spec):
+def cross_entropy(spec: Any) -> None:
     spec.neuralNetwork.updateParams.lossLayers[0].categoricalCrossEntropyLossLayer.input = "logits"
 
 
@@ -301,12 +305,12 @@ def cross_entropy(spec):
         ),
     ],
 )
-def test_package_that_no_update_task_can_train(package, change, words):
+def test_package_that_no_update_task_can_train(package: Any, change: Any, words: Any) -> None:
     with pytest.raises(DataError, match=words):
         UpdateTask(package(change))
 
 
-def test_package_of_another_kind(bundle):
+def test_package_of_another_kind(bundle: Any) -> None:
     with pytest.raises(DataError, match=r"must be an updatable neural network or .* it is mlProgram"):
         UpdateTask(bundle.package("model"))
 
@@ -319,14 +323,14 @@ def test_package_of_another_kind(bundle):
         ((2, 512), (3, 325), r"\(N, 325\)"),
     ],
 )
-def test_arrays_that_do_not_fit(bundle, latents_of, targets_of, words):
+def test_arrays_that_do_not_fit(bundle: Any, latents_of: Any, targets_of: Any, words: Any) -> None:
     task = UpdateTask(bundle.package("head"))
     with pytest.raises(DataError, match=words):
         task.train(np.zeros(latents_of, np.float32), np.zeros(targets_of, np.float32))
 
 
 @pytest.mark.parametrize("bad", [np.float64(0), np.float32("nan"), np.float32("inf")])
-def test_numbers_that_do_not_fit(bundle, bad):
+def test_numbers_that_do_not_fit(bundle: Any, bad: Any) -> None:
     task = UpdateTask(bundle.package("head"))
     with pytest.raises(DataError, match="targets must be finite float32"):
         task.train(np.zeros((1, 512), np.float32), np.full((1, 325), bad))

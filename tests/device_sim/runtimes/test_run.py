@@ -47,7 +47,7 @@ def test_config() -> None:
     with pytest.raises(ConfigError, match=r"--output must be a \.npz"):
         RunConfig(Path("a"), Path("b.npz"), Path("c.txt"))
     with pytest.raises(ConfigError, match="--runtime must be one of"):
-        RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), "onnx")
+        RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), "onnx")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="--max-model-mib must be 1 or more, got 0"):
         RunConfig(Path("a"), Path("b.npz"), Path("c.npz"), max_model_mib=0)
     with pytest.raises(ConfigError, match="--max-seconds must be above 0, got nan"):

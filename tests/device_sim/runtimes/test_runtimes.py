@@ -1,6 +1,7 @@
 """Runtimes against the modules and the arithmetic that they stand for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_layers_are_pytorchs_own(bundle: Path, run: Run, embedding: np.ndarray) 
     x = torch.from_numpy(embedding[:2])
     with torch.inference_mode():
         projected = run.model.input_projection(x)
-        first = run.model.encoder[0]
+        first: Any = run.model.encoder[0]
         normed = first.attention_norm(projected)
     torch.testing.assert_close(torch.from_numpy(layers["input_projection"]), projected)
     torch.testing.assert_close(torch.from_numpy(layers["encoder.0.attention_norm"]), normed)

@@ -16,11 +16,12 @@ import torch
 
 import personality_common.cli as cli
 from device_sim.heads.heads import open_heads
+from device_sim.simulate.config import HELD_OUT_FRACTION
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.figures import figures, write_feedback_log
 from device_sim.simulate.html import report
 from device_sim.simulate.simulation import Simulation, simulate_phone
-from device_sim.simulate.texts import HELD_OUT_FRACTION, choose_texts
+from device_sim.simulate.texts import choose_texts
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from grpo.feedback import read_feedback
@@ -199,7 +200,7 @@ def test_ctrl_c_leaves_what_was_there(
     (out / "simulation.json").write_text("earlier")
     page.write_text("earlier")
     calls = []
-    measure = module.measure_drift
+    measure = vars(module)["measure_drift"]
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(1)

@@ -110,7 +110,7 @@ def test_the_op_that_overflows_comes_first(overflowing: Path) -> None:
 
     # The same in NumPy's float16, and in float64.
     exact = np.maximum(_x().astype(np.float64) @ _weight(1, 16, 16).T, 0) * 1e4
-    half = (_x().astype(np.float16).astype(np.float32) @ _weight(1, 16, 16).T.astype(np.float16)).astype(
+    half: Any = (_x().astype(np.float16).astype(np.float32) @ _weight(1, 16, 16).T.astype(np.float16)).astype(
         np.float16
     )
     with np.errstate(over="ignore"):
@@ -373,6 +373,8 @@ def _pipeline(program: Path, head: Any, path: Path) -> Path:
 
 
 class _Twice(torch.nn.Module):
+    total: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("total", torch.zeros(SHAPE))

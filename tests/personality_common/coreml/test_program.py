@@ -211,7 +211,7 @@ def test_a_refused_patch_leaves_the_target_as_it_was(packages: dict[str, Path], 
     package = patched_copy(source, target, {})
     weight = program.find_linear(package, "logits").weight
     inode = target.stat().st_ino
-    for key, array, message in [
+    wrong: list[tuple[Any, Any, str]] = [
         (weight.name, np.zeros((32, 16), np.float32), r"has shape \(16, 32\), the patch \(32, 16\)"),
         (
             weight.name,
@@ -220,7 +220,8 @@ def test_a_refused_patch_leaves_the_target_as_it_was(packages: dict[str, Path], 
         ),
         (7, np.zeros((16, 32), np.float32), "no entry has its metadata at offset 7"),
         ("nothing", np.zeros(1, np.float32), "no constant is named 'nothing'"),
-    ]:
+    ]
+    for key, array, message in wrong:
         with pytest.raises((DataError, MismatchError), match=message):
             patched_copy(source, target, {key: array})
     for place in (source, source / "inside.mlpackage", source.parent):

@@ -19,6 +19,7 @@ def test_by_hand() -> None:
     assert found.scaled_abs == 0.25  # the row's greatest magnitude is 2
     assert found.relative == pytest.approx(0.5 / 3)  # ||(1, 2, 2)|| = 3
     assert found.cosine == pytest.approx((1 + 4 + 5) / (3 * math.sqrt(1 + 4 + 6.25)))
+    assert found.cosine is not None
     assert found.mean_cosine == pytest.approx((1 + found.cosine) / 2)
     assert found.psnr == pytest.approx(20 * math.log10(4 / math.sqrt(0.25 / 6)))
     assert (found.top8, found.rank, found.mean_rank) == (None, None, None)

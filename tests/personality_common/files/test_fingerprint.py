@@ -2,10 +2,12 @@
 
 import hashlib
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from personality_common.errors import MismatchError
 from personality_common.files.fingerprint import (
@@ -44,7 +46,7 @@ def test_scalar_and_empty() -> None:
 
 def test_every_kind_of_difference_shows() -> None:
     nan = np.array([0x7FC00001], np.uint32).view(np.float32)
-    arrays = [
+    arrays: list[NDArray[Any]] = [
         np.zeros(4, np.float32),
         -np.zeros(4, np.float32),
         np.zeros((2, 2), np.float32),

@@ -123,7 +123,7 @@ def test_missing_and_broken_weights_are_problems_not_failures(
         assert model["tensors"] == []
         assert message in model["problems"][0]
         result = run(mlp, "--weights")
-        assert result.exit_code == 0
+        assert result.exit_code == 1
         assert "problem: " in result.stdout
         assert "linear 2" in result.stdout
 

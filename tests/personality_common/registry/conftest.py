@@ -36,7 +36,7 @@ class NoteCodec(Codec[Note]):
 
     def read(self, files: Mapping[str, Path]) -> Note:
         margin = files.get("margin.bin")
-        return Note(files["note.txt"].read_bytes(), margin and margin.read_bytes())
+        return Note(files["note.txt"].read_bytes(), margin.read_bytes() if margin else None)
 
     def fingerprint(self, value: Note) -> str:
         return hashlib.sha256(value.text).hexdigest()

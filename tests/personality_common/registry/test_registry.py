@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,28 +17,28 @@ from personality_common.registry.record import Gate, Record, check_id, now
 from personality_common.registry.registry import Registry
 
 
-def file_of(store, version, name="note.txt"):
+def file_of(store: Any, version: Any, name: Any = "note.txt") -> Any:
     return store.path / "versions" / version / name
 
 
-def ours(content):
+def ours(content: Any) -> Any:
     return content["kinds"]["note"]
 
 
-def edit(path, change):
+def edit(path: Any, change: Any) -> None:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
-def test_what_shipped_is_active_and_pinned_from_the_start(store, make_note):
+def test_what_shipped_is_active_and_pinned_from_the_start(store: Any, make_note: Any) -> None:
     (line,) = store.versions()
     assert (line.version, line.active, line.pinned) == (store.active, True, True)
     assert line.stored.record.parents == ()
     assert store.load(store.active) == make_note(0)
 
 
-def test_a_version_is_its_files_and_json(store, make_note, make_record):
+def test_a_version_is_its_files_and_json(store: Any, make_note: Any, make_record: Any) -> None:
     """The checksums by hashlib; the id from the content, the letter from the kind."""
     version = store.add(make_note(1, b"aside"), make_record(store.active))
     assert version == "n0002-" + hashlib.sha256(b"note 1\n").hexdigest()[:12]
@@ -54,13 +56,13 @@ def test_a_version_is_its_files_and_json(store, make_note, make_record):
     assert again.load(version) == make_note(1, b"aside")
 
 
-def test_adding_does_not_activate(store, make_note, make_record):
+def test_adding_does_not_activate(store: Any, make_note: Any, make_record: Any) -> None:
     before = store.active
     store.add(make_note(1), make_record(before))
     assert store.active == before
 
 
-def test_rollback_returns_the_exact_bytes_step_by_step(grown, make_note):
+def test_rollback_returns_the_exact_bytes_step_by_step(grown: Any, make_note: Any) -> None:
     store, versions = grown
     files = {v: file_of(store, v).read_bytes() for v in versions}
     for seed in (4, 3, 2, 1, 0):
@@ -72,7 +74,9 @@ def test_rollback_returns_the_exact_bytes_step_by_step(grown, make_note):
 
 
 @pytest.mark.parametrize("name", ["base", "author", "third"])
-def test_foreign_version_is_refused(store, make_note, make_record, tmp_path, name):
+def test_foreign_version_is_refused(
+    store: Any, make_note: Any, make_record: Any, tmp_path: Path, name: Any
+) -> None:
     identity = {**store.pointers().identity, name: "0" * 64}
     with pytest.raises(MismatchError, match=f"must belong to the store's {name}"):
         store.add(make_note(1), make_record(store.active, identity=identity))
@@ -92,7 +96,9 @@ def test_foreign_version_is_refused(store, make_note, make_record, tmp_path, nam
         ((), "it has none"),
     ],
 )
-def test_update_that_failed_its_gates_is_refused(store, make_note, make_record, gates, words):
+def test_update_that_failed_its_gates_is_refused(
+    store: Any, make_note: Any, make_record: Any, gates: Any, words: Any
+) -> None:
     before = store.active
     version = store.add(make_note(1), make_record(before, gates=gates))
     with pytest.raises(ToolkitError, match=words):
@@ -100,7 +106,7 @@ def test_update_that_failed_its_gates_is_refused(store, make_note, make_record, 
     assert store.active == before
 
 
-def flip(path, position):
+def flip(path: Any, position: Any) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.write_bytes(data)
@@ -108,7 +114,7 @@ def flip(path, position):
 
 @pytest.mark.parametrize("position", [-1, 3])
 @pytest.mark.parametrize("file", ["note.txt", "record.json"])
-def test_broken_checksum_is_refused(grown, file, position):
+def test_broken_checksum_is_refused(grown: Any, file: Any, position: Any) -> None:
     store, versions = grown
     flip(store.path / "versions" / versions[4] / file, -3 if file == "record.json" else position)
     for change in (lambda: store.activate(versions[4]), store.rollback):
@@ -119,10 +125,10 @@ def test_broken_checksum_is_refused(grown, file, position):
     assert damaged == ([versions[4]] if file == "record.json" else [])
 
 
-def test_gates_cannot_be_changed_afterwards(store, make_note, make_record):
+def test_gates_cannot_be_changed_afterwards(store: Any, make_note: Any, make_record: Any) -> None:
     version = store.add(make_note(1), make_record(store.active, gates=(Gate("reward rose", False),)))
 
-    def pass_(content):
+    def pass_(content: Any) -> None:
         content["record"]["gates"][0]["passed"] = True
 
     edit(store.path / "versions" / version / "record.json", pass_)
@@ -130,7 +136,7 @@ def test_gates_cannot_be_changed_afterwards(store, make_note, make_record):
         store.activate(version)
 
 
-def test_version_under_another_name_is_refused(grown):
+def test_version_under_another_name_is_refused(grown: Any) -> None:
     store, versions = grown
     (store.path / "versions" / versions[2]).rename(store.path / "versions" / "n0099-0123456789ab")
     with pytest.raises(DataError, match="must hold the record of n0099"):
@@ -152,18 +158,18 @@ def test_version_under_another_name_is_refused(grown):
         "a\0b",
     ],
 )
-def test_version_is_never_a_path(store, version):
+def test_version_is_never_a_path(store: Any, version: Any) -> None:
     for method in (store.load, store.show, store.activate, store.pin, store.unpin):
         with pytest.raises(DataError, match="a version is named like"):
             method(version)
 
 
-def test_newline_after_an_id_is_no_id():
+def test_newline_after_an_id_is_no_id() -> None:
     with pytest.raises(DataError, match="is named like"):
         check_id("h0001-0123456789ab\n")
 
 
-def test_link_out_of_the_store_is_refused(store, tmp_path):
+def test_link_out_of_the_store_is_refused(store: Any, tmp_path: Path) -> None:
     version = "n0007-0123456789ab"
     shutil.copytree(store.path / "versions" / store.active, tmp_path / "elsewhere")
     (store.path / "versions" / version).symlink_to(tmp_path / "elsewhere")
@@ -195,13 +201,13 @@ def test_link_out_of_the_store_is_refused(store, tmp_path):
         lambda c: ours(c).update(log=[{"at": "", "version": "n0001-0123456789ab", "how": "[bold]"}]),
     ],
 )
-def test_garbled_store_is_one_clear_error(store, change):
+def test_garbled_store_is_one_clear_error(store: Any, change: Any) -> None:
     edit(store.path / "store.json", change)
     with pytest.raises(DataError, match=r"store\.json|is named like"):
         Registry(store.path, store.codec)
 
 
-def test_garbled_record_is_one_clear_error(store, make_note, make_record):
+def test_garbled_record_is_one_clear_error(store: Any, make_note: Any, make_record: Any) -> None:
     version = store.add(make_note(1), make_record(store.active))
     path = store.path / "versions" / version / "record.json"
     for content in (b"", b"[]", b"\xff", b"{}", b'{"schema": 2}', b"[" * 100_000):
@@ -210,25 +216,27 @@ def test_garbled_record_is_one_clear_error(store, make_note, make_record):
             store.show(version)
 
 
-def test_no_store(tmp_path, codec):
+def test_no_store(tmp_path: Path, codec: Any) -> None:
     with pytest.raises(DataError, match="must be a store of notes"):
         Registry(tmp_path, codec)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_store_is_not_made_over_something(store, make_note):
+def test_store_is_not_made_over_something(store: Any, make_note: Any) -> None:
     with pytest.raises(ConfigError, match="has something in it"):
         Registry.create(store.path, store.codec, store.pointers().identity, make_note(3))
 
 
 @pytest.mark.parametrize(("text", "words"), [(b"two\nlines\n", "lines must be"), (b"what?\n", "ask nothing")])
-def test_what_does_not_fit_is_refused(store, make_note, make_record, text, words):
+def test_what_does_not_fit_is_refused(
+    store: Any, make_note: Any, make_record: Any, text: Any, words: Any
+) -> None:
     with pytest.raises(ToolkitError, match=words):
         store.add(dataclasses.replace(make_note(1), text=text), make_record(store.active))
     assert len(store.versions()) == 1
 
 
-def test_parent_must_be_there(store, make_note, make_record):
+def test_parent_must_be_there(store: Any, make_note: Any, make_record: Any) -> None:
     with pytest.raises(DataError, match="has no version"):
         store.add(make_note(1), make_record("n0042-0123456789ab"))
 
@@ -237,12 +245,12 @@ def test_parent_must_be_there(store, make_note, make_record):
     "fields",
     [{"after": {"reward": float("nan")}}, {"settings": {"x": float("inf")}}, {"settings": {"x": object()}}],
 )
-def test_record_that_json_cannot_hold_is_refused(store, fields):
+def test_record_that_json_cannot_hold_is_refused(store: Any, fields: Any) -> None:
     with pytest.raises(ToolkitError, match=r"finite|JSON"):
         Record(store.pointers().identity, now(), **fields)
 
 
-def test_prune_keeps_the_last_the_pinned_the_active_and_the_one_before(grown):
+def test_prune_keeps_the_last_the_pinned_the_active_and_the_one_before(grown: Any) -> None:
     store, versions = grown
     store.pin(versions[1])
     assert store.rollback() == versions[4]
@@ -258,7 +266,7 @@ def test_prune_keeps_the_last_the_pinned_the_active_and_the_one_before(grown):
         store.prune(keep=0)
 
 
-def test_numbers_are_not_used_twice(grown, make_note, make_record):
+def test_numbers_are_not_used_twice(grown: Any, make_note: Any, make_record: Any) -> None:
     store, versions = grown
     store.rollback()
     store.rollback()
@@ -269,7 +277,9 @@ def test_numbers_are_not_used_twice(grown, make_note, make_record):
     assert added.startswith("n0007-")
 
 
-def test_another_process_holding_the_store_is_waited_for_by_the_user(store, make_note, make_record):
+def test_another_process_holding_the_store_is_waited_for_by_the_user(
+    store: Any, make_note: Any, make_record: Any
+) -> None:
     script = (
         "import sys; from pathlib import Path; from personality_common.files.atomic import folder_lock\n"
         "with folder_lock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()\n"
@@ -277,6 +287,8 @@ def test_another_process_holding_the_store_is_waited_for_by_the_user(store, make
     with subprocess.Popen(
         [sys.executable, "-c", script, store.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
+        assert holder.stdin
+        assert holder.stdout
         assert holder.stdout.readline() == b"held\n"
         for change in (
             lambda: store.add(make_note(1), make_record(store.active)),
@@ -293,7 +305,7 @@ def test_another_process_holding_the_store_is_waited_for_by_the_user(store, make
         pass
 
 
-def test_every_file_of_a_version_is_verified(store, make_note, make_record):
+def test_every_file_of_a_version_is_verified(store: Any, make_note: Any, make_record: Any) -> None:
     version = store.add(make_note(1, b"aside"), make_record(store.active))
     margin = file_of(store, version, "margin.bin")
     for spoil, words in (
@@ -306,14 +318,14 @@ def test_every_file_of_a_version_is_verified(store, make_note, make_record):
             store.activate(version)
 
 
-def test_file_that_no_record_names_is_not_read(store, make_note, make_record):
+def test_file_that_no_record_names_is_not_read(store: Any, make_note: Any, make_record: Any) -> None:
     version = store.add(make_note(1), make_record(store.active))
     file_of(store, version, "margin.bin").write_bytes(b"planted")
     assert store.load(version) == make_note(1)
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "other.txt"])
-def test_record_that_names_a_foreign_file_is_refused(store, name):
+def test_record_that_names_a_foreign_file_is_refused(store: Any, name: Any) -> None:
     """With a checksum that holds, as a hostile store would have it."""
     path = file_of(store, store.active, "record.json")
     content = json.loads(path.read_text())
@@ -325,7 +337,7 @@ def test_record_that_names_a_foreign_file_is_refused(store, name):
         store.load(store.active)
 
 
-def test_version_is_named_by_any_beginning_of_its_own(grown):
+def test_version_is_named_by_any_beginning_of_its_own(grown: Any) -> None:
     store, versions = grown
     assert [store.resolve(v[:5]) for v in versions] == versions
     assert store.resolve(versions[3]) == versions[3]
@@ -338,7 +350,7 @@ def test_version_is_named_by_any_beginning_of_its_own(grown):
         store.resolve("n0042-0123456789ab")
 
 
-def test_copies_drive_out_nothing_that_is_not_a_copy(store, make_note, make_record):
+def test_copies_drive_out_nothing_that_is_not_a_copy(store: Any, make_note: Any, make_record: Any) -> None:
     """A night that changed something, then three that did not: the last three are one and the same."""
     shipped = store.active
     learned = store.add(make_note(1), make_record(shipped))
@@ -352,7 +364,9 @@ def test_copies_drive_out_nothing_that_is_not_a_copy(store, make_note, make_reco
     assert store.prune(1) == [learned]
 
 
-def test_audit_finds_each_damaged_version_and_tells_who_was_active(grown, monkeypatch):
+def test_audit_finds_each_damaged_version_and_tells_who_was_active(
+    grown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, versions = grown
     times = iter(f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 9))
     monkeypatch.setattr("personality_common.registry.registry.now", lambda: next(times))
@@ -373,7 +387,7 @@ def test_audit_finds_each_damaged_version_and_tells_who_was_active(grown, monkey
     ]
 
 
-def test_other_kinds_in_a_store_are_left_as_they_are(store, make_note, make_record):
+def test_other_kinds_in_a_store_are_left_as_they_are(store: Any, make_note: Any, make_record: Any) -> None:
     """One `store.json` for all kinds, so that two can be moved in one step."""
     theirs = ours(json.loads((store.path / "store.json").read_text())) | {
         "active": "a0001-0123456789ab",
@@ -390,7 +404,9 @@ def test_other_kinds_in_a_store_are_left_as_they_are(store, make_note, make_reco
     assert (store.path / "versions" / "a0001-0123456789ab").is_dir()
 
 
-def test_leftovers_of_a_kill_are_cleared_by_the_next_change(store, make_note, make_record):
+def test_leftovers_of_a_kill_are_cleared_by_the_next_change(
+    store: Any, make_note: Any, make_record: Any
+) -> None:
     versions = store.path / "versions"
     for leftover in (".n0007-0123456789ab.partial/new", ".n0001-0123456789ab.removed"):
         (versions / leftover).mkdir(parents=True)

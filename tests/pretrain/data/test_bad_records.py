@@ -1,9 +1,11 @@
 """Malformed records and broken files: named by file and line, or left out and counted."""
 
+import contextlib
 import gzip
 import json
 import random
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +271,36 @@ def test_no_human_text_at_all_is_an_error(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"2 records, 1 of them malformed, 1 blank turns"):
         read_texts(config(path, skip_bad_records=True))
+
+
+@pytest.mark.parametrize("name", ["blank.jsonl.gz", "blank.json.gz"])
+@pytest.mark.parametrize("blank", [b"\n", b" \t\r\n"])
+def test_a_bomb_of_blank_lines_is_not_passed_over_to_its_end(tmp_path: Path, name: str, blank: bytes) -> None:
+    with gzip.open(tmp_path / name, "wb", compresslevel=1) as file:
+        for _ in range(64):
+            file.write(blank * (1 << 20))
+        file.write(GOOD)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=r"more than 4 MiB of blank lines: the rest of the file is not read"):
+        read_texts(config(tmp_path / name))
+    assert time.monotonic() - started < 20  # all of it takes minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b'{"text": "' + b"a " * 5_000_000 + b'"}'),
+        ("a.json", b'[{"text": "' + b"a " * 5_000_000 + b'"}]'),
+        ("a.json", b"[" * 10_000_000),
+        ("a.json", b'{"text": "' + b"\\u0041" * 1_700_000),
+        ("a.jsonl", b"9" * 10_000_000),
+    ],
+    ids=["line", "record", "brackets", "escapes", "digits"],
+)
+def test_ten_megabytes_on_one_line_take_seconds(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    started = time.monotonic()
+    with contextlib.suppress(DataError):
+        texts, _ = read_texts(config(tmp_path / name))
+        assert len(texts[0]) == 9_999_999
+    assert time.monotonic() - started < 20

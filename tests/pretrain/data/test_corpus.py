@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_a_shared_stream_has_places_of_the_whole(tmp_path: Path) -> None:
     )
     found = []
     for rank in range(3):
-        part = stream_part("hf:a/b", lambda rank=rank: split_dataset_by_node(stream, rank, 3), rank, 3)
+        part = stream_part("hf:a/b", partial(split_dataset_by_node, stream, rank, 3), rank, 3)
         found += list(distinct_texts([part], DataConfig("hf:a/b", max_samples=None), ReadSummary()))
     assert [text for text, _, place in sorted(found, key=lambda one: one.place)] == TEXTS
     assert sorted(one.place for one in found) == list(range(300))

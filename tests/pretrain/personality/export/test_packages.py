@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,12 @@ UNUSED = {f"encoder.{i}.attention.{n}.{p}" for i in (0, 1) for n in "qk" for p i
 HEAD = {"projection.weight", "output_bias"}
 
 
-def weight_file(bundle, entry):
+def weight_file(bundle: Any, entry: Any) -> Any:
     return bundle / entry["file"] / "Data/com.apple.CoreML/weights/weight.bin"
 
 
 @pytest.fixture(scope="module")
-def storage(ct):
+def storage(ct: Any) -> Any:
     """Apple's own reader of weight files."""
     from coremltools.libmilstoragepython import _BlobStorageReader
 
@@ -33,8 +34,8 @@ def storage(ct):
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    def build(part, values, precision="float32"):
+def build(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    def build(part: Any, values: Any, precision: Any = "float32") -> Any:
         folder = tmp_path_factory.mktemp("build")
         built = build_package(part, values, {}, precision, folder)
         write_package(folder / built.file_name, built.model, built.weights)
@@ -44,7 +45,9 @@ def build(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
-def test_every_parameter_is_in_the_weight_file_byte_for_byte(bundle, read_manifest, values, storage, part):
+def test_every_parameter_is_in_the_weight_file_byte_for_byte(
+    bundle: Any, read_manifest: Any, values: Any, storage: Any, part: Any
+) -> None:
     entry = read_manifest(bundle)["packages"][part]
     reader = storage(weight_file(bundle, entry))
     stored = {t["name"]: t for t in entry["tensors"] if t["metadata_offset"] is not None}
@@ -57,7 +60,9 @@ def test_every_parameter_is_in_the_weight_file_byte_for_byte(bundle, read_manife
 
 
 @pytest.mark.parametrize("part", ["updatable", "head"])
-def test_head_of_updatable_packages_is_the_runs(bundle, read_manifest, values, ct, part):
+def test_head_of_updatable_packages_is_the_runs(
+    bundle: Any, read_manifest: Any, values: Any, ct: Any, part: Any
+) -> None:
     entry = read_manifest(bundle)["packages"][part]
     spec = ct.utils.load_spec(str(bundle / entry["file"]))
     layer = (spec.pipeline.models[1] if part == "updatable" else spec).neuralNetwork.layers[0].innerProduct
@@ -68,7 +73,9 @@ def test_head_of_updatable_packages_is_the_runs(bundle, read_manifest, values, c
         assert data[tensor["offset"] : tensor["offset"] + tensor["size"]] == values[name].tobytes()
 
 
-def test_patching_at_the_manifests_offsets_reads_back(bundle, read_manifest, storage, tmp_path):
+def test_patching_at_the_manifests_offsets_reads_back(
+    bundle: Any, read_manifest: Any, storage: Any, tmp_path: Path
+) -> None:
     entry = read_manifest(bundle)["packages"]["model"]
     copy = tmp_path / "copy.bin"
     shutil.copyfile(weight_file(bundle, entry), copy)
@@ -85,7 +92,7 @@ def test_patching_at_the_manifests_offsets_reads_back(bundle, read_manifest, sto
 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
-def test_program_computes_what_the_run_computes(bundle, run, evaluate, rows):
+def test_program_computes_what_the_run_computes(bundle: Any, run: Any, evaluate: Any, rows: Any) -> None:
     torch.manual_seed(rows)
     x = torch.nn.functional.normalize(torch.randn(rows, 1536), dim=-1)
     outputs = evaluate(Package.open(bundle / "PersonalityModel.mlpackage"), x)
@@ -98,7 +105,9 @@ def test_program_computes_what_the_run_computes(bundle, run, evaluate, rows):
     torch.testing.assert_close(outputs["logits"], logits, rtol=0, atol=1e-6)
 
 
-def test_stateful_program_reads_the_head_from_its_states(bundle, run, evaluate, read_manifest):
+def test_stateful_program_reads_the_head_from_its_states(
+    bundle: Any, run: Any, evaluate: Any, read_manifest: Any
+) -> None:
     states = {}
     for state in read_manifest(bundle)["packages"]["stateful"]["states"]:
         data = (bundle / state["initial"]["file"]).read_bytes()
@@ -117,7 +126,7 @@ def test_stateful_program_reads_the_head_from_its_states(bundle, run, evaluate, 
     assert not evaluate(package, x, zeros)["logits"].any()
 
 
-def test_pipeline_computes_what_the_run_computes(bundle, run, evaluate, ct):
+def test_pipeline_computes_what_the_run_computes(bundle: Any, run: Any, evaluate: Any, ct: Any) -> None:
     package = Package.open(bundle / "PersonalityModelUpdatable.mlpackage")
     backbone, head = package.submodels
     x = torch.nn.functional.normalize(torch.randn(1, 1536), dim=-1)
@@ -142,7 +151,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("case", AWKWARD)
-def test_head_has_bytes_of_its_own_whatever_its_values(values, build, case):
+def test_head_has_bytes_of_its_own_whatever_its_values(values: Any, build: Any, case: Any) -> None:
     awkward = dict(values)
     for name, number in (AWKWARD[case] or {}).items():
         awkward[name] = np.full_like(values[name], number)
@@ -157,13 +166,14 @@ def test_head_has_bytes_of_its_own_whatever_its_values(values, build, case):
     check_weight_file(package, built.tensors)
     check_head_blobs(package, built.tensors)
     linear = find_linear(package, "logits")
+    assert linear.bias
     locations = [require_own_blob(package, constant) for constant in (linear.weight, linear.bias)]
     assert linear.weight.read().tobytes() == awkward["projection.weight"].tobytes()
     assert linear.bias.read().tobytes() == awkward["output_bias"].tobytes()
     assert len({location.offset for location in locations}) == 2
 
 
-def test_program_does_not_depend_on_the_values(values, build):
+def test_program_does_not_depend_on_the_values(values: Any, build: Any) -> None:
     first, _ = build("model", values)
     second, _ = build("model", {n: np.zeros_like(v) for n, v in values.items()})
     assert first.model == second.model
@@ -171,17 +181,23 @@ def test_program_does_not_depend_on_the_values(values, build):
     assert first.weights != second.weights
 
 
-def test_head_is_found_and_patched_by_the_name_that_the_manifest_gives(bundle, read_manifest, tmp_path):
+def test_head_is_found_and_patched_by_the_name_that_the_manifest_gives(
+    bundle: Any, read_manifest: Any, tmp_path: Path
+) -> None:
     entry = read_manifest(bundle)["packages"]["model"]
     constants = {t["name"]: t["constant"] for t in entry["tensors"]}
     bias = np.arange(325, dtype=np.float32)
     source = bundle / entry["file"]
     patched = patched_copy(source, tmp_path / "new.mlpackage", {constants["output_bias"]: bias})
-    np.testing.assert_array_equal(find_linear(patched, "logits").bias.read(), bias)
+    found = find_linear(patched, "logits").bias
+    assert found
+    np.testing.assert_array_equal(found.read(), bias)
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
-def test_float16_is_correctly_rounded(values, build, storage, evaluate, run, part):
+def test_float16_is_correctly_rounded(
+    values: Any, build: Any, storage: Any, evaluate: Any, run: Any, part: Any
+) -> None:
     # Halfway cases, subnormals of float16, and what becomes the greatest float16.
     special = [1 + 2**-11, 1 + 3 * 2**-11, 2**-24, 2**-25, 3 * 2**-25, 65504.0, 65519.0, -0.0]
     rounded = [1.0, 1 + 2**-9, 2**-24, 0.0, 2**-23, 65504.0, 65504.0, -0.0]
@@ -201,7 +217,9 @@ def test_float16_is_correctly_rounded(values, build, storage, evaluate, run, par
             assert half[:8].tobytes() == np.array(rounded, np.float16).tobytes()
 
 
-def test_float16_program_reads_its_head_from_blobs_of_its_own(values, build, evaluate, run):
+def test_float16_program_reads_its_head_from_blobs_of_its_own(
+    values: Any, build: Any, evaluate: Any, run: Any
+) -> None:
     built, package = build("model", values, "float16")
     check_head_blobs(package, built.tensors)
     x = torch.nn.functional.normalize(torch.randn(64, 1536), dim=-1)
@@ -213,19 +231,19 @@ def test_float16_program_reads_its_head_from_blobs_of_its_own(values, build, eva
 
 
 @pytest.mark.parametrize("number", [65520.0, np.inf, np.nan])
-def test_values_that_float16_cannot_hold_are_refused(values, build, number):
+def test_values_that_float16_cannot_hold_are_refused(values: Any, build: Any, number: Any) -> None:
     bad = dict(values) | {"output_bias": np.full(325, number, np.float32)}
     with pytest.raises(ToolkitError, match="output_bias: must be finite in float16"):
         build("model", bad, "float16")
 
 
-def test_values_that_are_not_finite_are_refused(values, build):
+def test_values_that_are_not_finite_are_refused(values: Any, build: Any) -> None:
     bad = dict(values) | {"output_bias": np.full(325, np.nan, np.float32)}
     with pytest.raises(ToolkitError, match="output_bias: must be finite in float32"):
         build("head", bad)
 
 
-def test_coremltools_opens_every_package(bundle, read_manifest, ct):
+def test_coremltools_opens_every_package(bundle: Any, read_manifest: Any, ct: Any) -> None:
     for entry in read_manifest(bundle)["packages"].values():
         path = str(bundle / entry["file"])
         assert ct.libmodelpackage.ModelPackage.isValid(path)
@@ -236,7 +254,9 @@ def test_coremltools_opens_every_package(bundle, read_manifest, ct):
         assert model.user_defined_metadata["updatable_parameters"] == "projection.weight,output_bias"
 
 
-def test_converter_that_fails_is_one_line(values, tmp_path, monkeypatch):
+def test_converter_that_fails_is_one_line(
+    values: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pretrain.coreml.converter as converter
 
     def fail(*_: object) -> None:

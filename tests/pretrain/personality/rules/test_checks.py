@@ -2,6 +2,8 @@
 
 import json
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +23,10 @@ SPEC = "Data/com.apple.CoreML/model.mlmodel"
 
 
 @pytest.fixture
-def check(copied, run, values):
+def check(copied: Any, run: Any, values: Any) -> Any:
     """Check the copy after the manifest's file table has been made to fit, so that the next check decides."""
 
-    def check(manifest=None):
+    def check(manifest: Any = None) -> None:
         path = copied / "manifest.json"
         manifest = manifest or json.loads(path.read_text())
         manifest["files"] = {name: vars(file) for name, file in file_table(copied).items()}
@@ -35,15 +37,15 @@ def check(copied, run, values):
 
 
 @pytest.fixture
-def manifest(copied):
+def manifest(copied: Any) -> Any:
     return json.loads((copied / "manifest.json").read_text())
 
 
-def tensor(manifest, name, part="model"):
+def tensor(manifest: Any, name: Any, part: Any = "model") -> Any:
     return next(t for t in manifest["packages"][part]["tensors"] if t["name"] == name)
 
 
-def flip(path, offset):
+def flip(path: Any, offset: Any) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         byte = file.read(1)[0]
@@ -51,27 +53,27 @@ def flip(path, offset):
         file.write(bytes([byte ^ 1]))
 
 
-def edit_spec(copied, change, package=MODEL):
+def edit_spec(copied: Any, change: Any, package: Any = MODEL) -> None:
     spec = Package.open(copied / package).spec
     change(spec)
     (copied / package / SPEC).write_bytes(serialize(spec))
 
 
-def block(spec):
+def block(spec: Any) -> Any:
     function = spec.mlProgram.functions["main"]
     return function.block_specializations[function.opset]
 
 
-def const(spec, name):
+def const(spec: Any, name: Any) -> Any:
     return next(op for op in block(spec).operations if op.type == "const" and op.outputs[0].name == name)
 
 
-def test_whole_bundle_passes(check):
+def test_whole_bundle_passes(check: Any) -> None:
     check()
 
 
 @pytest.mark.parametrize("part", ["model", "updatable", "head", "stateful"])
-def test_one_bit_of_a_parameter(copied, check, manifest, part):
+def test_one_bit_of_a_parameter(copied: Any, check: Any, manifest: Any, part: Any) -> None:
     entry = manifest["packages"][part]
     t = entry["tensors"][-1]
     flip(copied / entry["file"] / t["file"], t["offset"] + t["size"] - 1)
@@ -79,13 +81,13 @@ def test_one_bit_of_a_parameter(copied, check, manifest, part):
         check()
 
 
-def test_one_byte_between_parameters_is_seen_by_the_file_table(copied, values, run):
+def test_one_byte_between_parameters_is_seen_by_the_file_table(copied: Any, values: Any, run: Any) -> None:
     flip(copied / MODEL / WEIGHTS, 8)
     with pytest.raises(MismatchError, match="SHA-256"):
         check_bundle(copied, values, package_metadata(run))
 
 
-def test_file_that_nobody_listed(copied, values, run):
+def test_file_that_nobody_listed(copied: Any, values: Any, run: Any) -> None:
     (copied / "stray.txt").write_text("x")
     with pytest.raises(MismatchError, match="files must be those of"):
         check_bundle(copied, values, package_metadata(run))
@@ -99,42 +101,44 @@ def test_file_that_nobody_listed(copied, values, run):
         ("size", 4, DataError, r"tensors\[\d+\]: output_bias must have 1300 bytes, has 1304"),
     ],
 )
-def test_wrong_place_in_the_manifest(check, manifest, key, by, error, words):
+def test_wrong_place_in_the_manifest(
+    check: Any, manifest: Any, key: Any, by: Any, error: Any, words: Any
+) -> None:
     tensor(manifest, "output_bias")[key] += by
     with pytest.raises(error, match=words):
         check(manifest)
 
 
-def test_wrong_metadata_offset_in_the_manifest(check, manifest):
+def test_wrong_metadata_offset_in_the_manifest(check: Any, manifest: Any) -> None:
     tensor(manifest, "output_bias")["metadata_offset"] += 64
     with pytest.raises(MismatchError, match="its entries must be the parameters"):
         check(manifest)
 
 
 @pytest.mark.parametrize(("key", "value"), [("fingerprint", "0" * 64), ("shape", [325, 1])])
-def test_wrong_record_in_the_manifest(check, manifest, key, value):
+def test_wrong_record_in_the_manifest(check: Any, manifest: Any, key: Any, value: Any) -> None:
     tensor(manifest, "output_bias")[key] = value
     with pytest.raises(MismatchError, match="wrong shape or fingerprint for output_bias"):
         check(manifest)
 
 
-def test_parameter_missing_from_the_manifest(check, manifest):
+def test_parameter_missing_from_the_manifest(check: Any, manifest: Any) -> None:
     manifest["packages"]["model"]["tensors"].pop()
     with pytest.raises(MismatchError, match="must have each of its parameters once"):
         check(manifest)
 
 
-def test_wrong_constant_in_the_manifest(check, manifest):
+def test_wrong_constant_in_the_manifest(check: Any, manifest: Any) -> None:
     tensor(manifest, "output_bias")["constant"] = "other"
     with pytest.raises(MismatchError, match="one constant must refer to output_bias"):
         check(manifest)
 
 
-def test_head_bias_that_shares_its_bytes(copied, check, manifest):
+def test_head_bias_that_shares_its_bytes(copied: Any, check: Any, manifest: Any) -> None:
     """Another constant refers to the bias: as if the converter had found them equal."""
     bias = tensor(manifest, "output_bias")
 
-    def share(spec):
+    def share(spec: Any) -> None:
         twin = block(spec).operations.add()
         twin.CopyFrom(const(spec, bias["constant"]))
         twin.outputs[0].name = "twin"
@@ -144,10 +148,10 @@ def test_head_bias_that_shares_its_bytes(copied, check, manifest):
         check()
 
 
-def test_layer_that_reads_an_inline_bias(copied, check, manifest):
+def test_layer_that_reads_an_inline_bias(copied: Any, check: Any, manifest: Any) -> None:
     """The bias is still in the weight file, but patching it there would change nothing."""
 
-    def misread(spec):
+    def misread(spec: Any) -> None:
         name = tensor(manifest, "output_bias")["constant"]
         operations = block(spec).operations
         operation = next(
@@ -166,10 +170,10 @@ def test_layer_that_reads_an_inline_bias(copied, check, manifest):
         check()
 
 
-def test_head_that_a_second_operation_reads(copied, check, manifest):
+def test_head_that_a_second_operation_reads(copied: Any, check: Any, manifest: Any) -> None:
     bias = tensor(manifest, "output_bias")["constant"]
 
-    def read_again(spec):
+    def read_again(spec: Any) -> None:
         operations = block(spec).operations
         linear = next(
             op for op in operations if op.type == "linear" and op.inputs["bias"].arguments[0].name == bias
@@ -183,11 +187,11 @@ def test_head_that_a_second_operation_reads(copied, check, manifest):
         check()
 
 
-def test_weight_and_bias_of_another_layer(copied, check, manifest):
+def test_weight_and_bias_of_another_layer(copied: Any, check: Any, manifest: Any) -> None:
     """Two constants change places: every blob is there, and the program is wrong."""
     first, second = (tensor(manifest, f"encoder.{i}.ffn_in.bias")["constant"] for i in (0, 1))
 
-    def swap(spec):
+    def swap(spec: Any) -> None:
         values = [const(spec, name).attributes["val"].blobFileValue for name in (first, second)]
         values[0].offset, values[1].offset = values[1].offset, values[0].offset
 
@@ -196,7 +200,9 @@ def test_weight_and_bias_of_another_layer(copied, check, manifest):
         check()
 
 
-def test_deduplication_left_on(copied, check, manifest, values, ct, tmp_path):
+def test_deduplication_left_on(
+    copied: Any, check: Any, manifest: Any, values: Any, ct: Any, tmp_path: Path
+) -> None:
     """What the converter does by itself to a model whose layers are close to one another."""
     from pretrain.coreml.converter import quiet
     from pretrain.personality.export.packages import _Whole
@@ -230,7 +236,7 @@ def test_deduplication_left_on(copied, check, manifest, values, ct, tmp_path):
         check()
 
 
-def test_weight_file_with_a_tensor_too_many(copied, check):
+def test_weight_file_with_a_tensor_too_many(copied: Any, check: Any) -> None:
     path = copied / MODEL / WEIGHTS
     data = bytearray(path.read_bytes())
     data += b"\0" * (-len(data) % 64)
@@ -241,7 +247,7 @@ def test_weight_file_with_a_tensor_too_many(copied, check):
         check()
 
 
-def test_truncated_weight_file(copied, check):
+def test_truncated_weight_file(copied: Any, check: Any) -> None:
     path = copied / MODEL / WEIGHTS
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 4)
@@ -249,7 +255,7 @@ def test_truncated_weight_file(copied, check):
         check()
 
 
-def test_package_of_another_vocabulary(copied, check):
+def test_package_of_another_vocabulary(copied: Any, check: Any) -> None:
     edit_spec(
         copied,
         lambda spec: spec.description.metadata.userDefined.update({"vocabulary": "a,b"}),
@@ -259,7 +265,7 @@ def test_package_of_another_vocabulary(copied, check):
         check()
 
 
-def test_transposed_head(copied, check, manifest, values):
+def test_transposed_head(copied: Any, check: Any, manifest: Any, values: Any) -> None:
     t = tensor(manifest, "projection.weight", "head")
     with (copied / "PersonalityHead.mlpackage" / t["file"]).open("r+b") as file:
         file.seek(t["offset"])

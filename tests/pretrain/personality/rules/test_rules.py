@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,21 +18,21 @@ FLOAT32, DOUBLE, FLOAT16 = 65568, 65600, 65552
 
 
 @pytest.fixture
-def pipeline(bundle):
+def pipeline(bundle: Any) -> Any:
     return Package.open(bundle / "PersonalityModelUpdatable.mlpackage").spec
 
 
 @pytest.fixture
-def head():
+def head() -> Any:
     return head_model(np.ones((3, 4), np.float32), np.ones(3, np.float32))
 
 
-def test_every_package_follows_the_rules(bundle, read_manifest):
+def test_every_package_follows_the_rules(bundle: Any, read_manifest: Any) -> None:
     for entry in read_manifest(bundle)["packages"].values():
         assert model_rules(Package.open(bundle / entry["file"]).spec) == []
 
 
-def test_head_is_what_coremltools_builds_but_for_what_it_gets_wrong(ct, head):
+def test_head_is_what_coremltools_builds_but_for_what_it_gets_wrong(ct: Any, head: Any) -> None:
     datatypes, network = ct.models.datatypes, ct.models.neural_network
     builder = network.NeuralNetworkBuilder(
         [("latent", datatypes.Array(1, 4))],
@@ -74,29 +75,29 @@ def test_head_is_what_coremltools_builds_but_for_what_it_gets_wrong(ct, head):
     assert theirs == head
 
 
-def sgd(spec):
+def sgd(spec: Any) -> Any:
     return spec.neuralNetwork.updateParams.optimizer.sgdOptimizer
 
 
-def layer(spec):
+def layer(spec: Any) -> Any:
     return spec.neuralNetwork.layers[0]
 
 
-def loss(spec):
+def loss(spec: Any) -> Any:
     return spec.neuralNetwork.updateParams.lossLayers[0]
 
 
-def quantize(spec):
+def quantize(spec: Any) -> None:
     layer(spec).innerProduct.weights.quantization.numberOfBits = 8
 
 
-def to_float16(spec):
+def to_float16(spec: Any) -> None:
     weights = layer(spec).innerProduct.weights
     weights.float16Value = np.array(weights.floatValue, np.float16).tobytes()
     weights.ClearField("floatValue")
 
 
-def set_range(parameter, default, low, high):
+def set_range(parameter: Any, default: Any, low: Any, high: Any) -> None:
     parameter.defaultValue, parameter.range.minValue, parameter.range.maxValue = default, low, high
 
 
@@ -156,23 +157,23 @@ HEAD_RULES = {
 
 
 @pytest.mark.parametrize("rule", HEAD_RULES)
-def test_rules_of_an_updatable_network(head, rule):
+def test_rules_of_an_updatable_network(head: Any, rule: Any) -> None:
     spoil, words = HEAD_RULES[rule]
     assert model_rules(head) == []
     spoil(head)
     assert words in "; ".join(model_rules(head))
 
 
-def array(feature):
+def array(feature: Any) -> Any:
     return feature.type.multiArrayType
 
 
-def drop_names(spec):
+def drop_names(spec: Any) -> None:
     del spec.pipeline.names[:]
     spec.pipeline.names.extend(["same", "same"])
 
 
-def swap(spec):
+def swap(spec: Any) -> None:
     models = [spec.pipeline.models[1], spec.pipeline.models[0]]
     copies = [Model_pb2.Model.FromString(m.SerializeToString()) for m in models]
     del spec.pipeline.models[:]
@@ -233,7 +234,7 @@ PIPELINE_RULES = {
 
 
 @pytest.mark.parametrize("rule", PIPELINE_RULES)
-def test_rules_of_an_updatable_pipeline(pipeline, rule):
+def test_rules_of_an_updatable_pipeline(pipeline: Any, rule: Any) -> None:
     spoil, words = PIPELINE_RULES[rule]
     assert model_rules(pipeline) == []
     spoil(pipeline)
@@ -263,7 +264,7 @@ INTERFACE = {
 
 
 @pytest.mark.parametrize("case", INTERFACE)
-def test_interface_of_a_package(bundle, case):
+def test_interface_of_a_package(bundle: Any, case: Any) -> None:
     spoil, words = INTERFACE[case]
     package = Package.open(bundle / "PersonalityModel.mlpackage")
     require_rules(package, INTERFACES["model"], {"vocab_size": "325"})
@@ -272,7 +273,7 @@ def test_interface_of_a_package(bundle, case):
         require_rules(package, INTERFACES["model"], {"vocab_size": "325"})
 
 
-def test_interfaces_are_the_contract(bundle, read_manifest):
+def test_interfaces_are_the_contract(bundle: Any, read_manifest: Any) -> None:
     """By hand from the table that apps rely on."""
     rows = {
         entry["file"]: (
@@ -303,7 +304,7 @@ def test_interfaces_are_the_contract(bundle, read_manifest):
     }
 
 
-def test_metadata_is_in_every_package(bundle, run, read_manifest):
+def test_metadata_is_in_every_package(bundle: Any, run: Any, read_manifest: Any) -> None:
     for entry in read_manifest(bundle)["packages"].values():
         metadata = Package.open(bundle / entry["file"]).spec.description.metadata.userDefined
         assert metadata["updatable_parameters"] == "projection.weight,output_bias"
