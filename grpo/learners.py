@@ -113,7 +113,7 @@ class GRPOLearner(Learner):
     ) -> tuple[Kept, TuneResult]:
         free = replace(self.config, kl_budget=None, overlap_budget=None)
         tuned = tune_head(latents, groups, kept.state, self.reference.shipped, free)
-        head, share, spent = self.reference.shipped, 0.0, self.reference.nothing
+        head, share, spent = self.reference.shipped, 1.0, self.reference.nothing
         if may_move:
             with one_thread():
                 head, share, spent = scaled(tuned.head, self.reference)
@@ -158,10 +158,11 @@ def make_learner(name: LearnerName, reference: Reference) -> Learner:
     return {kind.name: kind for kind in (PosteriorLearner, GRPOLearner)}[name](reference)
 
 
-def asks_for_gradients(config: GRPOConfig) -> bool:
-    """Whether a setting differs that the posterior learner has no use for."""
+def default_learner(config: GRPOConfig) -> LearnerName:
+    """The one that gains more, unless a setting differs that it has no use for."""
     plain = GRPOConfig()
-    return any(getattr(config, name) != getattr(plain, name) for name in _OF_GRADIENTS)
+    asked = any(getattr(config, name) != getattr(plain, name) for name in _OF_GRADIENTS)
+    return "grpo" if asked else "posterior"
 
 
 _OF_GRADIENTS = (

@@ -10,7 +10,7 @@ from device_sim.runtimes.config import RUNTIME_CHOICES, RuntimeChoice
 from device_sim.users.nights import NightsConfig
 from device_sim.users.users import parse_user
 from grpo.config import GRPOConfig
-from grpo.learners import LEARNERS, LearnerName, asks_for_gradients
+from grpo.learners import LEARNERS, LearnerName, default_learner
 from personality_common.errors import ConfigError, ToolkitError
 
 RouteChoice: TypeAlias = Literal["patch", "update-task", "state", "all"]
@@ -109,7 +109,7 @@ class SimulateConfig:
             return LEARNERS
         if self.learner is not None:
             return (self.learner,)
-        return ("grpo",) if asks_for_gradients(self.grpo) else ("posterior",)
+        return (default_learner(self.grpo),)
 
 
 @dataclass(frozen=True)

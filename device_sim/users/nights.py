@@ -13,12 +13,25 @@ from grpo.config import GRPOConfig
 from grpo.exact import one_thread
 from grpo.groups import Groups, concatenate
 from grpo.head import Head, top_overlap, top_tokens
+from grpo.learners import Learner as GatedLearner
 from grpo.tune import TuneResult, tune_head
 from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.intervals import mean_interval
 
 Learner = Callable[[Tensor, Groups, Head, Head], Head]
 """(latents, groups, head, shipped head) -> head: something other than GRPO, under the same data."""
+
+
+def remembering(learner: GatedLearner) -> Learner:
+    """A learner of one life, with what it keeps from night to night."""
+    kept = learner.start()
+
+    def night(latents: Tensor, groups: Groups, head: Head, shipped: Head) -> Head:
+        nonlocal kept
+        kept, _ = learner.night(latents, groups, kept)
+        return kept.head
+
+    return night
 
 
 @dataclass(frozen=True)

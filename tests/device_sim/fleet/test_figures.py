@@ -37,12 +37,13 @@ def lived(device: int, gain: float, **changes: Any) -> Lived:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     # The second kind is no user that could be parsed; here it only has to be shown.
-    monkeypatch.setattr("device_sim.fleet.mix.parse_user", lambda text: text)
+    for where in ("mix", "verdict"):
+        monkeypatch.setattr(f"device_sim.fleet.{where}.parse_user", lambda text: text)
 
     def build(gains: list[float], nights: int = 2, **changes: dict[int, dict[str, Any]]) -> Any:
         plan = Plan(
             Path("/f"), Path("/b"), "", "data", "", None, len(gains), MIX,
-            NightsConfig(nights=nights), GRPOConfig(), 64,
+            "posterior", NightsConfig(nights=nights), GRPOConfig(), 64,
         )  # fmt: skip
         devices = [lived(i, g, **changes.get("of", {}).get(i, {})) for i, g in enumerate(gains)]
         traces = Traces.empty(2, nights)
@@ -114,5 +115,5 @@ def test_a_fleet_without_spread(make: Any, made: Provenance, gains: list[float])
     assert "devices, 1 nights" in report(fleet, found, made)
     assert groups_table(found).row_count == nights_table(found).row_count == len(found.groups)
     assert list(notes(fleet, found))
-    (check,) = fleet.checks
+    check = fleet.checks[0]
     assert (check.status, check.detail) == ("passed", "lived again alone: devices 0, 3")
