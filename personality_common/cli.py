@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -18,6 +20,8 @@ from personality_common.terminal.streams import usable_streams
 
 LONGEST_LINE: Final = 2_000
 """Characters of an error; of a file it quotes 200, but it may name a path or two."""
+LEADER_S: Final = 10.0
+"""How long a process of torchrun that failed waits for the first to say why: torchrun ends all once one ends."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _KEPT: Final = "; what was finished is kept: make room, and the same command goes on, or starts again"
 
@@ -99,9 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     def say(message: str) -> None:
         if leads:
             click.echo(excerpt(message, LONGEST_LINE), err=True)
+        else:
+            _wait_for_leader()
 
     try:
         sys.exit(cli.main(words, prog_name="pt", standalone_mode=False) or 0)
+    except SystemExit as stop:
+        if stop.code and not leads:
+            _wait_for_leader()
+        raise
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "pt"
         say(f"{command}: {error.format_message()} (see {command} --help)")
@@ -111,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as error:
         # click puts Abort in the place of what a signal raised.
         ended = error.__cause__ if isinstance(error, click.Abort) else error
-        say(str(ended) if isinstance(ended, Ended) else "interrupted")
+        if leads:
+            say(str(ended) if isinstance(ended, Ended) else "interrupted")
         sys.exit(ended.exit_code if isinstance(ended, Ended) else 130)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong, and nothing may be printed at exit.
@@ -141,6 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         leads = True
         say(f"error: {kind}{reason and f': {reason}'}")
         sys.exit(1)
+
+
+def _wait_for_leader() -> None:
+    """Returns only if the first process did not fail too."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(LEADER_S)
 
 
 if __name__ == "__main__":
