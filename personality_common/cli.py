@@ -21,7 +21,7 @@ from personality_common.terminal.streams import usable_streams
 LONGEST_LINE: Final = 2_000
 """Characters of an error; of a file it quotes 200, but it may name a path or two."""
 LEADER_S: Final = 10.0
-"""How long a process of torchrun that failed waits for the first to say why: torchrun ends all once one ends."""
+"""How long a failed process of torchrun waits for the first to say why: once one ends, torchrun ends all."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _KEPT: Final = "; what was finished is kept: make room, and the same command goes on, or starts again"
 
