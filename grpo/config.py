@@ -32,9 +32,9 @@ class GRPOConfig:
         ratio: importance ratio per "decision" (draw, switch) or per "set" (their product).
         clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high]; None: not clipped.
         delta: upper bound on the ratio where the advantage is negative; None: no bound.
-        advantage_scale: divisor of the advantages.
+        advantage_scale: divisor of the advantages; None: what the loss asks for, see `scale`.
         deviation_floor: least divisor, in reward units.
-        spread_tolerance: groups whose rewards spread no further are dropped.
+        spread_tolerance: groups whose rewards spread no further have no advantage.
         reward_weights: (name, weight) of reward functions; 1 for those not named.
         reward_aggregation: whether rewards are summed before they are normalized, or after.
         single_candidates: what stands in for the group of an interaction with one candidate.
@@ -58,12 +58,12 @@ class GRPOConfig:
     policy: PolicyName = "plackett-luce"
     k: int = TOP_K
     temperature: float = 1.0
-    loss: Loss = "dr-grpo"
+    loss: Loss = "grpo"
     ratio: Ratio = "decision"
     clip_low: float | None = 0.5
     clip_high: float | None = 1.0
     delta: float | None = 4.0
-    advantage_scale: AdvantageScale = "group"
+    advantage_scale: AdvantageScale | None = None
     deviation_floor: float = 1e-3
     spread_tolerance: float = 1e-6
     reward_weights: tuple[tuple[str, float], ...] = field(default=())
@@ -88,10 +88,9 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ToolkitError(
-                    f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}"
-                )
+            value = getattr(self, name)
+            if value not in get_args(kind) and (name, value) != ("advantage_scale", None):
+                raise ToolkitError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         for name in ("k", "inner_iterations"):
             _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in _POSITIVE:
@@ -102,6 +101,10 @@ class GRPOConfig:
         for name in ("momentum", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         _require(self.clip_low is None or self.clip_low <= 1, "clip_low", "at most 1", self.clip_low)
+        _require(
+            self.reward_aggregation == "sum-then-normalize" or self.advantage_scale in (None, "group"),
+            "advantage_scale", "group with normalize-then-sum, or left out", self.advantage_scale,
+        )  # fmt: skip
         _require(-1 <= self.similarity <= 1, "similarity", "a cosine", self.similarity)
         _require(
             self.overlap_budget is None or 0 <= self.overlap_budget <= 1,
@@ -125,6 +128,14 @@ class GRPOConfig:
         if self.policy == "bernoulli":
             return Bernoulli(self.temperature)
         return PlackettLuce(self.k, self.temperature)
+
+    @property
+    def scale(self) -> AdvantageScale:
+        """Of the advantages. Dr. GRPO keeps the unit of the rewards; normalize-then-sum divides anyway."""
+        if self.advantage_scale is not None:
+            return self.advantage_scale
+        dr_grpo = self.loss == "dr-grpo" and self.reward_aggregation == "sum-then-normalize"
+        return "none" if dr_grpo else "group"
 
     @property
     def loss_options(self) -> LossOptions:

@@ -242,7 +242,7 @@ def test_metrics_of_the_night() -> None:
     assert night.reward_means == {"a": pytest.approx(16 / 5)}
     assert (night.advantage_min, night.advantage_max) == (pytest.approx(-(2**-0.5)), pytest.approx(2**-0.5))
     assert result.steps[0].loss == pytest.approx(
-        -OPEN.entropy_weight * float(entropy_of(head, latents[:1])), abs=1e-6
+        -OPEN.entropy_weight * float(entropy_of(head, latents)), abs=1e-6
     )
     assert night.kl_old == pytest.approx(result.steps[-1].kl_old)
     expected = torch.cat([(result.head.weight - head.weight).flatten(), result.head.bias - head.bias]).norm()
