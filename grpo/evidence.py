@@ -148,9 +148,15 @@ class Evidence(NamedTuple):
         )  # fmt: skip
 
     def plus(self, other: Evidence) -> Evidence:
+        if not other.contrasts:
+            return self
         return Evidence(
             self.products + other.products, self.contrasts + other.contrasts, self.moments + other.moments
         )
+
+    def with_moments(self, moments: Tensor) -> Evidence:
+        """With a night's moments, (V, T), added."""
+        return self._replace(moments=self.moments + moments)
 
 
 def evidence_of(heard: Heard, topics: int) -> Evidence:
@@ -183,8 +189,10 @@ def evidence_of(heard: Heard, topics: int) -> Evidence:
     rows = heard.rows()
     rows[:, vocabulary:] = numbers
     sums = whitening.sums(rows)
-    left = 1 - torch.bincount(heard.text) * whitening.of_text
-    total = left @ sums
-    products -= sums.T @ (whitening.of_text[:, None] * sums)
-    products -= total[:, None] * (total / (torch.bincount(heard.text) * left).sum())
+    count = torch.bincount(heard.text)
+    left = 1 - count * whitening.of_text
+    # The texts' sums, and their total as one more of them.
+    sums = torch.cat([sums, (left @ sums)[None]])
+    taken = torch.cat([whitening.of_text, 1 / (count * left).sum()[None]])
+    products.addmm_(sums.T, taken[:, None] * sums, alpha=-1)
     return Evidence(products, len(heard) - 1, none.moments)

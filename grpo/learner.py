@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from grpo.evidence import Evidence, evidence_of, hear
+from grpo.evidence import Evidence, Heard, evidence_of, hear
 from grpo.exact import one_thread
 from grpo.gate import Wealth, bet
 from grpo.groups import Groups
 from grpo.head import Head
 from grpo.posterior import (
+    WIDTHS,
     Normal,
     Posterior,
     Trial,
@@ -38,6 +39,24 @@ FURTHEST: Final = 10.0
 """Standard deviations of the shipped logits that a taste may weigh, where relevance counts for little."""
 CHANGED: Final = math.log(1000)
 """Nats by which a taste that changed must be likelier than one that did not."""
+GROWN: Final = 1.5
+"""Times that evidence must have grown before the prior is chosen anew, which takes more factorizations."""
+
+
+class Prior(NamedTuple):
+    """What was likeliest when it was last asked.
+
+    width: of the taste; 0 asks again every night.
+    topical: whether the taste depends on the text.
+    contrasts: of the evidence there was then.
+    """
+
+    width: float = 0.0
+    topical: bool = False
+    contrasts: int = 0
+
+    def due(self, contrasts: int) -> bool:
+        return self.width == 0 or contrasts >= GROWN * self.contrasts
 
 
 class Learned(NamedTuple):
@@ -47,12 +66,18 @@ class Learned(NamedTuple):
         another change.
     log_likelihood: of `before`; None if it is not known yet.
     wealth: of the gate.
+    prior: of the taste.
     """
 
     before: Evidence
     since: Evidence
     log_likelihood: float | None
     wealth: Wealth
+    prior: Prior = Prior()
+
+    @property
+    def total(self) -> Evidence:
+        return self.before.plus(self.since)
 
     @classmethod
     def nothing(cls, vocabulary: int, topics: int) -> Learned:
@@ -109,25 +134,29 @@ def study(
     with one_thread():
         heard = hear(groups, reference.shipped.logits(latents), weights)
         topics = reference.topics(latents)
-        known = learned.before.plus(learned.since)
-        wealth = learned.wealth if learned.wealth.reached(enough) else bet(learned.wealth, heard, known)
+        wealth = learned.wealth
+        if not wealth.reached(enough):
+            wealth = bet(wealth, heard, learned.total)
+        learned = learned._replace(wealth=wealth)
         tonight = evidence_of(heard, topics.shape[1])
-        none = Evidence.none(heard.vocabulary, topics.shape[1])
-        if not wealth.reached(enough) or not learnable(known.plus(tonight)):
-            return Learned(known.plus(tonight), none, None, wealth), None, False
-        learned, normal, trials, changed = _split(learned, tonight, wealth)
-        moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
-        tonight = none._replace(moments=moments)
-        if learned.since.contrasts:
-            learned = learned._replace(since=learned.since.plus(tonight))
-        else:
-            learned = learned._replace(before=learned.before.plus(tonight))
-        return learned, conclude(normal, trials, learned.before.moments + learned.since.moments), changed
+        if not wealth.reached(enough) or not learnable(total := learned.total.plus(tonight)):
+            none = Evidence.none(heard.vocabulary, topics.shape[1])
+            return Learned(learned.total.plus(tonight), none, None, wealth), None, False
+        fit = _split(learned, tonight, total)
+        posterior, learned = _fit_topics(fit, heard, topics)
+        return learned, posterior, fit.changed
 
 
-def _split(
-    learned: Learned, tonight: Evidence, wealth: Wealth
-) -> tuple[Learned, Normal, tuple[Trial, ...], bool]:
+class _Fit(NamedTuple):
+    """learned: with tonight; normal, trials: of the nights since the taste last changed."""
+
+    learned: Learned
+    normal: Normal
+    trials: tuple[Trial, ...]
+    changed: bool
+
+
+def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     """Add a night, and decide since when the taste has been what it is.
 
     Two tastes, one of the nights `before` and one of those `since`, are held against a single one of all.
@@ -135,24 +164,43 @@ def _split(
     two are likelier by `CHANGED`, the nights before are forgotten.
     """
     since = learned.since.plus(tonight)
-    total = learned.before.plus(since)
     none = Evidence.none(len(total.products) - 2, total.moments.shape[1])
+    widths = WIDTHS if learned.prior.due(total.contrasts) else (learned.prior.width,)
     normal = normal_equations(total)
-    trials = likeliest(normal)
+    trials = likeliest(normal, widths)
     one = trials[0].log_likelihood
-    together = Learned(total, none, one, wealth)
+    together = _Fit(learned._replace(before=total, since=none, log_likelihood=one), normal, trials, False)
     if learned.log_likelihood is None:
-        return together, normal, trials, False
+        return together
+    apart = _Fit(learned._replace(since=since), normal, trials, False)
     if not learnable(since):
-        return learned._replace(since=since), normal, trials, False
+        return apart
     normal_since = normal_equations(since)
-    trials_since = likeliest(normal_since)
+    trials_since = likeliest(normal_since, widths)
     two = learned.log_likelihood + trials_since[0].log_likelihood
     if two - one > CHANGED:
-        return Learned(since, none, trials_since[0].log_likelihood, wealth), normal_since, trials_since, True
-    if two <= one:
-        return together, normal, trials, False
-    return learned._replace(since=since), normal, trials, False
+        alone = learned._replace(
+            before=since, since=none, log_likelihood=trials_since[0].log_likelihood, prior=Prior()
+        )
+        return _Fit(alone, normal_since, trials_since, True)
+    return together if two <= one else apart
+
+
+def _fit_topics(fit: _Fit, heard: Heard, topics: Tensor) -> tuple[Posterior, Learned]:
+    """The posterior, and what is known with tonight's evidence of topics."""
+    learned, normal, trials, _ = fit
+    moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
+    if learned.since.contrasts:
+        learned = learned._replace(since=learned.since.with_moments(moments))
+    else:
+        learned = learned._replace(before=learned.before.with_moments(moments))
+    due = learned.prior.due(normal.contrasts)
+    asked = learned.before.moments + learned.since.moments if due or learned.prior.topical else None
+    posterior = conclude(normal, trials, asked)
+    if due:
+        prior = Prior(posterior.width, posterior.topics is not None, normal.contrasts)
+        learned = learned._replace(prior=prior)
+    return posterior, learned
 
 
 def make_head(posterior: Posterior, reference: Reference, changed: bool = False) -> Made:
@@ -167,12 +215,14 @@ def make_head(posterior: Posterior, reference: Reference, changed: bool = False)
     if not size > 0:
         return Made(reference.shipped, 0.0, 0.0, reference.nothing, posterior, changed)
     strong = taste.sign() * (taste.abs() - CUT * size).clamp(min=0)
-    way = strong.float() if posterior.topics is None else reference.along(strong, posterior.topics)
     limit = 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
-    step = reference.longest(way, limit)
+    if posterior.topics is None:
+        step, head, spent = reference.furthest(strong, limit)
+        return Made(head, step, step / limit, spent, posterior, changed)
+    step = reference.longest(reference.along(strong, posterior.topics), limit)
     while True:
-        head = reference.moved(strong * step, None if posterior.topics is None else posterior.topics * step)
-        spent = reference.spent(head.logits(reference.latents))
+        head = reference.moved(strong * step, posterior.topics * step)
+        spent = reference.spent(head)
         # The step was found on logits, and a head is rounded: one at the very edge may be beyond.
         if reference.within(spent) or step == 0:
             return Made(head, step, step / limit, spent, posterior, changed)

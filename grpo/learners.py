@@ -14,7 +14,7 @@ from grpo.gate import GateReading
 from grpo.groups import Groups
 from grpo.head import Head
 from grpo.learner import Learned, make_head, study
-from grpo.metrics import night_metrics
+from grpo.metrics import StepMetrics, night_metrics
 from grpo.posterior import Posterior
 from grpo.reference import PRECISION, Reference, Spent
 from grpo.scoring import combined_reward, score
@@ -38,10 +38,34 @@ class Kept(NamedTuple):
     learned: Learned
 
 
+class Moved(NamedTuple):
+    """What a night did to the head in use.
+
+    share: of the way that it would have gone, what the budgets left.
+    spent: of the budgets, on the reference.
+    gate: how it stands.
+    learnable: whether there was feedback to learn from.
+    reasons: why the update is smaller than was asked for, a line each; empty when it is not.
+    steps: metrics of gradient steps.
+    """
+
+    share: float
+    spent: Spent
+    gate: GateReading
+    learnable: bool
+    reasons: tuple[str, ...] = ()
+    steps: tuple[StepMetrics, ...] = ()
+
+
 class Learner(ABC):
-    """One night after the other; nothing is drawn, and nothing remembered but what is kept."""
+    """One night after the other; nothing is drawn, and nothing remembered but what is kept.
+
+    Attributes:
+        reads_behaviour: whether `groups.behaviour` matters: candidates are drawn from the head in use.
+    """
 
     name: ClassVar[LearnerName]
+    reads_behaviour: ClassVar[bool]
 
     def __init__(self, reference: Reference) -> None:
         self.reference, self.config = reference, reference.config
@@ -53,6 +77,18 @@ class Learner(ABC):
         return Kept(shipped, shipped, Learned.nothing(len(shipped.bias), topics))
 
     def night(self, latents: Tensor, groups: Groups, kept: Kept) -> tuple[Kept, TuneResult]:
+        """One night of one device, with everything that is worth knowing about it; see `move`."""
+        after, moved = self.move(latents, groups, kept)
+        reward = combined_reward(groups.rewards, dict(self.config.reward_weights))
+        night = night_metrics(
+            latents, groups, reward, score(latents, groups, self.config)[0], kept.head,
+            self.reference.shipped, after.head, self.config.make_policy(), moved.steps, moved.share,
+        )  # fmt: skip
+        return after, TuneResult(
+            after.head, night, moved.steps, moved.reasons, gate=moved.gate, spent=moved.spent
+        )
+
+    def move(self, latents: Tensor, groups: Groups, kept: Kept) -> tuple[Kept, Moved]:
         """One night of one device.
 
         Args:
@@ -66,18 +102,24 @@ class Learner(ABC):
         learned, posterior, _ = study(latents, groups, kept.learned, self.reference, weights)
         # Without a gate there is nothing to be sure of.
         may_move = self.config.gate is None or (posterior is not None and posterior.gain > 0)
-        kept, result = self._move(latents, groups, kept._replace(learned=learned), posterior, may_move)
         gate = GateReading.of(learned.wealth, self.config.gate)
+        kept, moved = self._move(latents, groups, kept._replace(learned=learned), posterior, may_move, gate)
         if not gate.open:
-            result = replace(result, reasons=(*result.reasons, f"gate: {gate}"))
+            moved = moved._replace(reasons=(*moved.reasons, f"gate: {gate}"))
         elif not may_move:
-            result = replace(result, reasons=(*result.reasons, "all feedback is as likely without a taste"))
-        return kept, replace(result, gate=gate)
+            moved = moved._replace(reasons=(*moved.reasons, "all feedback is as likely without a taste"))
+        return kept, moved
 
     @abstractmethod
     def _move(
-        self, latents: Tensor, groups: Groups, kept: Kept, posterior: Posterior | None, may_move: bool
-    ) -> tuple[Kept, TuneResult]:
+        self,
+        latents: Tensor,
+        groups: Groups,
+        kept: Kept,
+        posterior: Posterior | None,
+        may_move: bool,
+        gate: GateReading,
+    ) -> tuple[Kept, Moved]:
         """`kept.learned` is of tonight, the rest of the night before."""
 
 
@@ -85,21 +127,24 @@ class PosteriorLearner(Learner):
     """The head is made afresh every night from all feedback, in closed form: see `learner`."""
 
     name = "posterior"
+    reads_behaviour = False
 
     def _move(
-        self, latents: Tensor, groups: Groups, kept: Kept, posterior: Posterior | None, may_move: bool
-    ) -> tuple[Kept, TuneResult]:
-        config, shipped = self.config, self.reference.shipped
-        head, share, spent = shipped, 1.0, self.reference.nothing
-        if posterior is not None and may_move:
-            with one_thread():
-                made = make_head(posterior, self.reference)
-            head, share, spent = made.head, made.share, made.spent
-        night = night_metrics(
-            latents, groups, combined_reward(groups.rewards, dict(config.reward_weights)),
-            score(latents, groups, config)[0], kept.head, shipped, head, config.make_policy(), (), share,
-        )  # fmt: skip
-        return kept._replace(head=head, state=shipped), TuneResult(head, night, (), (), spent=spent)
+        self,
+        latents: Tensor,
+        groups: Groups,
+        kept: Kept,
+        posterior: Posterior | None,
+        may_move: bool,
+        gate: GateReading,
+    ) -> tuple[Kept, Moved]:
+        shipped = self.reference.shipped
+        heard = any(bool((~rewards.isnan()).any()) for rewards in groups.rewards.values())
+        if posterior is None or not may_move:
+            return kept._replace(head=shipped, state=shipped), Moved(1.0, self.reference.nothing, gate, heard)
+        with one_thread():
+            made = make_head(posterior, self.reference)
+        return kept._replace(head=made.head, state=shipped), Moved(made.share, made.spent, gate, heard)
 
 
 class GRPOLearner(Learner):
@@ -107,26 +152,29 @@ class GRPOLearner(Learner):
     that keeps the budgets."""
 
     name = "grpo"
+    reads_behaviour = True
 
     def _move(
-        self, latents: Tensor, groups: Groups, kept: Kept, posterior: Posterior | None, may_move: bool
-    ) -> tuple[Kept, TuneResult]:
+        self,
+        latents: Tensor,
+        groups: Groups,
+        kept: Kept,
+        posterior: Posterior | None,
+        may_move: bool,
+        gate: GateReading,
+    ) -> tuple[Kept, Moved]:
         free = replace(self.config, kl_budget=None, overlap_budget=None)
         tuned = tune_head(latents, groups, kept.state, self.reference.shipped, free)
         head, share, spent = self.reference.shipped, 1.0, self.reference.nothing
         if may_move:
             with one_thread():
                 head, share, spent = scaled(tuned.head, self.reference)
-        night = night_metrics(
-            latents, groups, combined_reward(groups.rewards, dict(free.reward_weights)),
-            score(latents, groups, free)[0], kept.head, self.reference.shipped, head,
-            free.make_policy(), tuned.steps, share,
-        )  # fmt: skip
         reasons = tuned.reasons
         if may_move and share < 1:
             reasons = (*reasons, f"in use is {share:.3g} of the way to the training state")
-        result = TuneResult(head, night, tuned.steps, reasons, spent=spent)
-        return kept._replace(head=head, state=tuned.head), result
+        learnable = tuned.night.dropped_groups < tuned.night.groups
+        moved = Moved(share, spent, gate, learnable, reasons, tuned.steps)
+        return kept._replace(head=head, state=tuned.head), moved
 
 
 def scaled(state: Head, reference: Reference) -> tuple[Head, float, Spent]:
@@ -146,7 +194,7 @@ def scaled(state: Head, reference: Reference) -> tuple[Head, float, Spent]:
         if share < 1:
             pairs = ((a.double(), b.double()) for a, b in zip(shipped, state, strict=True))
             head = Head(*((a + share * (b - a)).float() for a, b in pairs))
-        spent = reference.spent(head.logits(reference.latents))
+        spent = reference.spent(head)
         # The share was found on logits, and a head is rounded: one at the very edge may be beyond.
         if reference.within(spent):
             return head, share, spent

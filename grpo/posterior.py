@@ -65,7 +65,7 @@ class Trial(NamedTuple):
     taste: Tensor
     noise: float  # q, the sum of squares that is left as noise
     log_likelihood: float
-    factor: Tensor | None  # (V, V) lower, of I + rho A; None for a width of 0
+    factor: Tensor | None  # (V, V) float32 lower, of I + rho A; None for a width of 0
 
 
 def normal_equations(evidence: Evidence) -> Normal:
@@ -87,15 +87,20 @@ def at_width(normal: Normal, width: float) -> Trial:
 
     theta = rho (I + rho A)^-1 b;    q = y^T y - b^T theta
     log ML = -n/2 log(q / n) - 1/2 log |I + rho A|
+
+    I + rho A is far from singular, so it is factored in float32, which takes half the time: theta is then
+    within 1e-5 of its largest number. q is taken at that theta, where it errs by the square of that.
     """
     if width == 0:
         taste = torch.zeros_like(normal.moment)
         return Trial(0.0, taste, normal.square, _of_noise(normal.square, normal), None)
-    matrix = normal.products * width
+    matrix = normal.products.float().mul_(width)
     matrix.diagonal().add_(1)
     factor = torch.linalg.cholesky(matrix)
-    taste = torch.cholesky_solve(normal.moment[:, None] * width, factor)[:, 0]
-    noise = max(normal.square - float(normal.moment @ taste), LEAST_NOISE * normal.square)
+    taste = _solve(factor, normal.moment[:, None], width)[:, 0]
+    penalty = float(taste @ taste) / width
+    explained = float(taste @ (2 * normal.moment - normal.products @ taste))
+    noise = max(normal.square - explained + penalty, LEAST_NOISE * normal.square)
     return Trial(width, taste, noise, _of_noise(noise, normal) - _half_log_determinant(factor), factor)
 
 
@@ -110,7 +115,7 @@ def likeliest(normal: Normal, widths: tuple[float, ...] = WIDTHS) -> tuple[Trial
     return tuple(sorted(trials, key=lambda trial: -trial.log_likelihood))
 
 
-def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor) -> Posterior:
+def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor | None) -> Posterior:
     """The posterior at the likeliest width, and whether taste depends on the topics.
 
     The topics' tastes share A with the taste, as candidates are drawn nearly independently of the text. Then
@@ -120,13 +125,13 @@ def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor) -> Post
 
     Args:
         trials: as `likeliest` gives them.
-        moments: (V, T).
+        moments: (V, T); None if topics are not asked about.
     """
     best = trials[0]
     topics = None
-    factor = next(trial.factor for trial in trials if trial.width == TOPIC_WIDTH)
-    if best.width and factor is not None:
-        topical = torch.cholesky_solve(moments * TOPIC_WIDTH, factor)
+    if best.width and moments is not None:
+        factor = _factor(normal, trials)
+        topical = _solve(factor, moments, TOPIC_WIDTH)
         noise = max(best.noise - float((moments * topical).sum()), LEAST_NOISE * normal.square)
         cost = moments.shape[1] * _half_log_determinant(factor)
         if _of_noise(noise, normal) - cost > _of_noise(best.noise, normal):
@@ -139,6 +144,14 @@ def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor) -> Post
         width=best.width,
         gain=best.log_likelihood - _of_noise(normal.square, normal),
     )
+
+
+def _factor(normal: Normal, trials: tuple[Trial, ...]) -> Tensor:
+    """At TOPIC_WIDTH."""
+    tried = next((trial for trial in trials if trial.width == TOPIC_WIDTH), None)
+    factor = (tried or at_width(normal, TOPIC_WIDTH)).factor
+    assert factor is not None
+    return factor
 
 
 def relevance(normal: Normal, taste: Tensor) -> float:
@@ -158,8 +171,16 @@ def moments_of(heard: Heard, topics: Tensor, taste: Tensor, alpha: float) -> Ten
     return heard.per_token(whitening.back(left * topics.double()[heard.text]))
 
 
+def _solve(factor: Tensor, moments: Tensor, width: float) -> Tensor:
+    """rho (I + rho A)^-1 of moments (V, k), float64."""
+    # In units of the largest, so that rewards in any unit fit into float32.
+    unit = float(moments.abs().max()) or 1.0
+    solved: Tensor = torch.cholesky_solve((moments * (width / unit)).float(), factor)
+    return solved.double() * unit
+
+
 def _half_log_determinant(factor: Tensor) -> float:
-    return float(factor.diagonal().log().sum())
+    return float(factor.diagonal().double().log().sum())
 
 
 def _of_noise(noise: float, normal: Normal) -> float:

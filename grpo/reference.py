@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.config import GRPOConfig
 from grpo.exact import one_thread
-from grpo.head import Head, top_tokens
+from grpo.head import Head
+from grpo.kept_tops import KeptTops, Overlap
 from grpo.policies import PolicyAt
-from personality_common.contract import TOP_K
 
 TOPICS: Final = 4
 """Directions in which texts differ most."""
 CONFIDENCE: Final = 1.64
 """Standard errors by which the budget on the overlap is kept: 95% sure, one-sided."""
+TYPICAL: Final = 1.25
+"""Deviations of a step, in units of the logits' spread, that take the top 8 by 1: where a search starts."""
 PRECISION: Final = 2.0**-10
-"""Of the longest step, or of its budget: how closely it is found."""
+"""Of the longest step: how closely it is found."""
+UNUSED: Final = 2.0**-7
+"""Of a budget: what a step may leave unused."""
+NOTHING: Final = 2.0**-30
+"""Of the longest step: shorter ones are none."""
 SHORTEST: Final = 2.0**-6
 """Of the interval searched: it shrinks by this at least."""
-
-Array = NDArray[np.float32]
 
 
 class Spent(NamedTuple):
@@ -59,12 +60,14 @@ class Reference:
         self.latents, self.shipped, self.config = latents, shipped, config
         with one_thread():
             self.logits = shipped.logits(latents)
-            self.top = top_tokens(self.logits)
+            # Not the logits less the bias: those would be rounded once more.
+            products = Head(shipped.weight, torch.zeros_like(shipped.bias)).logits(latents)
+            self._tops = KeptTops(products, shipped.bias)
+            self.top = self._tops.tokens
             wide = self.logits.double()
             self.spread = float((wide - wide.mean(-1, keepdim=True)).square().mean().sqrt())
             self._policy = config.make_policy()
             self._at_shipped: PolicyAt = self._policy.at(self.logits)
-            self._inside, self._outside = self._apart(self.logits)
             self._centre = latents.double().mean(0)
             apart = latents.double() - self._centre
             variances, axes = torch.linalg.eigh(apart.T @ apart / len(latents))
@@ -90,76 +93,92 @@ class Reference:
             taste = taste - by_latent @ self._centre
         return Head(weight, (bias.double() + taste).float())
 
-    def spent(self, logits: Tensor) -> Spent:
-        """Of a head with logits (R, V) float32."""
-        return Spent(*self._overlap(*self._apart(logits)), self._kl(logits))
+    def spent(self, head: Head) -> Spent:
+        """What a head has spent."""
+        if head.weight is self.shipped.weight:
+            return Spent(*self._tops.overlap_by_bias(head.bias), self._kl_by_bias(head.bias))
+        logits = head.logits(self.latents)
+        return Spent(*self._tops.overlap(logits), self._kl(logits))
 
     def within(self, spent: Spent) -> bool:
         """Whether the budgets are kept, that on the overlap with a margin of its error."""
-        least, most = self.config.overlap_budget, self.config.kl_budget
-        keeps = least is None or spent.overlap - CONFIDENCE * spent.error >= least
-        return keeps and (most is None or spent.kl <= most)
+        most = self.config.kl_budget
+        return self._unspent(Overlap(*spent[:2])) >= 0 and (most is None or spent.kl <= most)
+
+    def furthest(self, way: Tensor, limit: float) -> tuple[float, Head, Spent]:
+        """The longest step s <= limit, nearly, at which the bias moved by s * way, (V,) float64, keeps the
+        budgets, with the head there, and what it has spent."""
+        seen: dict[float, Overlap] = {}
+
+        def left(s: float) -> float:
+            seen[s] = self._tops.overlap_by_bias(self.moved(way * s, None).bias)
+            return self._unspent(seen[s])
+
+        def kl(s: float) -> float:
+            return self._kl_by_bias(self.moved(way * s, None).bias)
+
+        step, spent_kl = limit, 0.0
+        if (least := self.config.overlap_budget) is not None:
+            deviation = float(way.square().mean().sqrt())
+            step = largest(left, 1 - least, limit, TYPICAL * (1 - least) * self.spread / deviation)
+        if (most := self.config.kl_budget) is not None and (spent_kl := kl(step)) > most:
+            step = largest(lambda s: most - kl(s), most, step)
+        head = self.moved(way * step, None)
+        if step in seen and step > 0:
+            return step, head, Spent(*seen[step], spent_kl if most is not None else kl(step))
+        return step, head, self.spent(head)
 
     def longest(self, way: Tensor, limit: float) -> float:
-        """About the largest share s <= limit such that logits + s * way keeps the budgets.
-
-        Args:
-            way: (V,) or (R, V) float32.
-        """
-        share = limit
+        """The longest step s <= limit, nearly, at which logits + s * way, (R, V) float32, keep the budgets."""
+        step = limit
         if (least := self.config.overlap_budget) is not None:
-            everywhere, inside = way.numpy(), way.expand_as(self.logits).gather(1, self.top).numpy()
 
             def left(s: float) -> float:
-                by: Array = np.array(s, np.float32)
-                overlap, error = self._overlap(self._inside + by * inside, self._outside + by * everywhere)
-                return overlap - CONFIDENCE * error - least
+                return self._unspent(self._tops.overlap(self.logits + s * way))
 
-            share = largest(left, 1 - least, share)
+            step = largest(left, 1 - least, step)
         if (most := self.config.kl_budget) is not None:
-            share = largest(lambda s: most - self._kl(self.logits + s * way), most, share)
-        return share
+            step = largest(lambda s: most - self._kl(self.logits + s * way), most, step)
+        return step
 
-    def _apart(self, logits: Tensor) -> tuple[Array, Array]:
-        """Logits of the shipped head's top 8, (R, 8), and of the others, (R, V), -inf in place of the 8."""
-        return logits.gather(1, self.top).numpy(), logits.scatter(1, self.top, -torch.inf).numpy()
-
-    def _overlap(self, inside: Array, outside: Array) -> tuple[float, float]:
-        """Mean share of the shipped top 8 that stays, and its standard error; arrays as `_apart` gives them.
-
-        A token of the 8 leaves for each of the others' best that beats one of them: the best of the others is
-        held against the worst of these, the second best against the second worst, and so on.
-        """
-        first = outside.shape[1] - TOP_K
-        best = np.sort(np.partition(outside, first, axis=1)[:, first:], axis=1)[:, ::-1]
-        left = (best > np.sort(inside, axis=1)).sum(1)
-        mean, square = float(left.mean()), float(np.square(left).mean())
-        error = math.sqrt(max(0.0, square - mean**2) / (len(left) - 1))
-        return 1 - mean / TOP_K, error / TOP_K
+    def _unspent(self, overlap: Overlap) -> float:
+        """Of the budget on the overlap, which is 1 without one."""
+        return overlap.mean - CONFIDENCE * overlap.error - (self.config.overlap_budget or -1.0)
 
     def _kl(self, logits: Tensor) -> float:
         return float(self._policy.at(logits).kl(self._at_shipped).mean())
 
+    def _kl_by_bias(self, bias: Tensor) -> float:
+        return float(self._at_shipped.kl_of_shifted(bias.double() - self.shipped.bias.double()).mean())
 
-def largest(margin: Callable[[float], float], at_zero: float, limit: float) -> float:
-    """About the largest share in [0, limit] with a margin of 0 or more, for one that falls with the share.
+
+def largest(
+    margin: Callable[[float], float], at_zero: float, limit: float, start: float | None = None
+) -> float:
+    """A share in [0, limit] with a margin of 0 to `UNUSED` of at_zero, or nearly the largest of 0 or more.
 
     Args:
-        at_zero: margin(0), 0 or more.
+        margin: falls with the share.
+        at_zero: margin(0), more than 0.
+        start: what is tried first; None: the limit.
 
     Source: the Illinois variant of regula falsi (Dowell and Jarratt 1971).
     """
-    if (beyond := margin(limit)) >= 0:
-        return limit
-    low, high, above, side = 0.0, limit, at_zero, 0
-    while high - low > PRECISION * high:
-        part = above / (above - beyond)
-        middle = low + (high - low) * min(max(part, SHORTEST), 1 - SHORTEST)
-        value = margin(middle)
+    aim = UNUSED * at_zero / 2
+    low, high, above, beyond, side = 0.0, limit, at_zero - aim, 0.0, 0
+    share = limit if start is None else min(start, limit)
+    while high - low > PRECISION * high and high > limit * NOTHING:
+        value = margin(share)
         if value >= 0:
-            low, above, beyond, side = middle, value, beyond / 2 if side > 0 else beyond, 1
-            if value <= PRECISION * at_zero:
-                break
+            if share >= limit or value <= 2 * aim:
+                return share
+            low, above, beyond, side = share, value - aim, beyond / 2 if side > 0 else beyond, 1
         else:
-            high, beyond, above, side = middle, value, above / 2 if side < 0 else above, -1
+            high, beyond, above, side = share, value - aim, above / 2 if side < 0 else above, -1
+        if beyond < 0:
+            part = above / (above - beyond)
+            share = low + (high - low) * min(max(part, SHORTEST), 1 - SHORTEST)
+        else:
+            # Nothing is known to be too far: on along the line from 0.
+            share = min(limit, share * (at_zero - aim) / max(at_zero - aim - above, aim))
     return low

@@ -139,18 +139,24 @@ def live_together(
 def _live(device: Device, learner: Learner, nights: NightsConfig) -> tuple[Lived, Tensor]:
     """One device, with its traces (len(TRACES), nights)."""
     reference, kept = learner.reference, learner.start()
-    life = Life(device.user, device.training, reference.shipped, learner.config, nights)
+    life = Life(
+        device.user,
+        device.training,
+        reference.shipped,
+        learner.config,
+        nights,
+        with_behaviour=learner.reads_behaviour,
+    )
     measure, gains, rows, within = _HeldOut(device, reference.shipped), [], [], True
     for night in range(nights.nights):
         latents, groups = life.day(night)
-        kept, result = learner.night(latents, groups, kept)
+        kept, moved = learner.move(latents, groups, kept)
         life.head = kept.head
-        spent = result.spent or reference.nothing
+        spent, share = moved.spent, moved.share
         within &= reference.within(spent)
-        scale, closed = result.night.scale, result.gate is not None and not result.gate.open
-        silent = closed or result.night.dropped_groups == result.night.groups
-        stopped = any(reason.startswith("stopped after") for reason in result.reasons)
-        rows.append((spent.overlap, spent.kl, stopped, 0 < scale < 1, scale == 0, silent))
+        silent = not (moved.gate.open and moved.learnable)
+        stopped = any(reason.startswith("stopped after") for reason in moved.reasons)
+        rows.append((spent.overlap, spent.kl, stopped, 0 < share < 1, share == 0, silent))
         if night in measured_nights(nights.nights)[:-1]:
             gains.append(measure.gain(life.head, night, GLANCE)[1])
     traces = torch.tensor(rows, dtype=torch.float64).T

@@ -145,7 +145,7 @@ def _workspace(out: Path | None) -> Iterator[Path]:
 
 
 def _spent(reference: Reference, head: Head) -> Spent:
-    return reference.spent(head.logits(reference.latents))
+    return reference.spent(head)
 
 
 def _simulated(config: SimulateConfig) -> str | None:

@@ -1,4 +1,7 @@
-"""The posterior against densities of all rewards, covariance written out, and penalized least squares."""
+"""The posterior against densities of all rewards, covariance written out, and penalized least squares.
+
+Its factorization is in float32: 1e-6 of the largest number is what that leaves.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def test_likelihood_is_that_of_all_contrasts_of_the_rewards(width: float, noise:
 
     ours = penalty(trial.noise, trial.log_likelihood) - (trial.noise - none.noise) / (2 * noise)
     assert penalty(none.noise, none.log_likelihood) == pytest.approx(0, abs=1e-12)
-    assert ours == pytest.approx(density(width) - density(0.0), abs=1e-8)
+    assert ours == pytest.approx(density(width) - density(0.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("width", [0.3, 3.0])
@@ -105,8 +108,8 @@ def test_taste_and_relevance_minimize_the_penalized_sum_of_squares(width: float)
     solution = np.linalg.lstsq(system, np.concatenate([y, nothing(VOCABULARY + texts)]), rcond=None)[0]
     normal = normal_equations(EVIDENCE)
     trial = at_width(normal, width)
-    np.testing.assert_allclose(trial.taste.numpy(), solution[:VOCABULARY], rtol=0, atol=1e-9)
-    assert relevance(normal, trial.taste) == pytest.approx(float(solution[VOCABULARY]), abs=1e-9)
+    np.testing.assert_allclose(trial.taste.numpy(), solution[:VOCABULARY], rtol=0, atol=1e-6)
+    assert relevance(normal, trial.taste) == pytest.approx(float(solution[VOCABULARY]), abs=1e-6)
 
 
 def test_the_likeliest_width_comes_first_and_noise_has_none() -> None:
@@ -129,9 +132,9 @@ def test_rewards_in_another_unit_give_the_same_taste_in_that_unit() -> None:
     ours, theirs = normal_equations(EVIDENCE), normal_equations(total(scaled))
     first, second = likeliest(ours), likeliest(theirs)
     assert first[0].width == second[0].width
-    torch.testing.assert_close(first[0].taste * 1e5, second[0].taste, rtol=1e-7, atol=0)
+    torch.testing.assert_close(first[0].taste * 1e5, second[0].taste, rtol=1e-5, atol=0)
     gains = [trials[0].log_likelihood - trials[-1].log_likelihood for trials in (first, second)]
-    assert gains[0] == pytest.approx(gains[1], abs=1e-6)
+    assert gains[0] == pytest.approx(gains[1], abs=1e-4)
 
 
 def test_rewards_without_noise_are_no_infinity() -> None:
@@ -191,8 +194,8 @@ def test_topics_are_a_regression_of_their_own() -> None:
     inputs = np.column_stack([white[:, :VOCABULARY], sign * white[:, :VOCABULARY]])
     penalty = np.diag([1 / width] * VOCABULARY + [1 / TOPIC_WIDTH] * VOCABULARY)
     both = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ white[:, -1])
-    np.testing.assert_allclose(posterior.taste.numpy(), both[:VOCABULARY], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(posterior.topics[:, 0].numpy(), both[VOCABULARY:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(posterior.taste.numpy(), both[:VOCABULARY], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(posterior.topics[:, 0].numpy(), both[VOCABULARY:], rtol=0, atol=1e-6)
 
 
 def test_a_taste_that_does_not_depend_on_topics_has_none() -> None:
