@@ -23,7 +23,7 @@ ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
     SimulateConfig,
     skip=("bundle", "nights", "grpo"),
     types={"feedback": FILE},
-    metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR"},
+    metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR", "rewards": "SPEC"},
 )
 @report_options
 @dataclass_options(NightsConfig)
@@ -73,7 +73,10 @@ def simulate(bundle: Path, **options: Any) -> None:
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
 @dataclass_options(
-    TuneConfig, skip=("model", "grpo"), types={"feedback": FILE, "out": FILE}, metavars={"out": "HEAD"}
+    TuneConfig,
+    skip=("model", "grpo"),
+    types={"feedback": FILE, "out": FILE},
+    metavars={"out": "HEAD", "rewards": "SPEC"},
 )
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def grpo(model: Path, **options: Any) -> None:

@@ -10,6 +10,7 @@ from device_sim.runtimes.config import RUNTIME_CHOICES, RuntimeChoice
 from device_sim.users.nights import NightsConfig
 from device_sim.users.users import parse_user
 from grpo.config import GRPOConfig
+from grpo.events import EVENT_REWARDS, EventRewards, parse_rewards
 from grpo.learners import LEARNERS, LearnerName, default_learner
 from personality_common.errors import ConfigError, ToolkitError
 
@@ -33,6 +34,7 @@ class SimulateConfig:
     Attributes:
         bundle: what `pt export` wrote.
         feedback: replay a feedback file, in nights of --interactions each.
+        rewards: what events of the feedback file are worth: event=reward,…
         user: simulate a user: profile, thumbs, drifting, contrary, random, or module:function.
         data: conversations whose texts the user reacts to.
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
@@ -51,6 +53,7 @@ class SimulateConfig:
 
     bundle: Path
     feedback: Path | None = None
+    rewards: str | None = None
     user: str | None = None
     data: str | None = None
     run: Path | None = None
@@ -77,6 +80,9 @@ class SimulateConfig:
                 raise ConfigError("--user needs --data TEXTS: conversations whose texts the user reacts to")
         if self.feedback is not None and self.data is not None:
             raise ConfigError("--data is for --user; a feedback file has its own texts")
+        if self.rewards is not None and self.feedback is None:
+            raise ConfigError("--rewards is for events of a --feedback file")
+        _check_rewards(self.rewards)
         if self.route not in ROUTE_CHOICES:
             raise ConfigError(f"--route must be one of {', '.join(ROUTE_CHOICES)}, got {self.route!r}")
         if self.runtime not in RUNTIME_CHOICES:
@@ -103,6 +109,10 @@ class SimulateConfig:
                 raise ConfigError(f"{options}: of GRPO's update, which --objective one-hot does not make")
 
     @property
+    def event_rewards(self) -> EventRewards:
+        return _event_rewards(self.rewards)
+
+    @property
     def learners(self) -> tuple[LearnerName, ...]:
         """The one that the phone lives with, and those beside it."""
         if self.learner == "all":
@@ -119,6 +129,7 @@ class TuneConfig:
     Attributes:
         model: a run, or a bundle.
         feedback: a feedback file.
+        rewards: what its events are worth: event=reward,…
         out: the new head, safetensors.
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
         allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
@@ -132,4 +143,23 @@ class TuneConfig:
     run: Path | None = None
     allow_remote_encoder: bool = False
     learner: LearnerName = "grpo"
+    rewards: str | None = None
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
+
+    def __post_init__(self) -> None:
+        _check_rewards(self.rewards)
+
+    @property
+    def event_rewards(self) -> EventRewards:
+        return _event_rewards(self.rewards)
+
+
+def _event_rewards(spec: str | None) -> EventRewards:
+    return EVENT_REWARDS if spec is None else parse_rewards(spec)
+
+
+def _check_rewards(spec: str | None) -> None:
+    try:
+        _event_rewards(spec)
+    except ToolkitError as error:
+        raise ConfigError(f"--rewards {error}") from None

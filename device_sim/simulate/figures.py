@@ -30,6 +30,7 @@ def figures(simulation: Simulation) -> dict[str, Any]:
         "settings": {
             "user": config.user,
             "feedback": config.feedback and str(config.feedback),
+            "rewards": config.rewards,
             "route": config.route,
             "runtime": config.runtime,
             "objective": config.objective,

@@ -136,7 +136,11 @@ class Moving:
             created=now(),
             settings={"objective": "one-hot", **asdict(ONE_HOT)}
             if one_hot
-            else {"learner": self.learner.name, **asdict(self.config.grpo)},
+            else {
+                "learner": self.learner.name,
+                **({} if self.config.rewards is None else {"rewards": self.config.rewards}),
+                **asdict(self.config.grpo),
+            },
             data=data,
             before={} if night.reward_mean is None else {"reward_mean": night.reward_mean},
             after={
@@ -259,7 +263,12 @@ def replay(
 ) -> Lived:
     """A feedback file, in its order, in nights of `interactions`; all of it."""
     assert config.feedback is not None
-    feedback = read_feedback(config.feedback, bundle.vocabulary.tokens, base_dim=bundle.encoder.dim)
+    feedback = read_feedback(
+        config.feedback,
+        bundle.vocabulary.tokens,
+        base_dim=bundle.encoder.dim,
+        rewards=config.event_rewards,
+    )
     latents = feedback_latents(feedback.interactions, embedder, runtime)
     groups = feedback.groups()
     # Interactions may come as latents, so the routes are compared on the bundle's own golden embeddings.

@@ -38,7 +38,7 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
     if (config.model / MANIFEST_FILE).is_file():
         bundle = open_shipped(config.model)
         tokens, base_dim = bundle.vocabulary.tokens, bundle.encoder.dim
-        feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
+        feedback = read_feedback(config.feedback, tokens, base_dim=base_dim, rewards=config.event_rewards)
         runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
         latents = feedback_latents(
             feedback.interactions,
@@ -49,7 +49,12 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
         run_fingerprint, vocabulary = bundle.run_fingerprint, bundle.vocabulary.fingerprint
     else:
         run = load_run(config.model)
-        feedback = read_feedback(config.feedback, run.vocabulary.tokens, base_dim=run.encoder.dim)
+        feedback = read_feedback(
+            config.feedback,
+            run.vocabulary.tokens,
+            base_dim=run.encoder.dim,
+            rewards=config.event_rewards,
+        )
         model = run.model
         head = Head(model.projection.weight.detach().clone(), model.output_bias.detach().clone())
         latents = _latents(run, feedback.interactions, reporter, config.allow_remote_encoder)
@@ -61,7 +66,7 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
         "run_fingerprint": run_fingerprint,
         "vocabulary_fingerprint": vocabulary,
         "feedback_fingerprint": feedback.fingerprint,
-        "settings": json.dumps({"learner": config.learner, **asdict(config.grpo)}),
+        "settings": json.dumps({"learner": config.learner, "rewards": config.rewards, **asdict(config.grpo)}),
     }
     save_tensors(Path(config.out), {HEAD_WEIGHT: result.head.weight, HEAD_BIAS: result.head.bias}, metadata)
     return result
