@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -24,7 +25,7 @@ BATCH: Final = 16
 WEEK: Final = 7
 """Nights between measurements on held-out texts; the last night is always one."""
 GLANCE: Final = 100
-"""Held-out texts that are measured on before the last night."""
+"""Held-out texts that are measured on night by night; after the last night, all of them are besides."""
 TRACES: Final = ("overlap", "kl", "stopped", "scaled", "dropped", "silent")
 """What is kept of every night: what the head has spent of the budgets on the reference; then, 1 or 0, whether
 the update was cut short by `kl_stop`, scaled back by a budget, dropped by a budget, or had nothing to learn
@@ -57,8 +58,8 @@ class Lived:
         head: fingerprint, as `pt simulate` gives it.
         reward: mean over held-out texts.
         gain: mean over held-out texts of the reward minus that of the head that shipped.
-        oracle_share: gain divided by the most that any head could gain; None where there is no oracle.
-        gains: of the nights that `measured_nights` names; before the last, on the first GLANCE texts.
+        oracle_gain: the most that any head could gain; None where there is no oracle.
+        gains: of the nights that `measured_nights` names, on the first GLANCE texts.
         kl, overlap: drift from the shipped head on held-out texts, as `pt simulate` measures it.
         stopped, scaled, dropped, silent: how many nights of each; see TRACES.
         within: whether the head of every night kept the budgets on the reference.
@@ -70,7 +71,7 @@ class Lived:
     head: str
     reward: float
     gain: float
-    oracle_share: float | None
+    oracle_gain: float | None
     gains: tuple[float, ...]
     kl: float
     overlap: float
@@ -158,7 +159,7 @@ def _live(device: Device, learner: Learner, nights: NightsConfig) -> tuple[Lived
         stopped = any(reason.startswith("stopped after") for reason in moved.reasons)
         rows.append((spent.overlap, spent.kl, stopped, 0 < share < 1, share == 0, silent))
         if night in measured_nights(nights.nights)[:-1]:
-            gains.append(measure.gain(life.head, night, GLANCE)[1])
+            gains.append(float(measure.gain(life.head, night, GLANCE)[1].mean()))
     traces = torch.tensor(rows, dtype=torch.float64).T
     counts = traces[2:].sum(-1).tolist()
     return measure.lived(life.head, learner.config, nights.nights - 1, gains, counts, within), traces
@@ -172,13 +173,13 @@ class _HeldOut:
         self.reference = shipped.logits(device.held_out.latents)
         self._top = top_tokens(self.reference)
 
-    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, float, Tensor]:
-        """Mean reward of the shipped head's top 8, how much more this head's has, and this head's logits."""
+    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, Tensor, Tensor]:
+        """Mean reward of the shipped head's top 8, how much more this head's has, (N,), and its logits."""
         held_out = self.device.held_out[:texts]
         logits = head.logits(held_out.latents)
         both = torch.stack([self._top[:texts], top_tokens(logits)], 1)
         rewards = self.device.user.value(held_out.embeddings, both, night).double()
-        return float(rewards[:, 0].mean()), float((rewards[:, 1] - rewards[:, 0]).mean()), logits
+        return float(rewards[:, 0].mean()), rewards[:, 1] - rewards[:, 0], logits
 
     def lived(
         self,
@@ -191,13 +192,15 @@ class _HeldOut:
     ) -> Lived:
         """After the last night; `gains` are of the measured nights before it."""
         device = self.device
-        before, gain, logits = self.gain(head, last)
+        before, rises, logits = self.gain(head, last)
+        gain = float(rises.mean())
         most = float(device.user.oracle(device.held_out.embeddings, last).double().mean()) - before
         drift = drift_of(logits, self.reference, config)
         stopped, scaled, dropped, silent = map(int, counts)
         return Lived(
             device.number, device.seed, device.kind, head_fingerprint(head), before + gain, gain,
-            gain / most if most > 0 else None, (*gains, gain), drift.kl, drift.overlap,
+            most if math.isfinite(most) else None, (*gains, float(rises[:GLANCE].mean())),
+            drift.kl, drift.overlap,
             stopped, scaled, dropped,
             silent, within,
         )  # fmt: skip

@@ -37,7 +37,7 @@ from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import atomic_writer, file_sha256, open_own, read_json_object, write_json
 from personality_common.runs.plan import PLAN_FILE, require_same_plan
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 CHUNK: Final = 64
 """Devices whose lives are written together: what is lost, at most, when a worker dies."""
 PIECE: Final = 128

@@ -28,7 +28,7 @@ MIX = "3*profile+1*<b>:likes&more"
 def lived(device: int, gain: float, **changes: Any) -> Lived:
     values: dict[str, Any] = {
         "device": device, "seed": device, "kind": device % 2, "head": "ab-cd", "reward": 1.0, "gain": gain,
-        "oracle_share": gain / 2 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1, "overlap": 0.8,
+        "oracle_gain": gain / 2 + 0.4 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1, "overlap": 0.8,
         "stopped": 0, "scaled": 0, "dropped": 0, "silent": 0,
     }  # fmt: skip
     return Lived(**(values | changes))
@@ -66,7 +66,9 @@ def test_distributions_by_hand(make: Any) -> None:
     assert everyone.gain == pytest.approx(0.2)
     assert everyone.gain_quantiles[3] == pytest.approx(0.2)  # the middle of 0.0 and 0.4
     assert everyone.below_zero == 0.25
-    assert first.oracle_share == pytest.approx(0.1)
+    # Gains .4 and 0 of .6 and .4: the ratio of means, not the mean of ratios, which is 1/3.
+    assert first.oracle_share == pytest.approx(0.4)
+    assert everyone.oracle_share == pytest.approx(0.4)
     assert second.oracle_share is None
     assert everyone.held_back == 0.5
     assert (everyone.stopped, everyone.scaled, everyone.dropped, everyone.silent) == (

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from device_sim.fleet import lives
 from device_sim.fleet.lives import TRACES, Device, Lived, live_together, measured_nights
 from device_sim.heads.shipped import head_fingerprint
 from device_sim.simulate.drift import measure_drift
-from device_sim.users.nights import Night, NightsConfig, Texts, live, remembering
+from device_sim.users.nights import Night, NightsConfig, Texts, live, oracle_share, remembering
 from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
 from grpo.head import Head
@@ -88,7 +89,8 @@ def require_figures(one: Lived, records: list[Night], of: Device, config: GRPOCo
     last = records[-1]
     assert one.gain == pytest.approx(last.rise, abs=1e-5)
     assert one.reward == pytest.approx(last.reward, abs=1e-5)
-    assert one.oracle_share == pytest.approx(last.oracle_share, abs=1e-5)
+    assert one.oracle_gain is not None
+    assert oracle_share(one.gain, one.oracle_gain) == pytest.approx(last.oracle_share, abs=1e-5)
     assert len(one.gains) == len(measured_nights(len(records))) == 1
     drift = measure_drift(of.held_out.latents, last.head, shipped_head(), config)
     assert (one.kl, one.overlap) == (pytest.approx(drift.kl), pytest.approx(drift.overlap))
@@ -110,9 +112,23 @@ def test_one_s_own_user_without_an_oracle(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "own_fleet_user", module)
     devices = [device(i, 10 + i, ("own_fleet_user:likes",)) for i in range(2)]
     lived, traces = live_together(devices, learner_of(GRPOConfig(gate=None)), NIGHTS, 1)
-    assert all(one.oracle_share is None for one in lived)
+    assert all(one.oracle_gain is None for one in lived)
     assert all(one.gain > 0 for one in lived)
     assert set(traces.sums) == set(TRACES)
+
+
+def test_gains_by_night_are_of_the_same_texts_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first GLANCE, after the last night too, when all are measured on besides."""
+    monkeypatch.setattr(lives, "GLANCE", 5)
+    monkeypatch.setattr(lives, "WEEK", 1)
+    one = device(1, 11)
+    few = dataclasses.replace(one, held_out=one.held_out[:5])
+    config = GRPOConfig(gate=None)
+    (whole,), _ = live_together([one], learner_of(config), NIGHTS, len(KINDS))
+    (part,), _ = live_together([few], learner_of(config), NIGHTS, len(KINDS))
+    assert whole.gains == pytest.approx(part.gains, abs=1e-6)
+    assert part.gains[-1] == part.gain
+    assert whole.gains[-1] != pytest.approx(whole.gain, abs=1e-3)
 
 
 @pytest.mark.parametrize(

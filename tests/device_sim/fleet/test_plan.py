@@ -58,7 +58,7 @@ def test_a_folder_with_other_files_is_refused(plan: Plan) -> None:
         write_plan(plan)
 
 
-@pytest.mark.parametrize("text", ["{}", '{"schema": 2, "grpo": {"reward_weights": []}}', "[]"])
+@pytest.mark.parametrize("text", ["{}", '{"schema": 3, "grpo": {"reward_weights": []}}', "[]"])
 def test_what_is_no_plan(plan: Plan, text: str) -> None:
     plan.folder.mkdir()
     (plan.folder / "plan.json").write_text(text)
