@@ -220,7 +220,7 @@ def live(
 
 
 def oracle_share(gain: float, most: float) -> float | None:
-    """A mean gain as a share of the most that a head could gain; None without an oracle or below LEAST_ORACLE.
+    """A mean gain as a share of the most a head could gain; None without an oracle or below LEAST_ORACLE.
 
     Of several lives it takes the means of both: where there is next to nothing to gain, a ratio says nothing,
     and a mean of ratios is that ratio.

@@ -28,7 +28,8 @@ MIX = "3*profile+1*<b>:likes&more"
 def lived(device: int, gain: float, **changes: Any) -> Lived:
     values: dict[str, Any] = {
         "device": device, "seed": device, "kind": device % 2, "head": "ab-cd", "reward": 1.0, "gain": gain,
-        "oracle_gain": gain / 2 + 0.4 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1, "overlap": 0.8,
+        "oracle_gain": gain / 2 + 0.4 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1,
+        "overlap": 0.8,
         "stopped": 0, "scaled": 0, "dropped": 0, "silent": 0,
     }  # fmt: skip
     return Lived(**(values | changes))
