@@ -39,7 +39,7 @@ FURTHEST: Final = 10.0
 """Standard deviations of the shipped logits that a taste may weigh, where relevance counts for little."""
 CHANGED: Final = math.log(1000)
 """Nats by which a taste that changed must be likelier than one that did not."""
-GROWN: Final = 1.5
+GROWN: Final = 1.2
 """Times that evidence must have grown before the prior is chosen anew, which takes more factorizations."""
 
 

@@ -129,7 +129,7 @@ class Reference:
         return step, head, self.spent(head)
 
     def longest(self, way: Tensor, limit: float) -> float:
-        """The longest step s <= limit, nearly, at which logits + s * way, (R, V) float32, keep the budgets."""
+        """The longest step s <= limit, nearly, at which logits + s * way, (R, V) float32, keep budgets."""
         step = limit
         if (least := self.config.overlap_budget) is not None:
 

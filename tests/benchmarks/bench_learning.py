@@ -178,7 +178,7 @@ def train(folder: Path, vocabulary: str, data: str) -> None:
     config = PretrainConfig(DataConfig(data), folder, device="cpu")
     if vocabulary == "words":
         tokens = folder.with_suffix(".json")
-        tokens.write_text(json.dumps(commonest_words(read_texts(DataConfig(data))[0])))
+        tokens.write_text(json.dumps({"tokens": commonest_words(read_texts(DataConfig(data))[0])}))
         config = dataclasses.replace(config, tokens=tokens)
     pretrain(config, SILENT)
 
