@@ -13,7 +13,7 @@ from torch import Tensor
 from grpo.evidence import Evidence
 from grpo.gate import STAKES, Wealth
 from grpo.head import Head
-from grpo.learner import Learned
+from grpo.learner import Learned, Prior
 from grpo.learners import Kept
 from personality_common.errors import DataError
 from personality_common.files.tensors import load_tensors, save_tensors
@@ -35,7 +35,7 @@ class LearnedHead(Head):
 
 
 def write_learning(path: Path, kept: Kept) -> None:
-    """Write state, evidence and gate; the head itself is in a file of its own."""
+    """Write state, evidence, prior and gate; the head itself is in a file of its own."""
     learned = kept.learned
     tensors = {"state.weight": kept.state.weight, "state.bias": kept.state.bias}
     for name, evidence in zip(_PARTS, (learned.before, learned.since), strict=True):
@@ -45,6 +45,7 @@ def write_learning(path: Path, kept: Kept) -> None:
         "log_likelihood": learned.log_likelihood,
         "wealth": list(learned.wealth.logs),
         "peak": learned.wealth.peak,
+        "prior": list(learned.prior),
     }
     save_tensors(path, tensors, {"learned": json.dumps(numbers)})
 
@@ -68,14 +69,16 @@ def read_learning(path: Path, head: Head) -> Kept:
         ]
         likelihood = None if numbers["log_likelihood"] is None else float(numbers["log_likelihood"])
         logs, peak = tuple(map(float, numbers["wealth"])), float(numbers["peak"])
-        given = (*logs, peak, likelihood or 0.0)
-        if state.weight.shape != head.weight.shape or len(logs) != len(STAKES) or min(counts) < 0:
+        width, topical, asked = numbers["prior"]
+        prior = Prior(float(width), bool(topical), int(asked))
+        given = (*logs, peak, likelihood or 0.0, prior.width)
+        if state.weight.shape != head.weight.shape or len(logs) != len(STAKES):
             raise ValueError("shapes")
-        if not all(map(math.isfinite, given)):
-            raise ValueError("numbers that are not finite")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if not all(map(math.isfinite, given)) or min(*counts, prior.width, prior.contrasts) < 0:
+            raise ValueError("numbers that cannot be")
+    except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: must be what a learner keeps, lacks or garbles {str(error)[:80]}") from None
-    return Kept(head, state, Learned(parts[0], parts[1], likelihood, Wealth(logs, peak)))
+    return Kept(head, state, Learned(parts[0], parts[1], likelihood, Wealth(logs, peak), prior))
 
 
 def _evidence(products: Tensor, contrasts: int, moments: Tensor, vocabulary: int) -> Evidence:

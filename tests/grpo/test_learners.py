@@ -43,7 +43,7 @@ def day(head: Head, night: int, taste: float) -> tuple[Tensor, Groups]:
     return latents, Groups(actions, {"reward": taste * (actions % 2 == 0).double().mean(-1) + noise})
 
 
-def live(learner: Learner, nights: int, taste: float = 1.0) -> list[tuple[Kept, TuneResult]]:
+def live(learner: Learner, nights: int, taste: float = 0.5) -> list[tuple[Kept, TuneResult]]:
     kept, found = learner.start(), []
     for night in range(nights):
         kept, result = learner.night(*day(kept.head, night, taste), kept)
@@ -121,7 +121,7 @@ def test_grpo_starts_from_its_state_and_not_from_the_head_in_use() -> None:
     learner = learner_of("grpo", NO_GATE)
     kept = live(learner, 3)[-1][0]
     assert not same(kept.head, kept.state)
-    latents, groups = day(kept.head, 3, 1.0)
+    latents, groups = day(kept.head, 3, 0.5)
     free = dataclasses.replace(NO_GATE, kl_budget=None, overlap_budget=None)
     after, _ = learner.night(latents, groups, kept)
     assert same(after.state, tune_head(latents, groups, kept.state, SHIPPED, free).head)
@@ -139,7 +139,7 @@ def test_posterior_starts_from_the_shipped_head_every_night() -> None:
     kept = live(learner, 3)[-1][0]
     assert kept.state is SHIPPED
     lost = kept._replace(head=SHIPPED)
-    latents, groups = day(kept.head, 3, 1.0)
+    latents, groups = day(kept.head, 3, 0.5)
     assert same(learner.night(latents, groups, kept)[0].head, learner.night(latents, groups, lost)[0].head)
 
 

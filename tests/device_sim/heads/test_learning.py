@@ -14,7 +14,7 @@ from device_sim.heads.learning import LEARNING_FILE, LearnedHead, read_learning,
 from grpo.evidence import Evidence
 from grpo.gate import Wealth
 from grpo.head import Head
-from grpo.learner import Learned
+from grpo.learner import Learned, Prior
 from grpo.learners import Kept
 from personality_common.errors import DataError
 from personality_common.files.tensors import load_tensors, save_tensors
@@ -36,7 +36,11 @@ def evidence(seed: int, contrasts: int) -> Evidence:
 def kept(make_head: Callable[..., Head]) -> Kept:
     """Numbers that no short decimal has."""
     wealth = Wealth((1 / 3, -2 / 7, 1e-17), 3.0000000000000004)
-    return Kept(make_head(1), make_head(2), Learned(evidence(3, 40), evidence(4, 7), -1234.5 / 7, wealth))
+    return Kept(
+        make_head(1),
+        make_head(2),
+        Learned(evidence(3, 40), evidence(4, 7), -1234.5 / 7, wealth, Prior(3.1, True, 40)),
+    )
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def tensors_of(kept: Kept) -> list[bytes]:
 
 def numbers_of(kept: Kept) -> tuple[Any, ...]:
     learned = kept.learned
-    return learned.before.contrasts, learned.since.contrasts, learned.log_likelihood, learned.wealth
+    return learned.before.contrasts, learned.since.contrasts, *learned[2:]
 
 
 def test_what_is_read_is_what_was_written(kept: Kept, file: Path) -> None:
@@ -103,6 +107,10 @@ DAMAGES: dict[str, Callable[[Tensors, dict[str, str]], object]] = {
     "an infinite peak": lambda _, metadata: numbers(metadata, peak=torch.inf),
     "a likelihood that is none": lambda _, metadata: numbers(metadata, log_likelihood="often"),
     "fewer than no contrasts": lambda _, metadata: numbers(metadata, contrasts=[40, -1]),
+    "no prior": lambda _, metadata: numbers(metadata, prior=None),
+    "half a prior": lambda _, metadata: numbers(metadata, prior=[1.0, True]),
+    "a NaN prior": lambda _, metadata: numbers(metadata, prior=[torch.nan, True, 3]),
+    "a prior of less than nothing": lambda _, metadata: numbers(metadata, prior=[-1.0, True, 3]),
     "three counts": lambda _, metadata: numbers(metadata, contrasts=[40, 7, 7]),
     "too many contrasts": lambda _, metadata: numbers(metadata, contrasts=[torch.inf, 7]),
 }
