@@ -42,8 +42,8 @@ bundles/demo/manifest.json: runs/demo/run.json
 
 runs/demo-character/run.json: $(CODE) $(READY)
 	@rm -rf runs/demo-character/in-progress
-	@$(BIN)/pt character data --out runs/demo-characters --examples 2000
-	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 25
+	@$(BIN)/pt character data --out runs/demo-characters --examples 1000
+	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 20
 
 bundles/demo-character/manifest.json: runs/demo-character/run.json
 	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character
