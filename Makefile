@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo test lint types unit faults bench bench-compare clean
+.PHONY: demo test lint types unit faults fuzz bench bench-compare clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -42,8 +42,8 @@ bundles/demo/manifest.json: runs/demo/run.json
 
 runs/demo-character/run.json: $(CODE) $(READY)
 	@rm -rf runs/demo-character/in-progress
-	@$(BIN)/pt character data --out runs/demo-characters --examples 2000
-	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 25
+	@$(BIN)/pt character data --out runs/demo-characters --examples 1000
+	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 20
 
 bundles/demo-character/manifest.json: runs/demo-character/run.json
 	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character
@@ -62,9 +62,14 @@ types: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-# Every system call that changes files fails, or kills, in turn. ONLY=registry tries what has it in its name.
+# Every system call that changes files fails, or kills, in turn; half an hour. ONLY=registry tries what has it in
+# its name, and leaves the table of BENCHMARKS.md.
 faults: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults $(if $(ONLY),--only '$(ONLY)')
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults $(if $(ONLY),--only '$(ONLY)',--write BENCHMARKS.md)
+
+# Mutants of all that may come from outside, for so many minutes.
+fuzz: $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --minutes $(or $(MINUTES),10)
 
 # ONLY="mil grpo" runs these alone. Results go to benchmarks.json.
 bench: $(READY)

@@ -41,7 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("device_sim.runtimes.cli:run", "Run a Core ML package on arrays, on any machine."),
     "inspect": (
         "personality_common.inspection.cli:inspect",
-        "What is in a bundle, a Core ML package, or a run.",
+        "What is in a bundle, a Core ML package, an ONNX file, or a run.",
     ),
     "trace": ("device_sim.trace.cli:trace", "Which op of a package loses the precision."),
     "simulate": (

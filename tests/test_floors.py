@@ -1,5 +1,6 @@
-"""The oldest versions that we allow are those that CI tries, and not above what we develop with."""
+"""Versions: the oldest that we allow are those that CI tries; what we develop with is allowed, and locked."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -34,3 +35,29 @@ def test_minimum_versions_are_the_floors() -> None:
 def test_what_we_develop_with_is_allowed() -> None:
     ours = pinned("constraints.txt")
     assert [name for name, floor in floors().items() if ours[name] < floor] == []
+
+
+LOCKED = re.compile(
+    r"([\w.-]+)==(\S+)( ; sys_platform == 'darwin')? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+)
+
+
+def test_the_lock_is_of_what_we_develop_with() -> None:
+    """All that constraints.txt pins, each with a checksum or more, and nothing else: no address."""
+    text = "".join(
+        line for line in (ROOT / "requirements-dev.lock").read_text().splitlines(True) if line[0] != "#"
+    )
+    assert LOCKED.sub("", text) == ""
+    locked = {str(canonicalize_name(found[1])): Version(found[2]) for found in LOCKED.finditer(text)}
+    assert locked == pinned("constraints.txt")
+
+
+def test_the_lock_has_all_that_pyproject_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [
+        *project["dependencies"],
+        *(line for e in project["optional-dependencies"].values() for line in e),
+    ]
+    ours = pinned("constraints.txt")
+    for requirement in map(Requirement, lines):
+        assert ours[canonicalize_name(requirement.name)] in requirement.specifier, requirement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,6 +82,9 @@ def simulate_fleet(config: FleetConfig, reporter: Reporter = SILENT) -> Fleet:
         if missing:
             _work(plan, config.processes, config.allow_remote_encoder, reporter)
         seconds = time.monotonic() - started if missing else 0.0
+        # Of a worker that was killed when it had made the tables of them, or failed with its work in place.
+        shutil.rmtree(plan.pieces, ignore_errors=True)
+        (plan.folder / FAILURE_FILE).unlink(missing_ok=True)
         lived, traces = _collect(plan)
         proof = prove(plan, bundle, available, embedder, texts, lived, reporter)
         nights = sum(len(plan.devices_of(chunk)) for chunk in missing) * plan.nights.nights

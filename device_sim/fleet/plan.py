@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -96,8 +97,12 @@ class Plan:
     def table_file(self, name: str) -> Path:
         return self.folder / "tables" / f"{name}.npy"
 
+    @property
+    def pieces(self) -> Path:
+        return self.folder / "tables" / "pieces"
+
     def piece_file(self, name: str, piece: int) -> Path:
-        return self.folder / "tables" / "pieces" / f"{name}-{piece:05}.npy"
+        return self.pieces / f"{name}-{piece:05}.npy"
 
     @property
     def document(self) -> dict[str, Any]:
@@ -219,7 +224,8 @@ def read_plan(folder: Path) -> Plan:
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """As .npy, atomically."""
     with atomic_writer(path, private=True) as file:
-        np.save(file, array, allow_pickle=False)
+        # Hides that it is a file: NumPy writes to one through C's stdio, and does not see where that fails.
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def _path(value: str | None) -> Path | None:

@@ -85,7 +85,7 @@ def _merge(plan: Plan, pieces: int) -> None:
             for name in TABLES:
                 parts = [np.load(plan.piece_file(name, piece)) for piece in range(pieces)]
                 save_array(plan.table_file(name), np.concatenate(parts))
-            shutil.rmtree(plan.table_file("used").parent / "pieces")
+            shutil.rmtree(plan.pieces)
 
 
 class Tables:

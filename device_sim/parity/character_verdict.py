@@ -17,6 +17,7 @@ from personality_common.evidence.claims import Check, within
 from personality_common.evidence.tolerances import Tolerance
 from pretrain.character.bundle.folder import Folder
 from pretrain.character.bundle.manifest import GOLDEN_FILE
+from pretrain.character.features import require_finite
 from pretrain.character.schema import FEATURES, Schema
 from pretrain.character.synthesis import example_features
 
@@ -106,6 +107,9 @@ def golden_inputs(folder: Folder) -> Inputs:
         raise DataError(
             f"{path}: features and outputs must be {wanted}, are {features.shape}, {outputs.shape}"
         )
+    for key, values in (("features", features), ("outputs", outputs)):
+        for number, row in enumerate(values):
+            require_finite(row, f"{path}: rows[{number}].{key}")
     return Inputs("golden", features, outputs)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.errors import DataError, ToolkitError
+from personality_common.onnx.parsing import import_onnx, import_onnxruntime
 from pretrain.character.bundle.folder import run_onnx
 from pretrain.character.bundle.manifest import INPUT
-from pretrain.character.bundle.onnx_file import OnnxFile, import_onnx, import_onnxruntime
+from pretrain.character.bundle.onnx_file import OnnxFile
 from pretrain.character.schema import HEADS
 
 Rows = NDArray[np.float32]

@@ -37,7 +37,7 @@ def simulate(bundle: Path, **options: Any) -> None:
     from device_sim.simulate.html import report
     from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
     from device_sim.simulate.simulation import FIGURES_FILE, simulate_phone
-    from personality_common.files.atomic import write_json
+    from personality_common.files.atomic import atomic_writer, write_json
     from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
@@ -47,7 +47,8 @@ def simulate(bundle: Path, **options: Any) -> None:
         document, page = figures(result), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
-            (folder / "report.html").write_bytes(page)
+            with atomic_writer(folder / "report.html", private=True) as file:
+                file.write(page)
             write_json(folder / FIGURES_FILE, document)
     files.write("simulate", result.checks, made, document, page)
     output.print(nights_table(result))

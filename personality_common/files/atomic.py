@@ -12,10 +12,13 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.bounded import read_bounded
+
+LOCK_FILE: Final = ".lock"
+"""In a folder that one process at a time may change."""
 
 
 @contextlib.contextmanager
@@ -161,7 +164,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         DataError: its lock is a link, or anything but a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(open_own(folder / ".lock"), "r+") as file:
+    with os.fdopen(open_own(folder / LOCK_FILE), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -170,7 +173,17 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 f"{folder}: process {file.read().strip() or '?'} is working in this folder; "
                 "wait for it, or take another folder"
             ) from None
+        if not _is_at(file.fileno(), folder / LOCK_FILE):
+            raise ToolkitError(f"{folder}: another process removed it just now; try again")
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether a file that is open still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -20,7 +20,7 @@ from personality_common.terminal.options import PRINT_JSON, dataclass_options
 @dataclass_options(InspectConfig, skip=("path",))
 @PRINT_JSON
 def inspect(path: Path, as_json: bool, **options: Any) -> None:
-    """Show what is in PATH: a bundle, an .mlpackage, an .mlmodel, or a run; anyone's.
+    """Show what is in PATH: a bundle, an .mlpackage, an .mlmodel, an .onnx file, or a run; anyone's.
 
     Exits with 1 if something that was read is damaged, and says what.
     """

@@ -14,7 +14,7 @@ class InspectConfig:
     """One run of `pt inspect`.
 
     Attributes:
-        path: a bundle, an `.mlpackage`, an `.mlmodel`, or a run.
+        path: a bundle, an `.mlpackage`, an `.mlmodel`, an `.onnx` file, or a run.
         weights: add the table of tensors with their fingerprints.
         max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
     """

@@ -1,4 +1,4 @@
-"""Find out what a path is (package, model, bundle, run) and describe it as plain data."""
+"""Find out what a path is (package, model, ONNX file, bundle, run) and describe it as plain data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.inside import refuse_links
 from personality_common.inspection.damage import damaged_files, damaged_tensors
+from personality_common.onnx.description import OnnxDescription, describe_onnx
 
 _JSON_BYTES: Final = 32 << 20
 
@@ -36,30 +37,42 @@ class PackageInspection:
 
 
 @dataclass(frozen=True)
+class OnnxInspection:
+    """An ONNX file."""
+
+    path: str
+    bytes: int
+    model: OnnxDescription
+    type: str = "onnx"
+
+
+@dataclass(frozen=True)
 class FolderInspection:
-    """A run or a bundle: its JSON summary, and the packages in it."""
+    """A run or a bundle: its JSON summary, and the packages and ONNX files in it."""
 
     path: str
     bytes: int
     summary: dict[str, Any]
     packages: tuple[PackageInspection, ...]
+    onnx: tuple[OnnxInspection, ...]
     problems: tuple[str, ...]
     type: str
 
 
-Inspection = PackageInspection | FolderInspection
+Inspection = PackageInspection | OnnxInspection | FolderInspection
 
 
 def inspect_path(
     path: str | os.PathLike[str], *, fingerprints: bool = False, limits: Limits = DEFAULT_LIMITS
 ) -> Inspection:
-    """Describe a bundle, an `.mlpackage`, an `.mlmodel`, or a run.
+    """Describe a bundle, an `.mlpackage`, an `.mlmodel`, an `.onnx` file, or a run.
 
     Args:
         fingerprints: compute those of all tensors.
 
     Raises:
         DataError: it is none of these, or too broken to be described.
+        ToolkitError: an ONNX file, and the package `onnx` is not installed.
     """
     path = Path(path)
     # Exact names: where file names ignore case, Manifest.json answers to manifest.json.
@@ -68,6 +81,13 @@ def inspect_path(
         return _folder(path, MANIFEST_FILE, "bundle", fingerprints, limits)
     if RUN_FILE in names:
         return _folder(path, RUN_FILE, "run", fingerprints, limits)
+    return _file(path, fingerprints, limits)
+
+
+def _file(path: Path, fingerprints: bool, limits: Limits) -> PackageInspection | OnnxInspection:
+    if path.suffix == ".onnx":
+        found = describe_onnx(path, limits, fingerprints=fingerprints)
+        return OnnxInspection(str(path), _size(path, limits), found)
     model = describe(Package.open(path, limits), fingerprints=fingerprints)
     return PackageInspection(str(path), _size(path, limits), model)
 
@@ -75,8 +95,10 @@ def inspect_path(
 def problems_of(inspection: Inspection) -> tuple[str, ...]:
     """All that is wrong with what was read; of packages in a folder and of submodels, too."""
     if isinstance(inspection, FolderInspection):
-        inner = [problem for package in inspection.packages for problem in problems_of(package)]
-        return (*inspection.problems, *inner)
+        files: list[Inspection] = [*inspection.packages, *inspection.onnx]
+        return (*inspection.problems, *(problem for file in files for problem in problems_of(file)))
+    if isinstance(inspection, OnnxInspection):
+        return inspection.model.problems
     return tuple(_model_problems(inspection.model))
 
 
@@ -93,12 +115,11 @@ def to_json(inspection: Inspection) -> str:
 
 def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits) -> FolderInspection:
     summary = read_json_object(path / file, _JSON_BYTES)
-    packages, problems = [], []
+    found, problems = [], []
     for entry in sorted(path.iterdir()):
-        if entry.suffix in (".mlpackage", ".mlmodel"):
+        if entry.suffix in (".mlpackage", ".mlmodel", ".onnx"):
             try:
-                model = describe(Package.open(entry, limits), fingerprints=fingerprints)
-                packages.append(PackageInspection(str(entry), _size(entry, limits), model))
+                found.append(_file(entry, fingerprints, limits))
             except ToolkitError as error:
                 problems.append(str(error))
     try:
@@ -106,7 +127,9 @@ def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits
         problems += damaged_tensors(path, summary) if kind == "run" else damaged_files(path, summary)
     except ToolkitError as error:
         problems.append(str(error))
-    return FolderInspection(str(path), _size(path, limits), summary, tuple(packages), tuple(problems), kind)
+    packages = tuple(file for file in found if isinstance(file, PackageInspection))
+    onnx = tuple(file for file in found if isinstance(file, OnnxInspection))
+    return FolderInspection(str(path), _size(path, limits), summary, packages, onnx, tuple(problems), kind)
 
 
 def _size(path: Path, limits: Limits) -> int:

@@ -11,9 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from personality_common.coreml.description import ModelDescription, ParameterRange, UpdateInfo
+from personality_common.coreml.description import ModelDescription, ParameterCount, ParameterRange, UpdateInfo
 from personality_common.coreml.features import Feature
-from personality_common.inspection.reading import FolderInspection, Inspection, PackageInspection
+from personality_common.inspection.reading import (
+    FolderInspection,
+    Inspection,
+    OnnxInspection,
+    PackageInspection,
+)
 from personality_common.printable import excerpt
 
 _LONG: Final = 100
@@ -28,6 +33,8 @@ def render(inspection: Inspection, console: Console, *, weights: bool) -> None:
     """Print an inspection; with `weights`, the tensor tables too."""
     if isinstance(inspection, FolderInspection):
         _folder(inspection, console, weights)
+    elif isinstance(inspection, OnnxInspection):
+        _onnx(inspection, console, weights)
     else:
         _package(inspection, console, weights)
 
@@ -69,6 +76,9 @@ def _folder(folder: FolderInspection, console: Console, weights: bool) -> None:
             _package(package, console, weights)
         else:
             _problems(console, package.model.problems)
+    for file in folder.onnx:
+        console.print()
+        _onnx(file, console, weights)
 
 
 def _package(package: PackageInspection, console: Console, weights: bool) -> None:
@@ -90,11 +100,8 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
     for function in model.functions:
         total = sum(function.operations.values())
         label = f"function {excerpt(function.name, 60)}, opset {excerpt(function.opset, 40)}"
-        operations = list(function.operations.items())
-        counts = ", ".join(f"{excerpt(name, 60)} {count:,}" for name, count in operations[:_ROWS])
-        more = f" … and {len(operations) - _ROWS} more types" if len(operations) > _ROWS else ""
         heading = f"Operations ({total:,}; {label})" if function.opset else f"Layers ({total:,})"
-        _section(console, heading, Text(counts + more))
+        _operations(console, heading, function.operations)
     _parameters(console, model)
     if model.update:
         _update(console, model.update)
@@ -106,6 +113,30 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
         label = f"submodel {i + 1} of {len(model.submodels)}: {excerpt(submodel.name, 60)}"
         console.print(Text(label, style="bold reverse"))
         _model(submodel, console, weights)
+
+
+def _onnx(file: OnnxInspection, console: Console, weights: bool) -> None:
+    model = file.model
+    _title(console, file.path, human_bytes(file.bytes))
+    opsets = ", ".join(f"{excerpt(domain, 60)} opset {opset}" for domain, opset in model.opsets.items())
+    by = f"by {excerpt(model.producer, 60)}" if model.producer else "by nobody who says so"
+    console.print(Text(f"ONNX, IR version {model.ir_version}, {opsets or 'no opset'}, {by}"))
+    table = _table("", "name", "type", "dtype", "shape")
+    ports = [("input", port) for port in model.inputs] + [("output", port) for port in model.outputs]
+    for role, port in ports[:_ROWS]:
+        _row(table, role, port.name, port.type, port.dtype or "", port.shape_text)
+    _section(console, "Interface" + _more(ports), table)
+    _pairs(console, "Metadata", list(model.metadata.items()))
+    _operations(console, f"Operations ({sum(model.operations.values()):,})", model.operations)
+    _counts(console, model.parameters)
+    if weights and model.tensors:
+        table = _table("tensor", "dtype", "shape", "bytes", "fingerprint", right=(3,))
+        for t in model.tensors:
+            where = f" in {t.external}" if t.external is not None else ""
+            shape = "x".join(map(str, t.shape)) or "scalar"
+            _row(table, t.name, t.dtype, shape, f"{t.bytes:,}{where}", _fingerprint(console, t.fingerprint))
+        _section(console, f"Tensors ({len(model.tensors):,})", table)
+    _problems(console, model.problems)
 
 
 def _features(console: Console, model: ModelDescription) -> None:
@@ -124,18 +155,30 @@ def _features(console: Console, model: ModelDescription) -> None:
         _section(console, "Features" + _more(rows), table)
 
 
+def _operations(console: Console, heading: str, operations: dict[str, int]) -> None:
+    kinds = list(operations.items())
+    counts = ", ".join(f"{excerpt(name, 60)} {count:,}" for name, count in kinds[:_ROWS])
+    more = f" … and {len(kinds) - _ROWS} more types" if len(kinds) > _ROWS else ""
+    _section(console, heading, Text(counts + more))
+
+
 def _parameters(console: Console, model: ModelDescription) -> None:
     if not model.parameters and not model.weight_files:
         return
-    table = _table("dtype", "tensors", "parameters", "size", right=(1, 2, 3))
-    for count in model.parameters:
-        _row(table, count.dtype, f"{count.tensors:,}", f"{count.elements:,}", human_bytes(count.bytes))
-    if len(model.parameters) > 1:
-        tensors, size = sum(c.tensors for c in model.parameters), sum(c.bytes for c in model.parameters)
-        _row(table, "all", f"{tensors:,}", f"{_elements(model, nested=False):,}", human_bytes(size))
-    _section(console, "Parameters", table)
+    _counts(console, model.parameters)
     for name, size in list(model.weight_files.items())[:_ROWS]:
         console.print(Text(f"  {excerpt(name, 100)}: {human_bytes(size)}", style="dim"))
+
+
+def _counts(console: Console, parameters: tuple[ParameterCount, ...]) -> None:
+    table = _table("dtype", "tensors", "parameters", "size", right=(1, 2, 3))
+    for count in parameters:
+        _row(table, count.dtype, f"{count.tensors:,}", f"{count.elements:,}", human_bytes(count.bytes))
+    if len(parameters) > 1:
+        tensors, elements = sum(c.tensors for c in parameters), sum(c.elements for c in parameters)
+        size = sum(c.bytes for c in parameters)
+        _row(table, "all", f"{tensors:,}", f"{elements:,}", human_bytes(size))
+    _section(console, "Parameters", table)
 
 
 def _update(console: Console, update: UpdateInfo) -> None:
@@ -161,10 +204,8 @@ def _range(parameter: ParameterRange) -> str:
 def _tensors(console: Console, model: ModelDescription) -> None:
     if not model.tensors:
         return
-    wide = console.width >= 160
     table = _table("tensor", "dtype", "shape", "bytes", "offset", "fingerprint", right=(3, 4))
     for t in model.tensors:
-        digest = t.fingerprint or ""
         _row(
             table,
             t.name,
@@ -172,15 +213,19 @@ def _tensors(console: Console, model: ModelDescription) -> None:
             "x".join(map(str, t.shape)) or "scalar",
             f"{t.bytes:,}",
             "inline" if t.offset is None else str(t.offset),
-            digest if wide else digest[:_SHORT_FINGERPRINT],
+            _fingerprint(console, t.fingerprint),
         )
     legend = "; * updatable" if any(t.updatable for t in model.tensors) else ""
     _section(console, f"Tensors ({len(model.tensors):,}{legend})", table)
 
 
-def _elements(model: ModelDescription, nested: bool = True) -> int:
-    own = sum(c.elements for c in model.parameters)
-    return own + (sum(_elements(s) for s in model.submodels) if nested else 0)
+def _fingerprint(console: Console, digest: str | None) -> str:
+    """Whole where there is room."""
+    return (digest or "") if console.width >= 160 else (digest or "")[:_SHORT_FINGERPRINT]
+
+
+def _elements(model: ModelDescription) -> int:
+    return sum(c.elements for c in model.parameters) + sum(map(_elements, model.submodels))
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> list[tuple[str, object]]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from personality_common.contract import CHECKPOINTS_DIR, RUN_FILE
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import (
+    LOCK_FILE,
     clear_unfinished,
     folder_lock,
     read_json_object,
@@ -41,21 +42,35 @@ RESUMED_WITH: Final = "resumed_with"
 def hold_run(run: Path, resume: bool) -> Iterator[None]:
     """Have a run's folder for this process alone, with what was finished in it published.
 
+    A folder that was made for it and is left with nothing in it, because something failed early, goes again.
+
     Raises:
         ToolkitError: another process has it; or it holds an unfinished run with checkpoints, which is neither
             overwritten nor, without `resume`, taken up.
         DataError: there is a link in it.
     """
-    with folder_lock(run):
+    made = not run.exists()
+    with folder_lock(run), _gone_if_empty(run) if made else contextlib.nullcontext():
         refuse_links(run)
         clear_unfinished(run)
         finish_publishing(run)
-        if not resume and any((run / WORK_DIR / CHECKPOINTS_DIR).glob("*.safetensors")):
+        if not resume and any((run / WORK_DIR / CHECKPOINTS_DIR).rglob("*.safetensors")):
             raise ToolkitError(
                 f"{run}: holds an unfinished run with checkpoints; add --resume to go on, "
                 f"or remove {run / WORK_DIR} to start again"
             )
         yield
+
+
+@contextlib.contextmanager
+def _gone_if_empty(run: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if [entry.name for entry in run.iterdir()] == [LOCK_FILE]:
+            (run / LOCK_FILE).unlink()
+            run.rmdir()
+        raise
 
 
 def take_up(run: Path, plan: Mapping[str, Any], resume: bool, reporter: Reporter) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  # not in its __all__
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # not in its __all__
 from torch.distributed.rendezvous import rendezvous
 
 from personality_common.errors import ToolkitError
@@ -32,6 +34,8 @@ PATIENCE: Final = timedelta(days=30)
 """How long a process waits for the others: one may embed for days. A dead one is noticed at once, since
 its connections close, and torchrun ends the rest."""
 
+LOOPBACK: Final = "127.0.0.1"
+"""What torchrun is given as --local-addr for a job on one machine that no other may reach."""
 POLL_S: Final = 0.05
 
 
@@ -140,7 +144,7 @@ def join_processes() -> Iterator[Processes]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     try:
-        store, _, _ = next(rendezvous("env://"))
+        store = _store(rank, size)
         namespace = PrefixStore(_meet(store, rank, size), store)
         dist.init_process_group(backend, store=namespace, rank=rank, world_size=size, timeout=PATIENCE)
         yield Processes(rank, size)
@@ -155,6 +159,25 @@ def join_processes() -> Iterator[Processes]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _store(rank: int, size: int) -> Store:
+    """Where the processes meet; torch's own, but for a job that keeps to this machine.
+
+    torch's store listens on all interfaces, whatever address it is given; on a socket that is bound
+    already it does not. Gloo and nccl listen on the interface that they are told.
+    """
+    address, own = os.environ["MASTER_ADDR"], os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not own or address != LOOPBACK:
+        store: Store = next(rendezvous("env://"))[0]
+        return store
+    interface = "lo0" if sys.platform == "darwin" else "lo"
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
+    port, listening = int(os.environ["MASTER_PORT"]), None
+    if rank == 0:
+        listening = socket.create_server((address, port)).detach()
+    return TCPStore(address, port, size, rank == 0, PATIENCE, master_listen_fd=listening)
 
 
 def _meet(store: Store, rank: int, size: int) -> str:

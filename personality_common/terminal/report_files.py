@@ -44,9 +44,13 @@ class ReportFiles:
         found = tuple(checks)
         if self.json is not None:
             write_json(self.json, document)
-        for path, content in ((self.html, page), (self.junit, junit(suite, found, made))):
+        # A page quotes texts, which may be users'; the others have none.
+        for path, content, private in (
+            (self.html, page, True),
+            (self.junit, junit(suite, found, made), False),
+        ):
             if path is not None:
-                with atomic_writer(path) as file:
+                with atomic_writer(path, private=private) as file:
                     file.write(content)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in github_annotations(suite, found):

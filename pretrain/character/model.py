@@ -62,13 +62,14 @@ class SkipModel(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """(n, 453) -> (n, size of the head) for each head, in the order of HEADS."""
-        return self.read(self.standardize(features))
+        return torch.split(self.flat(self.standardize(features)), self.sizes, dim=1)
 
-    def read(self, standard: Tensor) -> tuple[Tensor, ...]:
-        """As `forward`, from standardised features."""
+    def flat(self, standard: Tensor) -> Tensor:
+        """Standardised features -> all heads in one, (n, 42 or 49)."""
         hidden = self.dropout(self.first(standard).relu())
         hidden = self.dropout(self.second(hidden).relu())
-        return torch.split(self.heads(hidden) + self.skip(standard), self.sizes, dim=1)
+        heads: Tensor = self.heads(hidden) + self.skip(standard)
+        return heads
 
     def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
         """Weights that read the input, and all others."""
@@ -94,13 +95,13 @@ class SeedModel(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """As `SkipModel.forward`."""
-        return self.read(features)
-
-    def read(self, x: Tensor) -> tuple[Tensor, ...]:
-        """As `SkipModel.read`: this network takes features as they are."""
         for layer in self.trunk:
-            x = self.dropout(layer(x).relu())
-        return tuple(self.heads[head](self.hidden[head](x).relu()) for head in HEADS)
+            features = self.dropout(layer(features).relu())
+        return tuple(self.heads[head](self.hidden[head](features).relu()) for head in HEADS)
+
+    def flat(self, features: Tensor) -> Tensor:
+        """As `SkipModel.flat`: this network takes features as they are."""
+        return torch.cat(self(features), 1)
 
     def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
         """As `SkipModel.matrices`."""

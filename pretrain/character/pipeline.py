@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from personality_common.errors import ConfigError, DataError
 from personality_common.files.atomic import read_json_object, write_json
 from personality_common.files.staging import staged_folder
 from personality_common.runs.curve import Panel, draw_learning_curve
-from personality_common.runs.device import seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
@@ -24,17 +24,20 @@ from pretrain.character.calibration import fit_temperatures
 from pretrain.character.coherence import LEAST
 from pretrain.character.config import DataConfig, TrainConfig
 from pretrain.character.descriptors import archetypes
-from pretrain.character.model import SeedModel, SkipModel, build_model
+from pretrain.character.distillation import distilled
+from pretrain.character.model import SeedModel, SkipModel
 from pretrain.character.records import Example, Examples, read_examples, subset, write_examples
 from pretrain.character.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, outputs
 from pretrain.character.schema import load_schema
 from pretrain.character.split import Split, split
 from pretrain.character.synthesis import generate
-from pretrain.character.training import train
+from pretrain.character.training import fresh_model, train
 
 EXAMPLES_FILE: Final = "examples.jsonl"
 UNSEEN_FILE: Final = "unseen.jsonl"
 """Examples of characters that are in none of the others: only ever measured."""
+TEACHERS_DIR: Final = "teachers"
+"""Of the checkpoints; gone once their student is there."""
 MOST_UNSEEN: Final = 40
 TOLD_EVERY: Final = 500
 """Examples between two words of progress."""
@@ -93,7 +96,8 @@ class TrainResult:
 
 
 def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
-    """Read, divide, train, fit temperatures, and publish a run.
+    """Read, divide, train, fit temperatures, and publish a run; of drawn labels alone, the network is
+    distilled from four.
 
     See `personality_common.runs.folder` for what a kill leaves.
 
@@ -118,13 +122,14 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
             reporter.say(f"{run}: this run is finished already; nothing to do")
             return TrainResult(run, read_json_object(run / HISTORY_FILE)["epochs"])
 
-        seed_everything(config.seed)
-        model = build_model(config.model, examples.schema, config.drop)
-        training, held_out = subset(examples, parts.train), subset(examples, parts.val)
-        if isinstance(model, SkipModel):
-            model.standardize.fit(torch.from_numpy(training.features))
         work = run / WORK_DIR
-        history = train(model, training, held_out, config, work / CHECKPOINTS_DIR, reporter)
+        training, held_out = subset(examples, parts.train), subset(examples, parts.val)
+        soft, measured, teachers = training, held_out, work / CHECKPOINTS_DIR / TEACHERS_DIR
+        if training.expected is None:
+            soft, measured = distilled(training, held_out, config, teachers, reporter)
+        model = fresh_model(config, training)
+        history = train(model, soft, measured, config, work / CHECKPOINTS_DIR, reporter)
+        shutil.rmtree(teachers, ignore_errors=True)
         publish(
             run, _write_results(work, model, held_out, config, history) | _source(config, examples, parts)
         )

@@ -17,6 +17,7 @@ from pretrain.character.bundle.folder import open_folder, run_onnx, verify
 from pretrain.character.decoding import Answer, decode_all
 from pretrain.character.features import NAME, Features, decode_features, encode
 from pretrain.character.prompt import character_block
+from pretrain.character.records import read_numbers
 from pretrain.character.run import load_run, outputs
 from pretrain.character.schema import FEATURES, Schema
 from pretrain.data.json_records import read_json_lines
@@ -107,10 +108,6 @@ def read_inputs(path: Path, schema: Schema) -> tuple[list[str], NDArray[np.float
 def _features(record: Mapping[str, Any], schema: Schema) -> NDArray[np.float32]:
     if "features" not in record:
         return encode(record, schema)
-    given = record["features"]
-    numbers = isinstance(given, list) and all(type(value) in (int, float) for value in given)
-    if not numbers or len(given) != FEATURES:
-        raise DataError(f"features must be {FEATURES} numbers")
-    row = np.array(given, np.float32)
+    row = read_numbers(record["features"], FEATURES, "features")
     decode_features(row, schema)
     return row

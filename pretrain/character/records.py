@@ -250,32 +250,40 @@ def _checked(record: object, schema: Schema, where: str) -> _Row:
     except TypeError:
         fields = ", ".join(Cell.__dataclass_fields__)
         raise DataError(f"{where}: cell must be an object of {fields}") from None
-    features = _numbers(features, FEATURES, "features", where)
-    labels = _numbers(labels, schema.size, "labels", where)
+    features = read_numbers(features, FEATURES, f"{where}: features")
+    labels = read_numbers(labels, schema.size, f"{where}: labels")
     found = hashlib.sha256(features.tobytes() + labels.tobytes()).hexdigest()
     if found != declared:
         raise DataError(f"{where}: content_hash must be {found}, is {declared!r:.70}: the line was changed")
     expected = record.get("expected")
     if expected is not None:
-        expected = _numbers(expected, schema.size, "expected", where)
+        expected = read_numbers(expected, schema.size, f"{where}: expected")
     return _Row(where, features, labels, expected, cell.key, str(cell.archetype_a), found)
 
 
-def _numbers(value: object, size: int, key: str, where: str) -> Numbers:
+def read_numbers(value: object, size: int, what: str) -> Numbers:
+    """A list of a JSON document as float32.
+
+    Args:
+        what: it is, for the error.
+
+    Raises:
+        DataError: no list of so many numbers, or one that is not finite, with its position.
+    """
     if not isinstance(value, list) or len(value) != size:
-        what = f"{len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
-        raise DataError(f"{where}: {key} must be {size} numbers, is {what}")
+        found = f"{len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"
+        raise DataError(f"{what} must be {size} numbers, is {found}")
     if not set(map(type, value)) <= {int, float}:
         bad = next(i for i, number in enumerate(value) if type(number) not in (int, float))
-        raise DataError(f"{where}: {key}[{bad}] must be a number, is {value[bad]!r:.40}")
+        raise DataError(f"{what}[{bad}] must be a number, is {value[bad]!r:.40}")
     try:
         with np.errstate(over="ignore"):
             array = np.array(value, "<f4")
     except OverflowError:
-        raise DataError(f"{where}: {key} has a number beyond float32") from None
+        raise DataError(f"{what} has a number beyond float32") from None
     if not np.isfinite(array).all():
         bad = np.isfinite(array).argmin()
-        raise DataError(f"{where}: {key}[{bad}] must be finite, is {value[bad]}")
+        raise DataError(f"{what}[{bad}] must be finite, is {value[bad]}")
     return array
 
 

@@ -4,47 +4,49 @@
 
 Prints JSON. Of each seed: figures of the default model with expected and with drawn labels, of the engine's
 first network and, where asked for, of the baselines, which take minutes; on cells that were held out, and
-on 40 archetypes that nobody trained on. Its `ratios` are means over seeds, and training against a loop over
-a `DataLoader`: the same network, batch size and optimizer, on one thread, as anyone would write it.
+on 40 archetypes that nobody trained on. Its `ratios` are means over seeds, and training, on one thread,
+against a straightforward loop over a `DataLoader` (`loader_loop`); `products` is how fast a step would be
+that had nothing but its matrix products.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from suite import clock
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from personality_common.terminal.progress import Silent
 from pretrain.character.calibration import probabilities
-from pretrain.character.config import DataConfig, TrainConfig
+from pretrain.character.config import HEAD_WEIGHTS, DataConfig, TrainConfig
 from pretrain.character.evaluation import HELD_OUT, UNSEEN, evaluate
 from pretrain.character.export.onnx import build_onnx
+from pretrain.character.losses import loss
 from pretrain.character.model import WIDTHS, SkipModel, trainable
 from pretrain.character.pipeline import EXAMPLES_FILE, generate_data, read_data, train_character
 from pretrain.character.quality import measure
 from pretrain.character.records import Examples, manifest_path, subset
 from pretrain.character.run import Run, load_run, outputs
-from pretrain.character.schema import FEATURES, HEADS, Schema
+from pretrain.character.schema import FEATURES, HEADS
 from pretrain.character.split import split
 from pretrain.character.training import train
 
 BATCH = 512
-ROUNDS = 5
-EPOCHS = 2
+ROUNDS = 7
+EPOCHS = 5
 CALLS = 3000
 
 
@@ -122,10 +124,11 @@ def speed(folder: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     examples, _ = read_data(folder / "data")
-    ours, theirs = [], []
+    ours, theirs, products = [], [], []
     for round_ in range(ROUNDS):
-        ours.append(our_epoch(examples, folder / f"round{round_}"))
-        theirs.append(loader_epoch(examples))
+        ours.append(our_loop(examples, folder / f"round{round_}"))
+        theirs.append(loader_loop(examples))
+        products.append(products_alone(examples))
     run = load_run(folder / "model")
     values = {name: p.detach().numpy() for name, p in run.model.named_parameters()}
     alone = onnxruntime.SessionOptions()
@@ -141,16 +144,15 @@ def speed(folder: Path) -> dict[str, Any]:
     return {
         "ours": statistics.median(ours),
         "loader": statistics.median(theirs),
+        "products": statistics.median(products),
         "times": max(ours) / max(theirs),
         "onnxruntime_ms": {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))},
     }
 
 
-def our_epoch(examples: Examples, folder: Path) -> float:
-    """An epoch of `train`, with what it measures and keeps."""
-    model = SkipModel(examples.schema, dropout=0.0)
-    with torch.no_grad():
-        model.standardize.fit(torch.from_numpy(examples.features))
+def our_loop(examples: Examples, folder: Path) -> float:
+    """Examples a second of `train`, with what it measures and keeps."""
+    model = fitted(examples)
     few = subset(examples, np.arange(100))
     now = clock(1)
     started = now()
@@ -158,50 +160,56 @@ def our_epoch(examples: Examples, folder: Path) -> float:
     return EPOCHS * len(examples) / (now() - started)
 
 
-class PlainModel(nn.Module):
-    """The same network as anyone would write it: a module for each output."""
-
-    def __init__(self, schema: Schema, features: Tensor) -> None:
-        super().__init__()
-        deviation = features.std(0)
-        self.mean = features.mean(0)
-        self.deviation = torch.where(deviation > 0, deviation, torch.inf)
-        self.trunk = nn.Sequential(
-            nn.Linear(FEATURES, WIDTHS[0]), nn.ReLU(), nn.Linear(WIDTHS[0], WIDTHS[1]), nn.ReLU()
-        )
-        self.outputs = schema.of_kind("class", "binary", "real")
-        self.heads = nn.ModuleList(nn.Linear(WIDTHS[1], output.size) for output in self.outputs)
-        self.skips = nn.ModuleList(nn.Linear(FEATURES, output.size, bias=False) for output in self.outputs)
-
-    def forward(self, features: Tensor) -> list[Tensor]:
-        x = ((features - self.mean) / self.deviation).clamp(-8, 8)
-        hidden = self.trunk(x)
-        return [head(hidden) + skip(x) for head, skip in zip(self.heads, self.skips, strict=True)]
-
-
-def loader_epoch(examples: Examples) -> float:
-    schema = examples.schema
-    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "class": F.cross_entropy,
-        "binary": F.binary_cross_entropy_with_logits,
-        "real": F.mse_loss,
-    }
+def loader_loop(examples: Examples) -> float:
+    """Of a straightforward loop: the same network, which standardises what it is given, and the same loss,
+    output by output; batches of a `TensorDataset`, collated example by example; AdamW as it comes, one cycle,
+    gradients clipped, the loss added up every step.
+    """
     targets = examples.labels if examples.expected is None else examples.expected
     dataset = TensorDataset(torch.from_numpy(examples.features), torch.from_numpy(targets))
-    model = PlainModel(schema, dataset.tensors[0]).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    loader = DataLoader(dataset, BATCH, shuffle=True)
+    model = fitted(examples).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters)
+    schedule = OneCycleLR(optimizer, 4e-3, total_steps=EPOCHS * len(loader))
     now = clock(1)
     started, total = now(), 0.0
-    for features, wanted in DataLoader(dataset, BATCH, shuffle=True):
-        parts = []
-        for output, ours in zip(model.outputs, model(features), strict=True):
-            parts.append(losses[output.kind](ours, wanted[:, schema.places[output.key]]))
-        batch_loss = torch.stack(parts).sum()
-        optimizer.zero_grad()
-        batch_loss.backward()
-        optimizer.step()
-        total += batch_loss.item()
-    return float(len(examples) / (now() - started))
+    for _ in range(EPOCHS):
+        for features, wanted in loader:
+            batch_loss = loss(torch.cat(model(features), 1), wanted, examples.schema, HEAD_WEIGHTS)
+            optimizer.zero_grad()
+            batch_loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            total += batch_loss.item()
+    assert math.isfinite(total)
+    return EPOCHS * len(examples) / (now() - started)
+
+
+def products_alone(examples: Examples) -> float:
+    """Of the matrix products of a step and nothing else: forward, weights' gradients, hidden gradients."""
+    features = torch.from_numpy(examples.features[:BATCH])
+    (inner, outer), size = WIDTHS, examples.schema.size
+    shapes = [(FEATURES, inner, False), (FEATURES, size, False), (inner, outer, True), (outer, size, True)]
+    layers = [(torch.randn(b, a), torch.randn(BATCH, b), hidden) for a, b, hidden in shapes]
+    steps, now = EPOCHS * len(examples) // BATCH, clock(1)
+    started = now()
+    for _ in range(steps):
+        for weight, gradient, hidden in layers:
+            x = features[:, : weight.shape[1]]
+            x @ weight.T
+            gradient.T @ x
+            if hidden:
+                gradient @ weight
+    return steps * BATCH / (now() - started)
+
+
+def fitted(examples: Examples) -> SkipModel:
+    model = SkipModel(examples.schema, dropout=0.0)
+    with torch.no_grad():
+        model.standardize.fit(torch.from_numpy(examples.features))
+    return model
 
 
 def ratios(results: dict[str, Any]) -> dict[str, float]:

@@ -33,7 +33,7 @@ def torchrun(size: int, data: str, run: Path, *more: str) -> tuple[dict[str, Any
     launcher = [
         "-m",
         "torch.distributed.run",
-        "--standalone",
+        *("--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--local-addr", "127.0.0.1"),
         "--nproc-per-node",
         str(size),
         "-m",
@@ -45,7 +45,7 @@ def torchrun(size: int, data: str, run: Path, *more: str) -> tuple[dict[str, Any
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},
     )
     assert process.stderr is not None
     assert process.stdout is not None

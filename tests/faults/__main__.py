@@ -1,4 +1,4 @@
-"""`python tests/faults [FILE …] [--only WORD] [--every N] [--json]`: the table of what was tried, and found.
+"""`python tests/faults [FILE …] [--only WORD] [--every N] [--json] [--write PAGE]`: a table of all tries.
 
 A FILE has SCENARIOS, a list; without one, all files beside this one that are named scenarios_*.py. Exits with
 1 if anything was lost, damaged, left over or crashed, and with 77 where the machine cannot do this.
@@ -14,8 +14,10 @@ import tempfile
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
+import small_model  # noqa: F401  # before all that takes the dimensions from the contract
 from harness import Shim, Tally, Unavailable, run
 
+OPENING, CLOSING = "<!-- make faults writes this -->", "<!-- to here -->"
 COLUMNS = [field.name for field in fields(Tally) if field.name != "faults"]
 
 
@@ -25,6 +27,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="scenarios with this in their name")
     parser.add_argument("--every", type=int, default=1, help="every n-th call alone")
     parser.add_argument("--json", action="store_true", help="instead of the table")
+    parser.add_argument("--write", type=Path, help="a page; the table goes between its marks, too")
     options = parser.parse_args()
     files = options.files or sorted(Path(__file__).parent.glob("scenarios_*.py"))
     found = [scenario for file in files for scenario in runpy.run_path(str(file))["SCENARIOS"]]
@@ -48,6 +51,8 @@ def main() -> int:
         print(json.dumps([asdict(tally) for tally in tallies]))
     else:
         print(table(tallies))
+    if options.write is not None:
+        write(table(tallies), options.write)
     return int(any(tally.faults for tally in tallies))
 
 
@@ -59,6 +64,15 @@ def table(tallies: list[Tally]) -> str:
     for name, *counts, seconds in rows:
         lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | {seconds:.1f} |")
     return "\n".join(lines)
+
+
+def write(text: str, page: Path) -> None:
+    """Put the table in the place of the one between a page's marks."""
+    before, opening, rest = page.read_text().partition(OPENING)
+    _, closing, after = rest.partition(CLOSING)
+    if not closing:
+        raise ValueError(f"{page}: must have the marks {OPENING} and {CLOSING}")
+    page.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
 
 
 if __name__ == "__main__":

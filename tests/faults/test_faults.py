@@ -98,8 +98,12 @@ def test_harness_sees_what_is_careless(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("scenarios", ["files", "registry"])
-def test_nothing_is_lost_damaged_or_left_over(scenarios: str) -> None:
-    for tally in tried(HERE / f"scenarios_{scenarios}.py", "--every", 10):
+@pytest.mark.parametrize(
+    ("scenarios", "every"),
+    [(["files"], 10), (["registry"], 10), (["pretrain", "export", "device"], 100)],
+    ids=["files", "registry", "commands"],
+)
+def test_nothing_is_lost_damaged_or_left_over(scenarios: list[str], every: int) -> None:
+    for tally in tried(*(HERE / f"scenarios_{name}.py" for name in scenarios), "--every", every):
         assert tally["tries"]
         assert tally["faults"] == []

@@ -1,22 +1,30 @@
 """Text leaves the machine after a word only, and nothing that was received can make it leave."""
 
 import json
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from device_sim.fleet import worker
 from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.terminal.progress import SILENT
 from personality_common.text.consent import remember_run, require_consent
 from personality_common.text.encoder import find_minilm, load_encoder
 from personality_common.text.identity import EncoderIdentity
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.run import load_run
 
 Pt = Callable[..., Any]
 HOSTED = EncoderIdentity("text-embedding-3-small", "2024-01-25", "", "", 8191, 1536)
+TEXTS = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 WARNING = "every text leaves this machine: it is sent to the.service"
 
 
@@ -85,6 +93,44 @@ def test_one_s_own_run_sends_with_a_warning_each_time(
         assert said.code == 0, said.err
         assert said.err.count(WARNING) == 1
     assert sent == ["mine"] * 4
+
+
+class Alike(Service):
+    """Gives a text the same embedding in any company."""
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        self.sent += texts
+        return np.eye(1536, dtype=np.float32)[[zlib.crc32(text.encode()) % 1536 for text in texts]]
+
+
+@contextmanager
+def in_this_process(module: str, arguments: Sequence[str], *_: object) -> Iterator[SimpleNamespace]:
+    """A fleet's worker, where its encoder can be replaced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [module, *arguments])
+        worker.main()
+    yield SimpleNamespace(running=False)
+
+
+def test_a_fleet_s_workers_send_what_was_allowed(
+    pt: Pt, hosted: Path, tmp_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personality_common.text.openai.OpenAIEncoder", Alike)
+    monkeypatch.setattr("device_sim.fleet.fleet.started", in_this_process)
+    export(ExportConfig(hosted, tmp_path / "bundle", only=("model",)), SILENT)
+    (tmp_path / "texts.jsonl").write_text("".join(TEXTS.read_text().splitlines(keepends=True)[:12]))
+    spend = ("--devices", 1, "--nights", 1, "--interactions", 2, "--group", 2)
+    command = ("fleet", tmp_path / "bundle", "--data", tmp_path / "texts.jsonl", *spend, "--user", "profile")
+    for out, source in (("bundle's", ()), ("run's", ("--run", hosted))):
+        said = pt(*command, *source, "--out", tmp_path / out)
+        assert said.code == 1
+        assert "was not made here" in said.err
+        assert sent == []
+        said = pt(*command, *source, "--out", tmp_path / out, "--allow-remote-encoder")
+        assert said.code == 0, said.err
+        assert said.err.count(WARNING) == 1
+        assert len(sent) > 325  # the vocabulary, and some texts
+        sent.clear()
 
 
 def test_consent_is_for_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

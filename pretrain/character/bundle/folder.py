@@ -17,8 +17,9 @@ from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.inside import inside
 from personality_common.files.typed import from_json
+from personality_common.onnx.parsing import import_onnxruntime
 from pretrain.character.bundle.manifest import FAMILY, MANIFEST_SCHEMA, Manifest
-from pretrain.character.bundle.onnx_file import OnnxFile, import_onnxruntime, read_onnx
+from pretrain.character.bundle.onnx_file import OnnxFile, read_onnx
 from pretrain.character.model import MODEL_NAMES
 from pretrain.character.run import check_temperatures
 from pretrain.character.schema import HEADS, SCHEMA_NAMES, Schema, load_schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from personality_common.coreml.wire import count_objects
-from personality_common.errors import DataError, ToolkitError
-from personality_common.files.bounded import read_bounded
+from personality_common.errors import DataError
+from personality_common.onnx.parsing import import_onnx, parse_onnx
 from pretrain.character.bundle.manifest import INPUT
 from pretrain.character.schema import FEATURES, Schema
 
@@ -23,7 +21,6 @@ MOST_NODES: Final = 100
 MOST_WIDE: Final = 1024
 """Of a dimension: products of a row with a column stay small."""
 OPS: Final = ("Add", "Cast", "Clip", "Gemm", "Mul", "Relu", "Split", "Sub")
-MISSING: Final = "ONNX files need the package {}; pip install 'personality-toolkit[character]'"
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,6 @@ class OnnxFile:
     tensors: dict[str, NDArray[Any]]
 
 
-def import_onnx() -> Any:
-    """The package `onnx`; ToolkitError where it is not installed."""
-    return _import("onnx")
-
-
-def import_onnxruntime() -> Any:
-    """The package `onnxruntime`; ToolkitError where it is not installed."""
-    return _import("onnxruntime")
-
-
-def _import(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise ToolkitError(MISSING.format(package)) from None
-
-
 def read_onnx(path: Path, schema: Schema) -> OnnxFile:
     """Read a file without believing it.
 
@@ -67,14 +47,7 @@ def read_onnx(path: Path, schema: Schema) -> OnnxFile:
         ToolkitError: the package `onnx` is not installed.
     """
     onnx = import_onnx()
-    data = read_bounded(path, MOST_BYTES, "an ONNX file")
-    if count_objects(data, onnx.ModelProto.DESCRIPTOR, MOST_OBJECTS) > MOST_OBJECTS:
-        raise DataError(f"{path}: has more than {MOST_OBJECTS:,} parts; this is no character predictor")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except Exception as error:  # of the class that the protobuf in use has
-        raise DataError(f"{path}: is no ONNX file, or cut: {str(error).splitlines()[0]:.100}") from None
+    data, model = parse_onnx(path, MOST_BYTES, MOST_OBJECTS)
     _require_nodes(path, model)
     tensors = {tensor.name: _read(path, onnx, tensor) for tensor in model.graph.initializer}
     wanted = [(INPUT, FEATURES)], [(h, place.stop - place.start) for h, place in schema.heads.items()]

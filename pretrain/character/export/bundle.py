@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from personality_common.bundle.files import file_table
 from personality_common.bundle.manifest import RunReference
+from personality_common.bundle.stored import stored_values
 from personality_common.contract import MANIFEST_FILE
 from personality_common.coreml.writing import write_package
 from personality_common.errors import ConfigError, ToolkitError
@@ -43,7 +44,7 @@ from pretrain.character.config import ExportConfig, Weights
 from pretrain.character.decoding import decode_all
 from pretrain.character.export.checks import check_onnx
 from pretrain.character.export.coreml import build_package
-from pretrain.character.export.onnx import IR_VERSION, OPSET, Values, build_onnx, quantize
+from pretrain.character.export.onnx import IR_VERSION, OPSET, Values, build_onnx, in_int8, quantize
 from pretrain.character.features import decode_features
 from pretrain.character.model import build_model
 from pretrain.character.prompt import character_block
@@ -130,9 +131,11 @@ def _gate(run: Run, values: Values, reporter: Reporter) -> dict[str, float]:
     with torch.no_grad():
         for name, parameter in rounded.named_parameters():
             value = values[name]
-            if value.ndim == 2:
+            if value.ndim == 2 and in_int8(value):
                 whole, scale = quantize(value)
                 value = whole * scale
+            elif value.ndim == 2:
+                value = stored_values(name, value, "float16").astype(np.float32)
             parameter.copy_(torch.from_numpy(value))
     features = example_features(run.schema, GATE_ROWS, EXAMPLE_SEED)
     before, after = outputs(run.model, features), outputs(rounded, features)

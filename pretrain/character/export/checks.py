@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.errors import ToolkitError
+from personality_common.onnx.parsing import import_onnx
 from pretrain.character.bundle.manifest import INPUT
-from pretrain.character.bundle.onnx_file import import_onnx
 from pretrain.character.schema import HEADS, Schema
 
 

@@ -4,7 +4,6 @@ import random
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from coremltools.models.neural_network import NeuralNetworkBuilder
 from mil_convert import convert
+from mutants import field_places, flip, rewrite
 from torch import nn
 
 from device_sim.mil import Limits, load_mil
@@ -92,78 +92,6 @@ def _protobuf(package: Path) -> Path:
     return package / "Data/com.apple.CoreML/model.mlmodel" if package.is_dir() else package
 
 
-def _flip(data: bytes, rng: random.Random) -> bytes:
-    """One to four bytes changed, or a few removed or doubled."""
-    mutant = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(mutant))
-        kind = rng.random()
-        if kind < 0.8:
-            mutant[at] = rng.randrange(256)
-        elif kind < 0.9:
-            del mutant[at : at + rng.randint(1, 8)]
-        else:
-            mutant[at:at] = mutant[at : at + rng.randint(1, 8)]
-    return bytes(mutant)
-
-
-EXTREMES = [0, 1, -1, 2, 3, 7, 16, 100, 65536, 2**31 - 1, -(2**31), 2**40, 2**63 - 1]
-
-
-Path_ = tuple[tuple[str, Any], ...]
-
-
-def _places(message: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
-    """Every field that is set, and the way to its message: fields, with an index or a key among many."""
-    for field, value in message.ListFields():
-        if field.name == "metadata":
-            continue
-        yield path, field.name
-        if field.message_type is None:
-            continue
-        if hasattr(value, "ListFields"):
-            yield from _places(value, (*path, (field.name, None)))
-        elif hasattr(value, "items"):
-            for key in sorted(value):
-                yield from _places(value[key], (*path, (field.name, key)))
-        else:
-            for index, item in enumerate(value):
-                yield from _places(item, (*path, (field.name, index)))
-
-
-def _rewrite(data: bytes, rng: random.Random, places: list[tuple[Path_, str]]) -> bytes:
-    """A protobuf that still parses, with a field or two set to something else."""
-    spec = Model_pb2.Model.FromString(data)
-    for path, name in rng.sample(places, rng.randint(1, 2)):
-        message = spec
-        try:
-            for step, key in path:
-                inner = getattr(message, step)
-                message = inner if key is None else inner[key]
-        except IndexError:  # the first change removed it
-            continue
-        try:
-            _change(message, name, rng)
-        except (ValueError, TypeError, IndexError):  # out of the field's range
-            message.ClearField(name)
-    return spec.SerializeToString()
-
-
-def _change(message: Any, name: str, rng: random.Random) -> None:
-    value = getattr(message, name)
-    if isinstance(value, str):
-        setattr(message, name, rng.choice(["", "x", "add", "tile", "linear", "y", value + "_"]))
-    elif isinstance(value, int | float):
-        setattr(message, name, rng.choice(EXTREMES))
-    elif isinstance(value, bytes) or hasattr(value, "ListFields") or hasattr(value, "items"):
-        message.ClearField(name)
-    elif hasattr(value, "add"):
-        rng.choice([value.pop, value.add, lambda: value.add().CopyFrom(value[0])])()
-    else:
-        at = rng.randrange(len(value))
-        value[at] = rng.choice(["", "x"]) if isinstance(value[at], str) else rng.choice(EXTREMES)
-
-
 def _outcome(package: Path, inputs: dict[str, np.ndarray]) -> str:
     try:
         outputs = load_mil(package, limits=SMALL).predict(inputs)
@@ -191,10 +119,10 @@ def test_mutated_packages(packages: dict[str, Any], kind: str, tmp_path: Path) -
         target = copy / "Data/com.apple.CoreML/weights/weight.bin" if kind == "weights" else _protobuf(copy)
         original = target.read_bytes()
         rng = random.Random(f"{kind} {name}")
-        places = list(_places(Model_pb2.Model.FromString(original))) if kind == "fields" else []
+        places = list(field_places(Model_pb2.Model.FromString(original))) if kind == "fields" else []
         for _ in range(MUTANTS * share // 5 // len(chosen)):
             target.unlink()  # the last mutant may still be mapped
-            target.write_bytes(_rewrite(original, rng, places) if places else _flip(original, rng))
+            target.write_bytes(rewrite(original, rng, places) if places else flip(original, rng))
             outcomes[_outcome(copy, inputs)] += 1
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
     assert growth < ALLOWED_GROWTH, f"{growth >> 20} MiB"

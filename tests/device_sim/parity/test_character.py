@@ -242,6 +242,16 @@ def test_a_cut_file_and_a_missing_one(folder: Path) -> None:
     assert "golden-rows golden.json" in found
 
 
+@pytest.mark.parametrize("key", ["features", "outputs"])
+def test_a_worked_example_that_is_not_finite_is_named(folder: Path, key: str) -> None:
+    path = folder / "golden.json"
+    golden = json.loads(path.read_text())
+    golden["rows"][2][key][31] = float("nan")
+    path.write_text(json.dumps(golden))
+    words = f"rows[2].{key}: must be finite, position 31 is nan"
+    assert words in failed(report_of(folder))["golden-rows golden.json"]
+
+
 def test_a_link_is_not_followed(folder: Path, made: Path) -> None:
     (folder / "character.onnx").unlink()
     (folder / "character.onnx").symlink_to(made / "folder" / "character.onnx")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.files.atomic import folder_lock
 from personality_common.runs.folder import finish_publishing, hold_run, publish, take_up
 from personality_common.runs.record import new_record, read_record, save_weights
 from personality_common.terminal.progress import SILENT, Silent
@@ -207,3 +209,35 @@ def test_a_record_is_checked(
         return
     with pytest.raises(error, match=message):
         read_record(tmp_path, "toy")
+
+
+def test_a_folder_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt), hold_run(run, resume=False):
+        raise KeyboardInterrupt
+    assert not run.exists()
+    # One that was there, or has something in it, stays.
+    run.mkdir()
+    with pytest.raises(DataError, match="too few"), hold_run(run, resume=False):
+        raise DataError("too few")
+    assert [path.name for path in run.iterdir()] == [".lock"]
+    other = tmp_path / "other"
+    with pytest.raises(DataError, match="too few"), hold_run(other, resume=False):
+        (other / "cache").mkdir()
+        raise DataError("too few")
+    assert {path.name for path in other.iterdir()} == {".lock", "cache"}
+
+
+def test_a_folder_that_goes_while_its_lock_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+
+    def late(file: Any, operation: int) -> None:
+        (tmp_path / "run" / ".lock").unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        pytest.raises(ToolkitError, match="another process removed it just now; try again"),
+        folder_lock(tmp_path / "run"),
+    ):
+        pass

@@ -1,6 +1,7 @@
 """The files of a verdict, and GitHub's annotations."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_only_what_is_asked_for_is_written(
     files.write("parity", CHECKS, made, {"schema": 1}, b"<!doctype html>")
     assert capsys.readouterr().out == ""
     assert (tmp_path / "a" / "r.html").read_bytes() == b"<!doctype html>"
+    assert stat.S_IMODE((tmp_path / "a" / "r.html").stat().st_mode) == 0o600
     assert json.loads((tmp_path / "r.json").read_text()) == {"schema": 1}
     assert (tmp_path / "r.xml").read_bytes().startswith(b"<?xml version='1.0' encoding='utf-8'?>")
 

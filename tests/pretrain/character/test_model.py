@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from pretrain.character.config import HEAD_WEIGHTS
-from pretrain.character.losses import loss
+from pretrain.character.losses import Gradient, loss
 from pretrain.character.model import LIMIT, SkipModel, build_model, shrink, trainable
-from pretrain.character.schema import FEATURES, HEADS, load_schema
+from pretrain.character.schema import FEATURES, HEADS, Schema, load_schema
 
 V1, V2 = load_schema("v1"), load_schema("v2")
 
@@ -123,3 +123,15 @@ def test_cross_entropy_is_torchs() -> None:
     rest = loss(flat, torch.zeros(9, 42), V1, only)
     found = loss(flat, target, V1, only) - rest
     torch.testing.assert_close(found, F.cross_entropy(flat[:, :6], index))
+
+
+@pytest.mark.parametrize("schema", [V1, V2], ids=["v1", "v2"])
+def test_the_gradient_is_that_of_autograd(schema: Schema) -> None:
+    torch.manual_seed(0)
+    flat = (8 * torch.randn(7, schema.size)).requires_grad_()
+    target = torch.rand(7, schema.size)
+    for output in schema.of_kind("class"):
+        target[:, schema.places[output.key]] = torch.randn(7, output.size).softmax(1)
+    loss(flat, target, schema, HEAD_WEIGHTS).backward()
+    found = Gradient(schema, HEAD_WEIGHTS).at(flat.detach(), target)
+    torch.testing.assert_close(found, flat.grad, atol=1e-7, rtol=1e-5)

@@ -3,19 +3,23 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
 from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.terminal.progress import Silent
-from pretrain.character import evaluation
+from pretrain.character import distillation, evaluation
 from pretrain.character.cli import character
 from pretrain.character.config import TrainConfig
+from pretrain.character.model import SkipModel
 from pretrain.character.pipeline import train_character
+from pretrain.character.records import read_examples
 from pretrain.character.run import WEIGHTS_FILE, load_run
 
 
@@ -33,6 +37,14 @@ class Stops(Silent):
         self.left -= done
         if self.left < 0:
             raise KeyboardInterrupt
+
+
+class Hears(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
 
 def config(data: Path, run: Path, **changes: Any) -> TrainConfig:
@@ -55,6 +67,67 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     assert load_run(run).temperatures == load_run(character_run).temperatures
 
 
+@pytest.fixture(scope="module")
+def drawn_data(character_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same examples without their expected labels."""
+    path = tmp_path_factory.mktemp("drawn") / "examples.jsonl"
+    with path.open("w") as file:
+        for line in (character_data / "examples.jsonl").read_text().splitlines():
+            example = json.loads(line)
+            del example["expected"]
+            file.write(json.dumps(example) + "\n")
+    manifest = "examples.manifest.json"
+    path.with_name(manifest).write_bytes((character_data / manifest).read_bytes())
+    return path
+
+
+def test_a_network_is_distilled_from_four_where_labels_are_drawn(drawn_data: Path, tmp_path: Path) -> None:
+    whole, broken = (TrainConfig(drawn_data, tmp_path / name, epochs=2, batch_size=64) for name in "ab")
+    heard = Hears()
+    train_character(whole, heard)
+    assert [line for line in heard.said if line.startswith("teacher")] == [
+        f"teacher {number} of 4" for number in (1, 2, 3, 4)
+    ]
+    assert not (whole.output_dir / "checkpoints" / "teachers").exists()
+    # In the second teacher, and in the student.
+    for epochs in (3.5, 5.5):
+        with pytest.raises(KeyboardInterrupt):
+            train_character(replace(broken, resume=True), Stops(int(epochs * 270)))
+        with pytest.raises(ToolkitError, match="add --resume to go on"):
+            train_character(broken, Silent())
+    train_character(replace(broken, resume=True), Silent())
+    made = [(one.output_dir / WEIGHTS_FILE).read_bytes() for one in (whole, broken)]
+    assert made[0] == made[1]
+
+
+def test_teachers_expect_what_their_student_is_given(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their mean, in place of the labels; each is another network."""
+    examples = read_examples(drawn_data)
+    seeds = []
+
+    def untrained(model: SkipModel, own: Any, held_out: Any, config: TrainConfig, *rest: Any) -> None:
+        seeds.append(config.seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+            model.heads.bias[examples.schema.places["action.valence"]] = float(len(seeds))
+
+    monkeypatch.setattr(distillation, "train", untrained)
+    whole = TrainConfig(drawn_data, tmp_path)
+    soft, held_out = distillation.distilled(examples, examples, whole, tmp_path, Silent())
+    assert len(set(seeds)) == 4
+    assert soft.expected is not None
+    assert (soft.labels == examples.labels).all()
+    # Without a weight a class is even, a logit is one half; 1, 2, 3 and 4 are 2.5.
+    expected = {"action.type": 1 / 6, "speech.occurs": 0.5, "thought.dominant": 1 / 8, "action.valence": 2.5}
+    for key, value in expected.items():
+        found = soft.expected[:, examples.schema.places[key]]
+        assert found == pytest.approx(np.full_like(found, value), abs=1e-6)
+    assert held_out.expected == pytest.approx(soft.expected)
+
+
 def test_a_finished_run_is_not_trained_again(character_data: Path, character_run: Path) -> None:
     before = (character_run / "run.json").read_bytes()
     result = train_character(config(character_data, character_run, resume=True), Silent())
@@ -65,6 +138,12 @@ def test_a_finished_run_is_not_trained_again(character_data: Path, character_run
 def test_training_learns(character_run: Path) -> None:
     history = json.loads((character_run / "training_history.json").read_text())["epochs"]
     assert history[-1]["val_loss"] < 0.75 * history[0]["val_loss"]
+
+
+def test_a_run_that_fails_before_it_begins_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must be a \.jsonl or a folder with examples\.jsonl"):
+        train_character(config(tmp_path / "nothing", tmp_path / "run"), Silent())
+    assert not (tmp_path / "run").exists()
 
 
 def test_threads_are_given_back(character_data: Path, tmp_path: Path) -> None:
@@ -155,8 +234,14 @@ def test_predictions_of_a_description_and_of_features(
     [
         ("{", "not JSON"),
         ("3", "must be an object"),
-        ('{"features": [1, 2]}', "features must be 453 numbers"),
+        ('{"features": [1, 2]}', "features must be 453 numbers, is 2"),
         ('{"name": "Mira"}', "self_edge: must be there, is missing"),
+        (
+            json.dumps({"features": [0.0] * 7 + [float("nan")] + [0.0] * 445}),
+            "features[7] must be finite, is nan",
+        ),
+        (json.dumps({"features": [1e39] + [0.0] * 452}), "features[0] must be finite, is 1e+39"),
+        (json.dumps({"features": [10**400] + [0.0] * 452}), "features has a number beyond float32"),
     ],
 )
 def test_a_malformed_input_is_named_by_its_line(

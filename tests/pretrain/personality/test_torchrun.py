@@ -1,5 +1,6 @@
 """`torchrun -m pretrain`: many processes do what one does, and a killed one costs nothing but time."""
 
+import contextlib
 import json
 import os
 import signal
@@ -26,16 +27,21 @@ PROGRAM = (str(Path(__file__).parents[2] / "faults" / "hash_encoder.py"), "pretr
 """What `-m pretrain` starts, with an encoder that needs no libraries."""
 
 
+ALONE = ("--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--local-addr", "127.0.0.1")
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+"""As docs/pretrain.md has it: for one machine, reached by no other."""
+
+
 def command(
     processes: int, data: Path, run: Path, *more: str, restarts: int = 0, program: Sequence[str] = PROGRAM
 ) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = ["-m", "torch.distributed.run", *ALONE, "--nproc-per-node", str(processes)]
     options = ["--data", str(data), "--output-dir", str(run), "--device", "cpu", "--json", *more]
     return [sys.executable, *launcher, "--max-restarts", str(restarts), *program, *options]
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **OWN_STORE}
     return subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -105,6 +111,48 @@ def child(launcher: int, rank: int) -> int | None:
         except (OSError, UnicodeDecodeError):
             continue
     return None
+
+
+LINUX = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="finds processes and sockets in /proc")
+
+
+def tree(root: int) -> set[int]:
+    """A process and all below it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    found = {root}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def listening(processes: set[int]) -> set[str]:
+    """Addresses, as /proc/net/tcp has them, at which any of some processes listens."""
+    open_files = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            open_files |= {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in open_files:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+@LINUX
+def test_one_machine_s_job_listens_to_no_other(many_texts: Path, tmp_path: Path) -> None:
+    job = start(command(2, many_texts, tmp_path / "run", "--epochs", "2"))
+    seen = set()
+    while job.poll() is None:
+        seen |= listening(tree(job.pid))
+        time.sleep(0.02)
+    finish(job)
+    assert seen == {"0100007F"}  # 127.0.0.1, and not 00000000
 
 
 @pytest.fixture(scope="module")

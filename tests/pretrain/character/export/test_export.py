@@ -214,6 +214,19 @@ def test_smaller_files(precision: Any, tolerance: float, run: Run, folder: Path)
     np.testing.assert_allclose(np.concatenate(parts, axis=1), wanted, atol=tolerance)
 
 
+def test_int8_is_for_what_reads_the_input(run: Run) -> None:
+    values = {key: p.detach().numpy() for key, p in run.model.named_parameters()}
+    data = build_onnx(values, run.model_name, run.schema, "int8", {})
+    found = {t.name: t.data_type for t in onnx.load_from_string(data).graph.initializer}
+    types = onnx.TensorProto
+    matrices = {name: kind for name, kind in found.items() if kind in (types.INT8, types.FLOAT16)}
+    assert matrices == {
+        "first.weight.int8": types.INT8, "skip.weight.int8": types.INT8,
+        "second.weight.float16": types.FLOAT16, "heads.weight.float16": types.FLOAT16,
+    }  # fmt: skip
+    assert len(data) < 0.35 * 4 * sum(value.size for value in values.values())
+
+
 def test_int8_rounds_each_row_to_its_own_scale() -> None:
     matrix = np.array([[1.0, -0.5, 0.004], [0, 0, 0], [-127, 63.4, 1]], np.float32)
     whole, scale = quantize(matrix)

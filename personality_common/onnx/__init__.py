@@ -1,0 +1,1 @@
+"""ONNX files: opened within bounds, and described; neither runs one."""
