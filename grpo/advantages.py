@@ -43,8 +43,8 @@ def group_advantages(
             counts nor moves the mean.
         groups: (N,) int64, rows with one number form one group; None: each row is its own.
         scale: "group" divides by the group's deviation (n - 1 in the denominator), "batch" by that of
-            all rewards of the kept groups (arXiv:2508.08221), "none" keeps the unit of the rewards
-            ("Dr. GRPO", arXiv:2503.20783).
+            all rewards, groups without spread included (arXiv:2508.08221), "none" keeps the unit of the
+            rewards ("Dr. GRPO", arXiv:2503.20783).
         deviation_floor: least divisor, in reward units.
         spread_tolerance: relative for rewards beyond 1 in magnitude, absolute below.
 
@@ -71,9 +71,7 @@ def group_advantages(
         deviation = (per_group(centred.square()) / (count - 1).clamp(min=1)).sqrt()
         divisor = deviation.clamp(min=deviation_floor)[group][:, None]
     elif scale == "batch":
-        # Below two rewards nothing is active, and std of nothing would be NaN.
-        deviation = rewards[active].std() if bool(active.any()) else torch.ones(())
-        divisor = deviation.clamp(min=deviation_floor)
+        divisor = _deviation(rewards[feedback]).clamp(min=deviation_floor)
     else:
         divisor = torch.ones(())
     values = torch.where(active, centred / divisor, 0.0)
@@ -123,8 +121,9 @@ def combine_advantages(
     "sum-then-normalize": the advantage of R = sum_f w_f r_f, where a candidate counts only if every
     function with a weight other than 0 gave it a reward (a missing term would look like a bad reward).
     "normalize-then-sum": A = sum_f w_f A_f, each function normalized within its own feedback, so that
-    one on a large scale does not drown the others (GDPO, arXiv:2601.05242); a function that is silent
-    about a candidate, or about a whole group, adds 0.
+    one on a large scale does not drown the others, and divided by the deviation of A over all candidates
+    with feedback, so that the step does not grow with the number of functions (GDPO, arXiv:2601.05242; its
+    mean is 0 already); a function that is silent about a candidate, or about a whole group, adds 0.
 
     Args:
         rewards: name -> (N, G); NaN marks no feedback from that function.
@@ -150,6 +149,7 @@ def combine_advantages(
     values = torch.stack([w * part.values for w, part in parts]).sum(0)
     feedback = torch.stack([part.feedback for _, part in parts]).any(0)
     active = torch.stack([part.active for _, part in parts]).any(0)
+    values = values / _deviation(values[feedback]).clamp(min=deviation_floor)
     group = torch.arange(len(values)) if groups is None else groups
     heard, kept = set(group[feedback.any(-1)].tolist()), set(group[active.any(-1)].tolist())
     return Advantages(values, feedback, active, len(heard), len(heard) - len(kept))
@@ -163,6 +163,11 @@ def _checked(rewards: Tensor) -> Tensor:
             f"rewards must be finite or NaN (no feedback), got {int(rewards.isinf().sum())} infinite"
         )
     return rewards.double()
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """With n - 1; 1 for fewer than two, of which nothing is active."""
+    return values.std() if len(values) > 1 else torch.ones((), dtype=torch.float64)
 
 
 def _spread(rewards: Tensor, feedback: Tensor, group: Tensor, total: int) -> Tensor:

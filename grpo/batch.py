@@ -30,8 +30,9 @@ class Batch:
         active: (rows, G) bool.
         lengths: (rows, G) float64, number of decisions of each candidate, at least 1.
         weights: (rows, G) float64, of one unit of the surrogate: a decision, or a set.
-        decision_weights: (rows, G) float64, of one decision; what k1, k2, k3 are summed with.
-        rows: (rows,) float64, weights of the texts with an active candidate; sum 1 per device.
+        decision_weights: (rows, G) float64, of one decision; what k1, k2, k3 are summed with, groups without
+            spread included.
+        rows: (rows,) float64, weights of the texts with feedback; sum 1 per device.
         start, shipped: the policy of the head at the start of the night, and of the one that shipped.
         old: (rows, G) log-probabilities of sets under the policy that drew them.
         old_decisions, reference: (rows, G, D) log-probabilities under the policy that drew and under the
@@ -97,14 +98,18 @@ def make_batch(
     vocabulary = start.shape[1]
     lengths = policy.lengths(actions, vocabulary).double()
     per_set = options.ratio == "set" or options.loss == "gspo"
-    of_decisions = normalizers(lengths, advantages, groups, longest, options.loss, devices)
-    of_sets = normalizers(torch.ones_like(lengths), advantages, groups, 1, options.loss, devices)
+    # Groups without spread push nowhere, and are held to the shipped head all the same.
+    heard = advantages.feedback
+    counted = advantages.active if options.loss == "dapo" else heard
+    of_decisions = normalizers(lengths, heard, groups, longest, options.loss, devices)
+    units = (torch.ones_like(lengths), 1) if per_set else (lengths, longest)
+    weights = normalizers(units[0], counted, groups, units[1], options.loss, devices)
     at_start, at_shipped = policy.at(start), policy.at(shipped)
     drawn = at_start.set_log_prob(actions)
     known = torch.full_like(drawn, torch.nan) if behaviour is None else behaviour.double()
     shift = torch.where(known.isnan(), 0.0, known - drawn)
     lengths = lengths.clamp(min=1)
-    heard = advantages.active.any(-1).double().view(devices, -1)
+    texts = heard.any(-1).double().view(devices, -1)
     # Tables need one old policy for all candidates of a text.
     tables = not per_set and not bool((shift != 0).any())
     old_decisions = reference = old_tables = shipped_tables = None
@@ -123,9 +128,9 @@ def make_batch(
         advantages=advantages.values,
         active=advantages.active,
         lengths=lengths,
-        weights=of_sets if per_set else of_decisions,
+        weights=weights,
         decision_weights=of_decisions,
-        rows=(heard / heard.sum(-1, keepdim=True).clamp(min=1)).view(-1),
+        rows=(texts / texts.sum(-1, keepdim=True).clamp(min=1)).view(-1),
         start=at_start,
         shipped=at_shipped,
         old=drawn + shift,
@@ -138,37 +143,36 @@ def make_batch(
 
 
 def normalizers(
-    lengths: Tensor, advantages: Advantages, groups: Tensor, longest: int, loss: Loss, devices: int
+    lengths: Tensor, counted: Tensor, groups: Tensor, longest: int, loss: Loss, devices: int
 ) -> Tensor:
-    """(rows, G) float64: the weight of one decision of each candidate; 0 where the candidate is not active.
+    """(rows, G) float64: the weight of one decision of each candidate; 0 for one that does not count.
 
     With |a| the number of decisions of a candidate (1 if the ratio is per set), and sums over a device:
 
-    - grpo, gspo: 1 / (kept groups * active candidates of the group * |a|)
-    - bnpo: 1 / (sum of |a| over the active candidates)
-    - dapo, cispo: 1 / (sum of |a| over all candidates with feedback, groups without spread included)
+    - grpo, gspo: 1 / (groups * candidates of the group * |a|)
+    - dapo, bnpo, cispo: 1 / (sum of |a| over the candidates)
     - dr-grpo: 1 / (texts * group size * longest |a|): constants, whatever the feedback
 
     Args:
         lengths: (rows, G) decisions of each candidate.
+        counted: (rows, G) bool: those with feedback; under dapo, in the surrogate, those of groups with
+            spread only, as its dynamic sampling has no others.
         groups: (rows,) number of the group that a row belongs to.
         longest: the policy's number of decisions.
     """
-    active = advantages.active.double()
-    size = len(active) // devices  # of a device, in rows
+    counts = counted.double()
+    size = len(counts) // devices  # of a device, in rows
 
     def of_rows(totals: Tensor) -> Tensor:
         return totals.clamp(min=1).repeat_interleave(size)[:, None]
 
     if loss == "dr-grpo":
-        return active / (active.numel() // devices * longest)
-    if loss == "bnpo":
-        return active / of_rows(per_device(active * lengths, devices))
-    if loss in ("dapo", "cispo"):
-        return active / of_rows(per_device(advantages.feedback * lengths, devices))
+        return counts / (counts.numel() // devices * longest)
+    if loss in ("dapo", "bnpo", "cispo"):
+        return counts / of_rows(per_device(counts * lengths, devices))
     number, group = torch.unique(groups, return_inverse=True)
-    count = torch.zeros(len(number), dtype=torch.float64).index_add_(0, group, active.sum(-1))
+    count = torch.zeros(len(number), dtype=torch.float64).index_add_(0, group, counts.sum(-1))
     device = torch.zeros(len(number), dtype=torch.int64)
-    device[group] = torch.arange(len(active)) // size
-    kept = torch.zeros(devices, dtype=torch.float64).index_add_(0, device, (count > 0).double())
-    return active / (of_rows(kept) * count.clamp(min=1)[group][:, None] * lengths.clamp(min=1))
+    device[group] = torch.arange(len(counts)) // size
+    total = torch.zeros(devices, dtype=torch.float64).index_add_(0, device, (count > 0).double())
+    return counts / (of_rows(total) * count.clamp(min=1)[group][:, None] * lengths.clamp(min=1))

@@ -32,15 +32,15 @@ class GRPOConfig:
         ratio: importance ratio per "decision" (draw, switch) or per "set" (their product).
         clip_low, clip_high: the ratio is clipped to [1 - clip_low, 1 + clip_high]; None: not clipped.
         delta: upper bound on the ratio where the advantage is negative; None: no bound.
-        advantage_scale: divisor of the advantages.
+        advantage_scale: divisor of the advantages; None: what the loss asks for, see `scale`.
         deviation_floor: least divisor, in reward units.
-        spread_tolerance: groups whose rewards spread no further are dropped.
+        spread_tolerance: groups whose rewards spread no further have no advantage.
         reward_weights: (name, weight) of reward functions; 1 for those not named.
         reward_aggregation: whether rewards are summed before they are normalized, or after.
         single_candidates: what stands in for the group of an interaction with one candidate.
         similarity: cosine of latents from which two texts are similar.
         kl_weight: weight of the KL to the head that shipped.
-        kl_estimator: "exact" (bernoulli), "k1", "k2" or "k3".
+        kl_estimator: "exact" (of the first draw, or of the switches: without noise), "k1", "k2" or "k3".
         entropy_weight: weight of the entropy bonus.
         optimizer: its state starts afresh every night.
         learning_rate: step size.
@@ -51,17 +51,19 @@ class GRPOConfig:
         kl_stop: mean KL to the policy at the start, in nats per decision, beyond which a night stops.
         kl_budget: most mean KL to the head that shipped, in nats per decision.
         overlap_budget: least mean share of the top 8 in common with the head that shipped.
+        gate: wealth that the rewards must have won before a head moves: by chance they ever do so in 1 of so
+            many lives.
     """
 
     policy: PolicyName = "plackett-luce"
     k: int = TOP_K
     temperature: float = 1.0
-    loss: Loss = "dr-grpo"
+    loss: Loss = "grpo"
     ratio: Ratio = "decision"
     clip_low: float | None = 0.5
     clip_high: float | None = 1.0
     delta: float | None = 4.0
-    advantage_scale: AdvantageScale = "group"
+    advantage_scale: AdvantageScale | None = None
     deviation_floor: float = 1e-3
     spread_tolerance: float = 1e-6
     reward_weights: tuple[tuple[str, float], ...] = field(default=())
@@ -69,7 +71,7 @@ class GRPOConfig:
     single_candidates: SingleCandidates = "baseline"
     similarity: float = 0.5
     kl_weight: float = 0.1
-    kl_estimator: KLEstimator = "k3"
+    kl_estimator: KLEstimator = "exact"
     entropy_weight: float = 0.05
     optimizer: OptimizerName = "sgd"
     learning_rate: float = 30.0
@@ -82,13 +84,13 @@ class GRPOConfig:
     kl_stop: float | None = 0.3
     kl_budget: float | None = 0.5
     overlap_budget: float | None = 0.7
+    gate: float | None = 20.0
 
     def __post_init__(self) -> None:
         for name, kind in _CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ToolkitError(
-                    f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}"
-                )
+            value = getattr(self, name)
+            if value not in get_args(kind) and (name, value) != ("advantage_scale", None):
+                raise ToolkitError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         for name in ("k", "inner_iterations"):
             _require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in _POSITIVE:
@@ -99,20 +101,20 @@ class GRPOConfig:
         for name in ("momentum", "adam_beta1", "adam_beta2"):
             _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         _require(self.clip_low is None or self.clip_low <= 1, "clip_low", "at most 1", self.clip_low)
+        _require(
+            self.reward_aggregation == "sum-then-normalize" or self.advantage_scale in (None, "group"),
+            "advantage_scale", "group with normalize-then-sum, or left out", self.advantage_scale,
+        )  # fmt: skip
         _require(-1 <= self.similarity <= 1, "similarity", "a cosine", self.similarity)
         _require(
             self.overlap_budget is None or 0 <= self.overlap_budget <= 1,
             "overlap_budget", "a share in [0, 1]", self.overlap_budget,
         )  # fmt: skip
+        _require(self.gate is None or 1 <= self.gate < math.inf, "gate", "1 or more, and finite", self.gate)
         _require(
             self.delta is None or self.delta > 1 + (self.clip_high or 0),
             "delta", "more than 1 + clip_high", self.delta,
         )  # fmt: skip
-        if self.kl_estimator == "exact" and self.policy != "bernoulli":
-            raise ToolkitError(
-                "kl_estimator exact needs policy bernoulli (sequences of plackett-luce have no closed form);"
-                " use k1, k2 or k3"
-            )
         names = [name for name, _ in self.reward_weights]
         _require(len(set(names)) == len(names), "reward_weights", "distinct names", names)
         _require(
@@ -126,6 +128,14 @@ class GRPOConfig:
         if self.policy == "bernoulli":
             return Bernoulli(self.temperature)
         return PlackettLuce(self.k, self.temperature)
+
+    @property
+    def scale(self) -> AdvantageScale:
+        """Of the advantages. Dr. GRPO keeps the unit of the rewards; normalize-then-sum divides anyway."""
+        if self.advantage_scale is not None:
+            return self.advantage_scale
+        dr_grpo = self.loss == "dr-grpo" and self.reward_aggregation == "sum-then-normalize"
+        return "none" if dr_grpo else "group"
 
     @property
     def loss_options(self) -> LossOptions:

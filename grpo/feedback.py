@@ -4,7 +4,14 @@
 
 A line has an id (distinct in the file), one of text, base_embedding and latent, and its candidates: tokens
 in the order drawn, a reward (null or NaN: no feedback), and, if known, the log-probability of the set under
-the policy that drew it. `time` (seconds, or ISO 8601) is optional; if all lines have one, it gives the order.
+the policy that drew it. `time` (seconds, or ISO 8601) is optional; if all interactions have one, it gives the
+order.
+
+    {"event": "copied", "of": "7f3a", "candidate": 0}
+
+A line with an event says what the user did with a candidate of an interaction further up, whose reward must
+be null: what happened to it is its reward (`events`). It may come nights later; it is credited to the
+interaction, and so to that one's night.
 
 Errors name file, line and field, and never quote what a user may have written.
 """
@@ -15,7 +22,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
@@ -23,6 +30,7 @@ from typing import Final, NoReturn
 import torch
 from torch import Tensor
 
+from grpo.events import EVENT_REWARDS, RATED, EventRewards, reward_of
 from grpo.groups import Groups
 from grpo.policies import PADDING
 from personality_common.contract import LATENT_DIM
@@ -36,6 +44,7 @@ REWARD: Final = "reward"
 """Name of the file's reward among reward functions."""
 
 _INPUTS: Final = ("text", "base_embedding", "latent")
+_EVENT_FIELDS: Final = frozenset({"event", "of", "candidate", "value", "time"})
 _FIELDS: Final = frozenset({"id", *_INPUTS, "candidates", "time"})
 _CANDIDATE_FIELDS: Final = frozenset({"tokens", "reward", "logp"})
 
@@ -92,7 +101,12 @@ class Feedback:
 
 
 def read_feedback(
-    path: Path, tokens: Sequence[str], *, base_dim: int | None = None, latent_dim: int = LATENT_DIM
+    path: Path,
+    tokens: Sequence[str],
+    *,
+    base_dim: int | None = None,
+    latent_dim: int = LATENT_DIM,
+    rewards: EventRewards = EVENT_REWARDS,
 ) -> Feedback:
     """Read and check a feedback file.
 
@@ -100,6 +114,7 @@ def read_feedback(
         tokens: the vocabulary, in output order.
         base_dim: length of base embeddings; None: base embeddings are refused.
         latent_dim: length of latents.
+        rewards: what events are worth.
 
     Raises:
         DataError: the file is too large, empty, not UTF-8, or a line is not as the module says.
@@ -114,17 +129,29 @@ def read_feedback(
     dims = {"base_embedding": base_dim, "latent": latent_dim}
     interactions: list[Interaction] = []
     lines: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    happened: dict[tuple[int, int], dict[str, float]] = {}
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        interaction = _interaction(_document(line, where), where, index, dims)
+        document = _document(line, where)
+        if "event" in document:
+            at, event, value = _event(document, where, rows, interactions)
+            happened.setdefault(at, {})[event] = value
+            continue
+        interaction = _interaction(document, where, index, dims)
         first = lines.setdefault(interaction.id, number)
         if first != number:
             raise DataError(
                 f"{where}: id: must be distinct, or feedback counts twice; line {first} has the same"
             )
+        rows[interaction.id] = len(interactions)
         interactions.append(interaction)
+    for (row, column), events in happened.items():
+        candidates = list(interactions[row].candidates)
+        candidates[column] = replace(candidates[column], reward=reward_of(events, rewards))
+        interactions[row] = replace(interactions[row], candidates=tuple(candidates))
     if not interactions:
         raise DataError(f"{path}: must have at least one interaction, got none")
     times = [i.time for i in interactions]
@@ -176,6 +203,35 @@ def _interaction(
         latent=_vector(latent, where, "latent", dims) if "latent" in given else None,
         time=_time(document["time"], where) if document.get("time") is not None else None,
     )
+
+
+def _event(
+    document: dict[str, object], where: str, rows: Mapping[str, int], interactions: Sequence[Interaction]
+) -> tuple[tuple[int, int], str, float]:
+    """The (interaction, candidate) that it happened to, the event, and its value."""
+    _known(document, _EVENT_FIELDS, where, "")
+    event, of = document["event"], document.get("of")
+    if not isinstance(event, str) or event not in EVENT_REWARDS:
+        raise DataError(f"{where}: event: must be one of {', '.join(EVENT_REWARDS)}, is another")
+    if not isinstance(of, str) or of not in rows:
+        raise DataError(f"{where}: of: must be the id of an interaction further up in the file, is not")
+    interaction = interactions[rows[of]]
+    number, column = len(interaction.candidates), document.get("candidate")
+    if column is None and number == 1:
+        column = 0
+    if isinstance(column, bool) or not isinstance(column, int) or not 0 <= column < number:
+        raise DataError(f"{where}: candidate: must be the number of one of {number}, from 0")
+    if interaction.candidates[column].reward is not None:
+        raise DataError(f"{where}: candidate: must have a reward or events, and this one has a reward")
+    if (event == RATED) != ("value" in document):
+        raise DataError(f"{where}: value: must be there for {RATED}, and for no other event")
+    value = _number(document["value"], where, "value") if event == RATED else 1.0
+    if abs(value) > 1:
+        raise DataError(f"{where}: value: must be from -1 to 1, got {value:g}")
+    time = _time(document["time"], where) if document.get("time") is not None else None
+    if time is not None and interaction.time is not None and time < interaction.time:
+        raise DataError(f"{where}: time: must not be before that of the interaction, is")
+    return (rows[of], column), event, value
 
 
 def _candidate(value: object, where: str, field: str, index: Mapping[str, int]) -> Candidate:

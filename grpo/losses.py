@@ -27,8 +27,8 @@ def loss_and_gradient(here: PolicyAt, batch: Batch, options: LossOptions) -> Los
 
     gspo is the surrogate with the ratio of a set, s = exp((l - l_old) / |a|), normalized by its length
     (arXiv:2507.18071); it does not read `options.ratio`. The estimators k1, k2, k3 are summed with the
-    weights of decisions, whatever the ratio; `exact` and the entropy are means over the rows with an
-    active candidate, in nats per decision.
+    weights of decisions, whatever the ratio; `exact` and the entropy are means over the rows with feedback,
+    in nats per decision. Groups without spread are in all of them.
 
     Args:
         here: the policy at the logits of the head being trained.

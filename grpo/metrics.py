@@ -50,7 +50,7 @@ class NightMetrics:
 
     Attributes:
         groups: with feedback.
-        dropped_groups: of them, those without spread, which were left out.
+        dropped_groups: of them, those without spread, which push nowhere.
         dropped_share: dropped_groups / groups; 0 without groups.
         candidates: with feedback.
         reward_mean: of the weighted sum of the reward functions, over candidates on which all of them spoke;

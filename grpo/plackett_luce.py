@@ -116,6 +116,11 @@ class PlackettLuceAt:
         return self.total.log()
 
     @cached_property
+    def _narrow(self) -> Tensor:
+        """(N, V) float32."""
+        return self.exponentials.float()
+
+    @cached_property
     def _entropy(self) -> Tensor:
         """(N, 1): log of the mass minus the mean of the shifted logits."""
         mean = (self.exponentials * self.shifted).sum(-1, keepdim=True) / self.total
@@ -166,6 +171,17 @@ class PlackettLuceAt:
         gap = self.shifted - other.shifted
         mean = gap.mul_(self.exponentials).sum(-1, keepdim=True) / self.total
         return (mean + (other.log_total - self.log_total))[:, 0]
+
+    def kl_of_shifted(self, shift: Tensor) -> Tensor:
+        """With p' = p e^s / sum p e^s:    KL = sum p' s - log sum p e^s
+
+        The sums, of positive numbers but for the factor s, are float32: within 1e-5.
+        """
+        by = shift / self.temperature
+        by = by - by.max()
+        grown = by.exp()
+        mass, moment = (self._narrow @ torch.stack([grown, grown * by], 1).float()).double().unbind(1)
+        return moment / mass - (mass.log() - self.log_total[:, 0])
 
     def kl_gradient(self, other: PlackettLuceAt, weights: Tensor) -> Tensor:
         gap = (self.shifted - other.shifted) + (other.log_total - self.log_total)

@@ -53,6 +53,10 @@ class PolicyAt(Protocol):
         """(N,) nats per decision, KL(this policy || the same policy at other logits)."""
         ...
 
+    def kl_of_shifted(self, shift: Tensor) -> Tensor:
+        """(N,) nats per decision, KL(the same policy at these logits + shift (V,) float64 || this policy)."""
+        ...
+
     def kl_gradient(self, other: Any, weights: Tensor) -> Tensor:
         """(N, V): gradient, at the logits of this one, of the sum of weights (N,) times `kl`."""
         ...
@@ -181,6 +185,9 @@ class BernoulliAt:
 
     def kl(self, other: BernoulliAt) -> Tensor:
         return (self.p * (self.on - other.on) + (1 - self.p) * (self.off - other.off)).mean(-1)
+
+    def kl_of_shifted(self, shift: Tensor) -> Tensor:
+        return BernoulliAt(self.z * self.temperature + shift, self.temperature).kl(self)
 
     def kl_gradient(self, other: BernoulliAt, weights: Tensor) -> Tensor:
         """dKL/dz = (z - y) p (1 - p) for one switch."""

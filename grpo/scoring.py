@@ -43,7 +43,8 @@ def score_together(
     texts = latents.shape[1]
     similar = config.single_candidates == "similar"
     # Similar texts, and one deviation for all of a night, are matters of a single device.
-    apart = similar or config.advantage_scale == "batch" or len({frozenset(g.rewards) for g in groups}) > 1
+    of_a_night = config.scale == "batch" or config.reward_aggregation == "normalize-then-sum"
+    apart = similar or of_a_night or len({frozenset(g.rewards) for g in groups}) > 1
     if apart and len(groups) > 1:
         scored = [score(z, one, config) for z, one in zip(latents, groups, strict=True)]
         numbers = torch.cat([own + i * texts for i, (_, own) in enumerate(scored)])
@@ -62,7 +63,7 @@ def score_together(
     thumbs = torch.where(blank, combined_reward(rewards, weights), torch.nan)
     running = _stacked(
         [
-            running_advantages(own, scale=config.advantage_scale, deviation_floor=config.deviation_floor)
+            running_advantages(own, scale=config.scale, deviation_floor=config.deviation_floor)
             for own in thumbs.view(-1, texts, thumbs.shape[1])
         ]
     )
@@ -82,7 +83,7 @@ def _combined(rewards: Mapping[str, Tensor], numbers: Tensor, config: GRPOConfig
         dict(config.reward_weights),
         aggregation=config.reward_aggregation,
         groups=numbers,
-        scale=config.advantage_scale,
+        scale=config.scale,
         deviation_floor=config.deviation_floor,
         spread_tolerance=config.spread_tolerance,
     )

@@ -10,15 +10,18 @@ from torch import Tensor
 
 from grpo.advantages import Advantages
 from grpo.batch import Batch, make_batch, per_device
-from grpo.budgets import SEARCH_STEPS, Budgets, Spent
+from grpo.budgets import SEARCH_STEPS, Budgets
+from grpo.budgets import Spent as SpentByAll
 from grpo.config import GRPOConfig
 from grpo.descent import Descent, make_descent
 from grpo.exact import one_thread
+from grpo.gate import GateReading
 from grpo.groups import Groups
 from grpo.head import Head
 from grpo.losses import loss_and_gradient
 from grpo.metrics import NightMetrics, StepMetrics, night_metrics
 from grpo.policies import Policy, PolicyAt
+from grpo.reference import Spent
 from grpo.scoring import combined_reward, score_together
 from grpo.surrogates import LossResult
 from personality_common.errors import DataError, ToolkitError
@@ -32,12 +35,16 @@ class TuneResult:
         head: the new head; the very tensors of the old one if it stays.
         night, steps: metrics.
         reasons: why the update is smaller than was asked for, a line each; empty when it is not.
+        gate: how the gate stands; None where none was asked.
+        spent: of the budgets, on the reference; None where it was not measured there.
     """
 
     head: Head
     night: NightMetrics
     steps: tuple[StepMetrics, ...]
     reasons: tuple[str, ...]
+    gate: GateReading | None = None
+    spent: Spent | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class TunedHeads:
     steps: Tensor
     stopped: Tensor
     share: Tensor
-    whole: Spent
-    spent: Spent
+    whole: SpentByAll
+    spent: SpentByAll
     advantages: Advantages = field(repr=False)
     metrics: tuple[tuple[StepMetrics, ...], ...] = field(repr=False)
 
@@ -200,8 +207,8 @@ def _batch(
 
 
 def _within_budgets(
-    descent: Descent, budgets: Budgets, learnable: Tensor, share: Tensor, spent: Spent
-) -> tuple[Tensor, Head, Spent]:
+    descent: Descent, budgets: Budgets, learnable: Tensor, share: Tensor, spent: SpentByAll
+) -> tuple[Tensor, Head, SpentByAll]:
     """Make the heads, and lower a share (in place) until the head that is made keeps the budgets.
 
     The share was found on logits in float64, and a head is float32, so one at the very edge can be beyond.
@@ -218,10 +225,11 @@ def _within_budgets(
         head = descent.head(moved, share[moved])
         logits = head.logits(descent.latents[moved])
         _require_finite(logits, descent.config)
-        now = budgets.of(moved).spent(logits) if len(moved) else Spent(*(t[:0] for t in spent))
+        now = budgets.of(moved).spent(logits) if len(moved) else SpentByAll(*(t[:0] for t in spent))
         beyond = moved[~now.within]
         if not len(beyond):
-            return moved, head, Spent(*(t.index_copy(0, moved, n) for t, n in zip(spent, now, strict=True)))
+            pairs = zip(spent, now, strict=True)
+            return moved, head, SpentByAll(*(t.index_copy(0, moved, n) for t, n in pairs))
         share[beyond] = (share[beyond] - less).clamp(min=0)
         less *= 2
 

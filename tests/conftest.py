@@ -48,6 +48,7 @@ def make_run(notes_of_runs: None) -> MakeRun:
         encoder: str = "minilm",
         values: Mapping[str, Any] | None = None,
         seed: int = 0,
+        sample: int = 96,
         mine: bool = True,
     ) -> Path:
         import torch
@@ -60,6 +61,7 @@ def make_run(notes_of_runs: None) -> MakeRun:
         from personality_common.text.sentence import MINILM_SHA256
         from personality_common.vocabulary import load_vocabulary
         from pretrain.personality.model import EmbeddingProjector, PersonalityModel
+        from pretrain.personality.reference import save_sample
 
         identity = {
             "minilm": EncoderIdentity(
@@ -81,6 +83,9 @@ def make_run(notes_of_runs: None) -> MakeRun:
             tensors["embedding_projector_weights.safetensors"] = projector.state_dict()
         for file, content in tensors.items():
             save_tensors(folder / file, content, {"vocabulary_fingerprint": vocabulary.fingerprint})
+        if sample:
+            drawn = torch.randn(sample, identity.dim, generator=torch.Generator().manual_seed(seed))
+            save_sample(folder, torch.nn.functional.normalize(drawn))
         write_json(folder / "personality-tokens.json", {"tokens": list(vocabulary.tokens)})
         write_json(folder / "training_history.json", {"epochs": []})
         record = {

@@ -36,6 +36,7 @@ def fleet(bundle: Path, **options: Any) -> None:
     from device_sim.fleet.fleet import simulate_fleet
     from device_sim.fleet.html import REPORT_FILE, report
     from device_sim.fleet.rendering import groups_table, nights_table, notes
+    from personality_common.evidence.claims import passed
     from personality_common.files.atomic import atomic_writer, write_json
     from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import ConsoleReporter, output
@@ -62,3 +63,5 @@ def fleet(bundle: Path, **options: Any) -> None:
         ("figures", files.json or config.out / FIGURES_FILE),
     ):
         output.print(f"{name:8}{path}", soft_wrap=True)
+    if not passed(result.checks):
+        raise click.exceptions.Exit(1)

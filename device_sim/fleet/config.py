@@ -9,6 +9,7 @@ from pathlib import Path
 from device_sim.fleet.mix import parse_mix
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
+from grpo.learners import LearnerName, default_learner
 from personality_common.errors import ConfigError, ToolkitError
 
 
@@ -25,6 +26,7 @@ class FleetConfig:
         allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         out: work folder: the same command goes on in it. Figures and report are there in the end.
         workers: processes; none: one for each core.
+        learner: posterior or grpo; left out, posterior, or grpo if a setting is of gradients.
         nights: how the days are spent.
         grpo: the update.
     """
@@ -37,6 +39,7 @@ class FleetConfig:
     allow_remote_encoder: bool = False
     out: Path = Path("fleet")
     workers: int | None = None
+    learner: LearnerName | None = None
     nights: NightsConfig = field(default_factory=lambda: NightsConfig(nights=30, interactions=20))
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 
@@ -49,6 +52,11 @@ class FleetConfig:
             parse_mix(self.user)
         except ToolkitError as error:
             raise ConfigError(f"--user: {error}") from None
+
+    @property
+    def learns_by(self) -> LearnerName:
+        """The learner of every device."""
+        return self.learner or default_learner(self.grpo)
 
     @property
     def processes(self) -> int:

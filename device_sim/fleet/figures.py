@@ -12,10 +12,11 @@ import numpy as np
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.lives import TRACES, Lived, measured_nights
 from device_sim.fleet.proof import simulate_command
+from device_sim.users.nights import oracle_share
 from personality_common.evidence.claims import finite, to_json
 
 FIGURES_FILE: Final = "fleet.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 3
 """Of `fleet.json`, after `fleet.schema.json`: greater when a key goes or means something else."""
 QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 WORST_SHARE: Final = 0.01
@@ -34,10 +35,11 @@ class Group:
         gain: mean gain in reward over the shipped head.
         gain_quantiles: at QUANTILES, over devices.
         below_zero: share of devices that ended worse than they were shipped.
-        oracle_share: mean share of what the best head gains; None where there is no oracle.
+        oracle_share: mean gain divided by the mean of what the best head gains, over devices with an oracle;
+            None without any, and where the best gains next to nothing.
         kl, overlap: mean drift from the shipped head.
         kl_worst, overlap_worst: that 1% of the devices are beyond.
-        gains: mean gain after each of `measured_nights`.
+        gains: mean gain after each of `measured_nights`, on the first GLANCE held-out texts.
         held_back: share of devices with a night that one of the next three stopped.
         stopped, scaled, dropped: share of nights whose update was cut short by `kl_stop`, scaled back to fit
             the budgets, or dropped since no part of it did.
@@ -106,14 +108,14 @@ def _group(name: str, members: Sequence[Lived], nights: dict[str, Any], edges: A
 
     gain, total = column("gain"), len(members) * len(nights["kl"])
     stops = {field: column(field) for field in ("stopped", "scaled", "dropped")}
-    shares = [one.oracle_share for one in members if one.oracle_share is not None]
+    known = [(one.gain, one.oracle_gain) for one in members if one.oracle_gain is not None]
     return Group(
         name=name,
         devices=len(members),
         gain=float(gain.mean()),
         gain_quantiles=tuple(np.quantile(gain, QUANTILES).tolist()),
         below_zero=float((gain < 0).mean()),
-        oracle_share=float(np.mean(shares)) if shares else None,
+        oracle_share=oracle_share(*np.mean(known, 0).tolist()) if known else None,
         kl=float(column("kl").mean()),
         kl_worst=float(np.quantile(column("kl"), 0.99)),
         overlap=float(column("overlap").mean()),

@@ -15,6 +15,7 @@ from device_sim.fleet.lives import Lived, Traces
 from device_sim.fleet.plan import PIECE, Plan, make_plan, save_array, write_plan
 from device_sim.fleet.proof import Proof, prove
 from device_sim.fleet.tables import all_texts, used_rows
+from device_sim.fleet.verdict import kind_checks
 from device_sim.fleet.worker import FAILURE_FILE
 from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.texts import Embedder
@@ -53,7 +54,7 @@ class Fleet:
     @property
     def checks(self) -> tuple[Check, ...]:
         """What a fleet claims."""
-        return (self.proof.check,)
+        return (self.proof.check, *kind_checks(self.plan, self.lived))
 
 
 def simulate_fleet(config: FleetConfig, reporter: Reporter = SILENT) -> Fleet:

@@ -1,7 +1,8 @@
-"""Devices side by side: by day each draws and hears for itself, by night all heads are stepped together."""
+"""Lives of devices, one after the other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -17,18 +18,18 @@ from device_sim.users.users import User
 from grpo.config import GRPOConfig
 from grpo.exact import one_thread
 from grpo.head import Head, top_tokens
-from grpo.tune import TunedHeads, tune_heads
+from grpo.learners import Learner
 
 BATCH: Final = 16
 """Heads in one product. More would not be faster: their logits no longer fit into a core's cache."""
 WEEK: Final = 7
 """Nights between measurements on held-out texts; the last night is always one."""
 GLANCE: Final = 100
-"""Held-out texts that are measured on before the last night."""
+"""Held-out texts that are measured on night by night; after the last night, all of them are besides."""
 TRACES: Final = ("overlap", "kl", "stopped", "scaled", "dropped", "silent")
-"""What is kept of every night: what the head has spent of the budgets on the night's own texts; then, 1 or
-0, whether the update was cut short by `kl_stop`, scaled back by a budget, dropped by a budget, or had nothing
-to learn from."""
+"""What is kept of every night: what the head has spent of the budgets on the reference; then, 1 or 0, whether
+the update was cut short by `kl_stop`, scaled back by a budget, dropped by a budget, or had nothing to learn
+from or a closed gate before it."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,11 @@ class Lived:
         head: fingerprint, as `pt simulate` gives it.
         reward: mean over held-out texts.
         gain: mean over held-out texts of the reward minus that of the head that shipped.
-        oracle_share: gain divided by the most that any head could gain; None where there is no oracle.
-        gains: of the nights that `measured_nights` names; before the last, on the first GLANCE texts.
+        oracle_gain: the most that any head could gain; None where there is no oracle.
+        gains: of the nights that `measured_nights` names, on the first GLANCE texts.
         kl, overlap: drift from the shipped head on held-out texts, as `pt simulate` measures it.
         stopped, scaled, dropped, silent: how many nights of each; see TRACES.
+        within: whether the head of every night kept the budgets on the reference.
     """
 
     device: int
@@ -69,7 +71,7 @@ class Lived:
     head: str
     reward: float
     gain: float
-    oracle_share: float | None
+    oracle_gain: float | None
     gains: tuple[float, ...]
     kl: float
     overlap: float
@@ -77,6 +79,7 @@ class Lived:
     scaled: int
     dropped: int
     silent: int
+    within: bool = True
 
 
 @dataclass
@@ -111,7 +114,7 @@ def measured_nights(nights: int) -> tuple[int, ...]:
 
 
 def live_together(
-    devices: Sequence[Device], shipped: Head, config: GRPOConfig, nights: NightsConfig, kinds: int
+    devices: Sequence[Device], learner: Learner, nights: NightsConfig, kinds: int
 ) -> tuple[list[Lived], Traces]:
     """The lives of some devices; each is what it would be if it lived alone, to the last bit of its head.
 
@@ -119,46 +122,12 @@ def live_together(
         nights: its seed is not read; devices have their own.
         kinds: in the mix.
     """
-    heads = Head(*(t.repeat(len(devices), *[1] * t.ndim) for t in shipped))
-    lives = [
-        Life(
-            d.user,
-            d.training,
-            Head(heads.weight[i], heads.bias[i]),
-            config,
-            replace(nights, seed=d.seed),
-            with_behaviour=False,
-        )
-        for i, d in enumerate(devices)
-    ]
-    # Sets of switches are as wide as a device's largest, and how far they are padded shows in the bits.
-    together = [[i] for i in range(len(lives))] if config.policy == "bernoulli" else [[*range(len(lives))]]
-    gains: list[list[float]] = [[] for _ in devices]
+    lived = []
     traces = torch.zeros(len(TRACES), len(devices), nights.nights, dtype=torch.float64)
     with one_thread(), torch.inference_mode():
-        held_out = [_HeldOut(device, shipped) for device in devices]
-        for night in range(nights.nights):
-            for rows in together:
-                days = [lives[i].day(night) for i in rows]
-                part = heads if len(rows) == len(lives) else Head(heads.weight[rows], heads.bias[rows])
-                tuned = tune_heads(
-                    torch.stack([z for z, _ in days]), [g for _, g in days], part, shipped, config,
-                    start=torch.stack([lives[i].logits for i in rows]) if nights.replay == 1 else None,
-                )  # fmt: skip
-                at = torch.tensor(rows)
-                # The lives see their heads in these very tensors.
-                heads.weight[at[tuned.moved]] = tuned.head.weight
-                heads.bias[at[tuned.moved]] = tuned.head.bias
-                traces[:, at, night] = _trace(tuned)
-            if night in measured_nights(nights.nights)[:-1]:
-                for gain, measure, life in zip(gains, held_out, lives, strict=True):
-                    gain.append(measure.gain(life.head, night, GLANCE)[1])
-        lived = [
-            measure.lived(life.head, config, nights.nights - 1, gain, counts)
-            for measure, life, gain, counts in zip(
-                held_out, lives, gains, traces[2:].sum(-1).T.tolist(), strict=True
-            )
-        ]
+        for i, device in enumerate(devices):
+            found, traces[:, i] = _live(device, learner, replace(nights, seed=device.seed))
+            lived.append(found)
     summed = Traces.empty(kinds, nights.nights)
     for i, device in enumerate(devices):
         summed.devices[device.kind] += 1
@@ -168,12 +137,32 @@ def live_together(
     return lived, summed
 
 
-def _trace(tuned: TunedHeads) -> Tensor:
-    """(len(TRACES), D)."""
-    silent = ~tuned.learnable
-    scaled = (tuned.share > 0) & (tuned.share < 1)
-    flags = (tuned.stopped, scaled, tuned.share == 0, silent)
-    return torch.stack([tuned.spent.overlap, tuned.spent.kl, *(flag.double() for flag in flags)])
+def _live(device: Device, learner: Learner, nights: NightsConfig) -> tuple[Lived, Tensor]:
+    """One device, with its traces (len(TRACES), nights)."""
+    reference, kept = learner.reference, learner.start()
+    life = Life(
+        device.user,
+        device.training,
+        reference.shipped,
+        learner.config,
+        nights,
+        with_behaviour=learner.reads_behaviour,
+    )
+    measure, gains, rows, within = _HeldOut(device, reference.shipped), [], [], True
+    for night in range(nights.nights):
+        latents, groups = life.day(night)
+        kept, moved = learner.move(latents, groups, kept)
+        life.head = kept.head
+        spent, share = moved.spent, moved.share
+        within &= reference.within(spent)
+        silent = not (moved.gate.open and moved.learnable)
+        stopped = any(reason.startswith("stopped after") for reason in moved.reasons)
+        rows.append((spent.overlap, spent.kl, stopped, 0 < share < 1, share == 0, silent))
+        if night in measured_nights(nights.nights)[:-1]:
+            gains.append(float(measure.gain(life.head, night, GLANCE)[1].mean()))
+    traces = torch.tensor(rows, dtype=torch.float64).T
+    counts = traces[2:].sum(-1).tolist()
+    return measure.lived(life.head, learner.config, nights.nights - 1, gains, counts, within), traces
 
 
 class _HeldOut:
@@ -184,23 +173,34 @@ class _HeldOut:
         self.reference = shipped.logits(device.held_out.latents)
         self._top = top_tokens(self.reference)
 
-    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, float, Tensor]:
-        """Mean reward of the shipped head's top 8, how much more this head's has, and this head's logits."""
+    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, Tensor, Tensor]:
+        """Mean reward of the shipped head's top 8, how much more this head's has, (N,), and its logits."""
         held_out = self.device.held_out[:texts]
         logits = head.logits(held_out.latents)
         both = torch.stack([self._top[:texts], top_tokens(logits)], 1)
         rewards = self.device.user.value(held_out.embeddings, both, night).double()
-        return float(rewards[:, 0].mean()), float((rewards[:, 1] - rewards[:, 0]).mean()), logits
+        return float(rewards[:, 0].mean()), rewards[:, 1] - rewards[:, 0], logits
 
     def lived(
-        self, head: Head, config: GRPOConfig, last: int, gains: Sequence[float], counts: Sequence[float]
+        self,
+        head: Head,
+        config: GRPOConfig,
+        last: int,
+        gains: Sequence[float],
+        counts: Sequence[float],
+        within: bool,
     ) -> Lived:
         """After the last night; `gains` are of the measured nights before it."""
         device = self.device
-        before, gain, logits = self.gain(head, last)
+        before, rises, logits = self.gain(head, last)
+        gain = float(rises.mean())
         most = float(device.user.oracle(device.held_out.embeddings, last).double().mean()) - before
         drift = drift_of(logits, self.reference, config)
+        stopped, scaled, dropped, silent = map(int, counts)
         return Lived(
             device.number, device.seed, device.kind, head_fingerprint(head), before + gain, gain,
-            gain / most if most > 0 else None, (*gains, gain), drift.kl, drift.overlap, *map(int, counts),
+            most if math.isfinite(most) else None, (*gains, float(rises[:GLANCE].mean())),
+            drift.kl, drift.overlap,
+            stopped, scaled, dropped,
+            silent, within,
         )  # fmt: skip

@@ -32,12 +32,13 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.fleet.mix import Kind, assign, parse_mix
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
+from grpo.learners import LearnerName
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import atomic_writer, file_sha256, open_own, read_json_object, write_json
 from personality_common.runs.plan import PLAN_FILE, require_same_plan
 
-SCHEMA: Final = 1
+SCHEMA: Final = 3
 CHUNK: Final = 64
 """Devices whose lives are written together: what is lost, at most, when a worker dies."""
 PIECE: Final = 128
@@ -66,6 +67,7 @@ class Plan:
     run: Path | None
     devices: int
     user: str
+    learner: LearnerName
     nights: NightsConfig
     grpo: GRPOConfig
     chunk: int
@@ -114,6 +116,7 @@ class Plan:
             "run": self.run and str(self.run),
             "devices": self.devices,
             "user": self.user,
+            "learner": self.learner,
             "nights": asdict(self.nights),
             "grpo": asdict(self.grpo),
             "chunk": self.chunk,
@@ -162,6 +165,7 @@ def make_plan(config: FleetConfig, texts: tuple[str, ...]) -> Plan:
         run=config.run and config.run.resolve(),
         devices=config.devices,
         user=config.user,
+        learner=config.learns_by,
         nights=config.nights,
         grpo=config.grpo,
         chunk=CHUNK,

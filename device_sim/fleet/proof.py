@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from device_sim.fleet.lives import Lived
 from device_sim.fleet.plan import Plan
 from device_sim.fleet.tables import Tables, rows_of
-from device_sim.heads.shipped import PART, head_fingerprint, shipped_head
+from device_sim.heads.shipped import PART, head_fingerprint, shipped_reference
 from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.texts import Chosen, Embedder, latents_of
-from device_sim.users.nights import NightsConfig, live
+from device_sim.users.nights import NightsConfig, live, remembering
 from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
+from grpo.learners import default_learner, make_learner
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import ToolkitError
 from personality_common.evidence.claims import Check, within
@@ -65,7 +66,8 @@ def prove(
     drawn = np.random.default_rng(plan.nights.seed)
     others = drawn.permutation(np.arange(1, plan.devices))[: DEVICES - 1]
     chosen = (0, *sorted(others.tolist()))
-    tables, shipped = Tables(plan), shipped_head(bundle)
+    tables, reference = Tables(plan), shipped_reference(bundle, plan.grpo)
+    shipped = reference.shipped
     needed = rows_of(plan, available, 0)
     _require_embeddings(bundle, embedder, tables, texts, drawn.permutation(np.concatenate(needed))[:TEXTS])
     with reporter.stage("proving", len(chosen), "devices") as stage:
@@ -74,7 +76,9 @@ def prove(
             described = plan.kinds[plan.kind_of[device]].user
             user = make_user(described, tables.tokens, training.embeddings, plan.seed(device))
             nights = dataclasses.replace(plan.nights, seed=plan.seed(device))
-            alone = head_fingerprint(live(user, training, held_out, shipped, plan.grpo, nights)[-1].head)
+            learner = remembering(make_learner(plan.learner, reference))
+            last = live(user, training, held_out, shipped, plan.grpo, nights, learner)[-1]
+            alone = head_fingerprint(last.head)
             if alone != lived[device].head:
                 raise ToolkitError(
                     f"device {device} must have the head that pt simulate gives it, {alone}, and has"
@@ -109,6 +113,8 @@ def simulate_command(plan: Plan, device: int) -> str:
     if plan.run is not None:
         words += ["--run", str(plan.run)]
     words += ["--user", plan.kinds[plan.kind_of[device]].user]
+    if plan.learner != default_learner(plan.grpo):
+        words += ["--learner", plan.learner]
     nights = dataclasses.replace(plan.nights, seed=plan.seed(device))
     for config, plain, always in (
         (nights, NightsConfig(), ("nights", "interactions", "seed")),

@@ -18,9 +18,10 @@ import torch
 from device_sim.fleet.lives import BATCH, Device, Traces, live_together
 from device_sim.fleet.plan import Plan, read_plan, texts_sha256
 from device_sim.fleet.tables import Tables, all_texts, make_tables, rows_of
-from device_sim.heads.shipped import open_shipped, shipped_head
+from device_sim.heads.shipped import open_shipped, shipped_reference
 from device_sim.simulate.texts import Chosen
 from device_sim.users.users import make_user
+from grpo.learners import make_learner
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
@@ -62,14 +63,15 @@ def work(plan: Plan, allow_remote: bool = False) -> None:
 
 def live_chunk(plan: Plan, chunk: int, bundle: VerifiedBundle, available: Chosen, tables: Tables) -> None:
     """The lives of a chunk's devices, written when all of them are over."""
-    devices, lived, shipped = plan.devices_of(chunk), [], shipped_head(bundle)
+    devices, lived = plan.devices_of(chunk), []
+    learner = make_learner(plan.learner, shipped_reference(bundle, plan.grpo))
     traces = Traces.empty(len(plan.kinds), plan.nights.nights)
     for start in range(devices.start, devices.stop, BATCH):
         batch = [
             make_device(plan, number, bundle, available, tables)
             for number in range(start, min(start + BATCH, devices.stop))
         ]
-        found, summed = live_together(batch, shipped, plan.grpo, plan.nights, len(plan.kinds))
+        found, summed = live_together(batch, learner, plan.nights, len(plan.kinds))
         lived += found
         traces.add(summed)
     document = {"devices": [asdict(one) for one in lived], "traces": traces.document()}

@@ -1,4 +1,7 @@
-"""The head as a kind of thing that has versions: its files, its shape, and stores of earlier schemas."""
+"""The head as a kind of thing that has versions: its files, its shape, and stores of earlier schemas.
+
+Beside a head may lie what its learner keeps for the next night: the training state, evidence, the gate.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 import torch
 
+from device_sim.heads.learning import LEARNING_FILE, LearnedHead, read_learning, write_learning
 from grpo.head import Head
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
 from personality_common.errors import DataError
@@ -24,10 +28,12 @@ class HeadCodec(Codec[Head]):
 
     kind = "head"
     letter = "h"
-    files: ClassVar[Mapping[str, int]] = {HEAD_FILE: 64 << 20}
+    files: ClassVar[Mapping[str, int]] = {HEAD_FILE: 64 << 20, LEARNING_FILE: 64 << 20}
 
     def write(self, value: Head, folder: Path) -> None:
         save_tensors(folder / HEAD_FILE, _tensors(value))
+        if isinstance(value, LearnedHead):
+            write_learning(folder / LEARNING_FILE, value.kept)
 
     def read(self, files: Mapping[str, Path]) -> Head:
         tensors, _ = load_tensors(files[HEAD_FILE])
@@ -35,7 +41,10 @@ class HeadCodec(Codec[Head]):
             raise DataError(
                 f"{files[HEAD_FILE]}: must hold {', '.join(HEAD_PARAMETERS)}, holds {sorted(tensors)[:5]}"
             )
-        return Head(tensors[HEAD_WEIGHT], tensors[HEAD_BIAS])
+        head = Head(tensors[HEAD_WEIGHT], tensors[HEAD_BIAS])
+        if LEARNING_FILE not in files:
+            return head
+        return LearnedHead.of(read_learning(files[LEARNING_FILE], head))
 
     def fingerprint(self, value: Head) -> str:
         return tensor_fingerprints(_tensors(value))[HEAD_WEIGHT]

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from grpo.head import Head
+from grpo.config import GRPOConfig
+from grpo.head import Head, overlap_of
+from grpo.reference import Reference
 from personality_common.bundle.bundle import Bundle, VerifiedBundle, open_bundle, verify
 from personality_common.bundle.stored import StoredTensor
-from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
+from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT, TOP_K
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files.fingerprint import fingerprint, require_equal_fingerprints
 from personality_common.registry.identity import Identity
@@ -22,6 +25,8 @@ from pretrain.personality.rules.family import PERSONALITY
 
 PART: Final = "model"
 """The part whose backbone computes the latents, and which the patch route changes."""
+ALIKE: Final = 0.98
+"""Share of the reference's top 8 that the head must give: a package in float16 swaps a few near ties."""
 
 
 def open_shipped(path: Path) -> VerifiedBundle:
@@ -69,6 +74,44 @@ def shipped_head(bundle: Bundle) -> Head:
         f"head of {package}",
     )
     return head_of(arrays[HEAD_WEIGHT], arrays[HEAD_BIAS])
+
+
+def shipped_reference(bundle: Bundle, config: GRPOConfig) -> Reference:
+    """The sample of texts that the bundle ships, with what its head says of them.
+
+    Raises:
+        ConfigError: a bundle of an earlier version, which has none.
+        MismatchError: files are not those that the manifest names, or the top 8 are another head's.
+        DataError: latents of another width, or not finite.
+    """
+    sample = bundle.manifest.reference
+    if sample is None:
+        raise ConfigError(
+            f"{bundle.path}: must have a sample of texts on which budgets are measured, has none; train the"
+            " run with this version if it was by an earlier one, and export it again"
+        )
+    latents, top = sample.latents.read(bundle.path), sample.top.read(bundle.path)
+    require_equal_fingerprints(
+        {"latents": sample.latents.fingerprint, "top": sample.top.fingerprint},
+        {"latents": fingerprint(latents), "top": fingerprint(top)},
+        f"reference of {bundle.path}",
+    )
+    head = shipped_head(bundle)
+    width = head.weight.shape[1]
+    fits = latents.shape[1:] == (width,) and top.shape == (len(latents), TOP_K) and len(latents) > 1
+    if not fits or not np.isfinite(latents).all():
+        raise DataError(
+            f"{bundle.path}: the reference must be finite latents (texts, {width}) and top (texts, {TOP_K}),"
+            f" is {latents.shape} and {top.shape}"
+        )
+    reference = Reference(torch.tensor(latents, dtype=torch.float32), head, config)
+    same = float(overlap_of(reference.top, torch.from_numpy(top.astype(np.int64))).mean())
+    if same < ALIKE:
+        raise MismatchError(
+            f"{bundle.path}: the reference's top {TOP_K} must be those of the head that ships,"
+            f" {same:.1%} are; export it again"
+        )
+    return reference
 
 
 def head_places(bundle: Bundle, part: str) -> tuple[StoredTensor, StoredTensor]:

@@ -23,7 +23,7 @@ ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
     SimulateConfig,
     skip=("bundle", "nights", "grpo"),
     types={"feedback": FILE},
-    metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR"},
+    metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR", "rewards": "SPEC"},
 )
 @report_options
 @dataclass_options(NightsConfig)
@@ -35,7 +35,7 @@ def simulate(bundle: Path, **options: Any) -> None:
 
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
     from device_sim.simulate.html import report
-    from device_sim.simulate.rendering import nights_table, reasons, routes_table
+    from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
     from device_sim.simulate.simulation import FIGURES_FILE, simulate_phone
     from personality_common.files.atomic import atomic_writer, write_json
     from personality_common.terminal.checks import ChecksTable
@@ -54,6 +54,11 @@ def simulate(bundle: Path, **options: Any) -> None:
     output.print(nights_table(result))
     for reason in reasons(result):
         output.print(reason, style="dim")
+    if (line := gate_line(result.nights[-1].update)) is not None:
+        output.print(line)
+    if result.others:
+        output.print()
+        output.print(learners_table(result))
     if config.route == "all":
         output.print()
         output.print(routes_table(result))
@@ -69,7 +74,10 @@ def simulate(bundle: Path, **options: Any) -> None:
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
 @dataclass_options(
-    TuneConfig, skip=("model", "grpo"), types={"feedback": FILE, "out": FILE}, metavars={"out": "HEAD"}
+    TuneConfig,
+    skip=("model", "grpo"),
+    types={"feedback": FILE, "out": FILE},
+    metavars={"out": "HEAD", "rewards": "SPEC"},
 )
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)
 def grpo(model: Path, **options: Any) -> None:
@@ -78,11 +86,13 @@ def grpo(model: Path, **options: Any) -> None:
     config = TuneConfig(model, grpo=settings, **options)
 
     from device_sim.simulate.one_update import tune_from_file
-    from device_sim.simulate.rendering import update_table
+    from device_sim.simulate.rendering import gate_line, update_table
     from personality_common.terminal.console import ConsoleReporter, output
 
     result = tune_from_file(config, ConsoleReporter())
     output.print(update_table(result))
     for reason in result.reasons:
         output.print(reason, style="dim")
+    if (line := gate_line(result)) is not None:
+        output.print(line)
     output.print(f"head  {config.out}", soft_wrap=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from device_sim.heads.shipped import head_fingerprint, shipped_head
-from device_sim.simulate.simulation import NightRecord, Said, Simulation
+from device_sim.simulate.lives import NightRecord, OtherLife, Said
+from device_sim.simulate.simulation import Simulation
 from grpo.policies import PADDING
 from personality_common.evidence.claims import finite, to_json
 from personality_common.files.atomic import atomic_writer
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Of `simulation.json`, after `simulation.schema.json`: greater when a key goes or means something else."""
 FEEDBACK_FILE: Final = "feedback.jsonl"
 
@@ -29,9 +30,12 @@ def figures(simulation: Simulation) -> dict[str, Any]:
         "settings": {
             "user": config.user,
             "feedback": config.feedback and str(config.feedback),
+            "rewards": config.rewards,
             "route": config.route,
             "runtime": config.runtime,
             "objective": config.objective,
+            "learners": list(config.learners) if config.objective == "learner" else [],
+            "repeats": config.repeats,
             **asdict(config.nights),
             "grpo": asdict(config.grpo),
         },
@@ -46,9 +50,17 @@ def figures(simulation: Simulation) -> dict[str, Any]:
             "last": head_fingerprint(simulation.nights[-1].delivery.head),
         },
         "nights": [_night(i, night) for i, night in enumerate(simulation.nights)],
+        "lives": [_life(other) for other in simulation.others],
         "tokens": [asdict(shift) for shift in simulation.shifts],
     }
     return dict(finite(document))
+
+
+def _life(other: OtherLife) -> dict[str, Any]:
+    last = other.last
+    names = ("rise", "low", "high", "oracle_share", "overlap")
+    figures = {name: getattr(last, name) for name in names}
+    return {"learner": other.learner, "seed": other.seed, **figures, "gate": other.gate._asdict()}
 
 
 def _night(index: int, night: NightRecord) -> dict[str, Any]:
@@ -61,6 +73,8 @@ def _night(index: int, night: NightRecord) -> dict[str, Any]:
         "drift": asdict(night.drift),
         "metrics": asdict(night.update.night),
         "steps": [asdict(step) for step in night.update.steps],
+        "gate": night.update.gate and night.update.gate._asdict(),
+        "reference": night.update.spent and night.update.spent._asdict(),
         "reasons": list(night.update.reasons),
         "routes": [asdict(check) for check in night.delivery.checks],
         "frozen": {route: asdict(found) for route, found in night.delivery.integrity.items()},

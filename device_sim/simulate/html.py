@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from device_sim.simulate.drift import Example, TokenShift
+from device_sim.simulate.rendering import gate_line
 from device_sim.simulate.simulation import Simulation
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.evidence.provenance import Provenance
@@ -51,11 +52,12 @@ def _subtitle(simulation: Simulation) -> str:
     who = (
         f"user {config.user}" if config.user else f"feedback from {config.feedback and config.feedback.name}"
     )
-    how = config.grpo.loss if config.objective == "grpo" else "one-hot targets under MSE"
+    how = f"learner {config.learners[0]}" if config.objective == "learner" else "one-hot targets under MSE"
+    gate = gate_line(simulation.nights[-1].update)
     routes = "all three routes" if config.route == "all" else f"route {config.route}"
     return (
         f"{who}, {config.nights.interactions} interactions a night, {routes},"
-        f" seed {config.nights.seed}, {config.grpo.policy} and {how}"
+        f" seed {config.nights.seed}, {config.grpo.policy} and {how}" + (f"; {gate}" if gate else "")
     )
 
 

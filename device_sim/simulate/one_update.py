@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from device_sim.heads.shipped import PART, open_shipped, shipped_head
+from device_sim.heads.shipped import PART, open_shipped, shipped_reference
 from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.config import TuneConfig
 from device_sim.simulate.texts import Embedder, feedback_latents
 from grpo.feedback import Interaction, read_feedback
 from grpo.head import Head
-from grpo.tune import TuneResult, tune_head
+from grpo.learners import make_learner
+from grpo.reference import Reference
+from grpo.tune import TuneResult
 from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
+from personality_common.errors import ToolkitError
 from personality_common.files.tensors import save_tensors
 from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.personality.run import Run, load_run, load_run_encoder
@@ -34,31 +37,51 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
     """
     if (config.model / MANIFEST_FILE).is_file():
         bundle = open_shipped(config.model)
-        tokens, head, base_dim = bundle.vocabulary.tokens, shipped_head(bundle), bundle.encoder.dim
-        feedback = read_feedback(config.feedback, tokens, base_dim=base_dim)
+        tokens, base_dim = bundle.vocabulary.tokens, bundle.encoder.dim
+        feedback = read_feedback(config.feedback, tokens, base_dim=base_dim, rewards=config.event_rewards)
         runtime = open_runtime("mil", bundle.package(PART), bundle.places(PART))
         latents = feedback_latents(
             feedback.interactions,
             Embedder(bundle, config.run, reporter, config.allow_remote_encoder),
             runtime,
         )
+        reference = shipped_reference(bundle, config.grpo)
         run_fingerprint, vocabulary = bundle.run_fingerprint, bundle.vocabulary.fingerprint
     else:
         run = load_run(config.model)
-        feedback = read_feedback(config.feedback, run.vocabulary.tokens, base_dim=run.encoder.dim)
+        feedback = read_feedback(
+            config.feedback,
+            run.vocabulary.tokens,
+            base_dim=run.encoder.dim,
+            rewards=config.event_rewards,
+        )
         model = run.model
         head = Head(model.projection.weight.detach().clone(), model.output_bias.detach().clone())
         latents = _latents(run, feedback.interactions, reporter, config.allow_remote_encoder)
+        reference = Reference(_sample(run), head, config.grpo)
         run_fingerprint, vocabulary = run.fingerprint, run.vocabulary.fingerprint
-    result = tune_head(latents, feedback.groups(), head, head, config.grpo)
+    learner = make_learner(config.learner, reference)
+    _, result = learner.night(latents, feedback.groups(), learner.start())
     metadata = {
         "run_fingerprint": run_fingerprint,
         "vocabulary_fingerprint": vocabulary,
         "feedback_fingerprint": feedback.fingerprint,
-        "settings": json.dumps(asdict(config.grpo)),
+        "settings": json.dumps({"learner": config.learner, "rewards": config.rewards, **asdict(config.grpo)}),
     }
     save_tensors(Path(config.out), {HEAD_WEIGHT: result.head.weight, HEAD_BIAS: result.head.bias}, metadata)
     return result
+
+
+@torch.inference_mode()
+def _sample(run: Run) -> Tensor:
+    """(R, 512): latents of the run's sample of texts, as a bundle has them."""
+    if run.reference is None:
+        raise ToolkitError(
+            f"{run.path}: must have a sample of its texts on which budgets are measured, has none; train it"
+            " again with this version"
+        )
+    embeddings = run.reference if run.projector is None else run.projector(run.reference)
+    return run.model.backbone(embeddings).half().float().clone()
 
 
 @torch.inference_mode()

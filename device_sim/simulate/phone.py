@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from device_sim.heads.heads import create_heads, open_heads
+from device_sim.heads.learning import LearnedHead
 from device_sim.heads.shipped import PART, identity, read_head, shipped_head
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate, Route
@@ -20,6 +21,7 @@ from device_sim.routes.verify import RouteCheck, verify_routes
 from device_sim.runtimes.opening import evaluate, open_mirror
 from device_sim.simulate.integrity import Integrity, compare_packages
 from grpo.head import Head
+from grpo.learners import Kept
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.registry.record import Gate, Record
 
@@ -69,8 +71,11 @@ class Phone:
         self.delivered: tuple[Delivered, ...] = ()
         self.held_before = [(self.shipped_version, self.shipped)]
 
-    def deliver(self, update: HeadUpdate, record: Record) -> Delivery:
+    def deliver(self, update: HeadUpdate, record: Record, kept: Kept | None = None) -> Delivery:
         """Bring an update into a copy by every route, read it back, verify it, and keep the version.
+
+        Args:
+            kept: what the learner keeps beside the head.
 
         Raises:
             MismatchError: a route found that something else than the head would change.
@@ -86,7 +91,8 @@ class Phone:
             ),
         )
         head = self.held(self.delivered[0])
-        version = self.store.add(head, replace(record, parents=(self.store.active,), gates=gates))
+        stored = head if kept is None else LearnedHead.of(kept._replace(head=head))
+        version = self.store.add(stored, replace(record, parents=(self.store.active,), gates=gates))
         activated = all(gate.passed for gate in gates)
         if activated:
             self.store.activate(version)

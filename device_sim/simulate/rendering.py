@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from rich.table import Table
 
 from device_sim.simulate.simulation import Simulation
 from device_sim.simulate.verdict import worst_checks
+from device_sim.users.nights import Night
+from grpo.gate import GateReading
+from grpo.learners import LearnerName
 from grpo.tune import TuneResult
+from personality_common.evidence.intervals import mean_interval
 
 
 def nights_table(simulation: Simulation) -> Table:
@@ -38,6 +43,41 @@ def nights_table(simulation: Simulation) -> Table:
     return table
 
 
+def learners_table(simulation: Simulation) -> Table:
+    """Learners side by side, over all their lives; the first is the phone's."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("learner")
+    for name in ("lives", "rise", "95% over lives", "top 8 kept", "gate open in"):
+        table.add_column(name, justify="right")
+    for name, lives, gates in side_by_side(simulation):
+        rises = mean_interval(torch.tensor([life.rise for life in lives], dtype=torch.float64))
+        overlap = sum(life.overlap for life in lives) / len(lives)
+        spread = f"{rises.low:+.3f} to {rises.high:+.3f}" if len(lives) > 1 else "–"
+        table.add_row(
+            name, str(len(lives)), f"{rises.mean:+.3f}", spread, f"{overlap:.3f}",
+            f"{sum(gate.open for gate in gates)} of {len(gates)}",
+        )  # fmt: skip
+    return table
+
+
+def side_by_side(simulation: Simulation) -> list[tuple[LearnerName, list[Night], list[GateReading]]]:
+    """Last nights and gates of every learner's lives."""
+    found = []
+    for name in simulation.config.learners:
+        others = [other for other in simulation.others if other.learner == name]
+        lives, gates = [other.last for other in others], [other.gate for other in others]
+        last = simulation.nights[-1]
+        if name == simulation.config.learners[0] and last.lived is not None and last.update.gate is not None:
+            lives, gates = [last.lived, *lives], [last.update.gate, *gates]
+        found.append((name, lives, gates))
+    return found
+
+
+def gate_line(update: TuneResult) -> str | None:
+    """`gate: closed (wealth 3.1 of 20)`; None where there is no learner behind one."""
+    return None if update.gate is None else f"gate: {update.gate}"
+
+
 def routes_table(simulation: Simulation) -> Table:
     """The routes side by side, each on its worst night."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -63,7 +103,7 @@ def reasons(simulation: Simulation) -> list[str]:
     return [
         f"night {number}: {reason}"
         for number, night in enumerate(simulation.nights, start=1)
-        if not night.update.steps
+        if not night.update.steps and not night.update.night.changed_weights
         for reason in night.update.reasons
     ]
 

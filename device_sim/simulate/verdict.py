@@ -12,25 +12,41 @@ import torch
 from numpy.typing import NDArray
 
 from device_sim.routes.verify import RouteCheck
-from device_sim.simulate.drift import Drift, TokenShift
+from device_sim.simulate.drift import Drift
 from device_sim.simulate.phone import Delivery
 from device_sim.users.nights import Night
-from device_sim.users.users import UserConfig
 from grpo.config import GRPOConfig
+from grpo.gate import GateReading
 from grpo.head import Head, top_overlap
-from grpo.metrics import NightMetrics
-from personality_common.contract import TOP_K
+from grpo.reference import CONFIDENCE, Spent
 from personality_common.evidence.claims import Check, claim, within
-from personality_common.evidence.intervals import Z95
+from personality_common.evidence.intervals import mean_interval
 from pretrain.personality.rules.tolerances import TOLERANCES
 
-HELD_OUT_SLACK: Final = 0.1
-"""How much further than its budget the drift may be on texts that no update was measured on: off the
-overlap, and as a share of the KL. 0.035 was measured on real texts, 50 a night."""
+HARM: Final = 0.01
+"""Most reward that a user whose rewards say nothing may lose, in the mean."""
+CHANCE: Final = 0.05
+"""Most of such users' heads that may move."""
 
 
-def head_changed(shipped: Head, head: Head) -> Check:
+def head_changed(
+    shipped: Head, head: Head, gate: GateReading | None, lives: Sequence[Night], control: bool
+) -> Check:
+    """A user's head moved once the gate was open; rewards that say nothing leave it as it was.
+
+    Args:
+        gate: after the last night.
+        lives: last nights of all lives.
+        control: whether the rewards say nothing.
+    """
     count, total = head.changed(shipped), sum(tensor.numel() for tensor in shipped)
+    if control:
+        moved = sum(bool(life.head.changed(shipped)) for life in lives)
+        most = math.ceil(CHANCE * len(lives)) if len(lives) > 1 else 0
+        detail = f"of {len(lives)}, as rewards say nothing"
+        return within("head-unchanged", "heads that moved by chance", moved, "<=", most, detail)
+    if gate is not None and not gate.open:
+        return Check("head-changed", "head changed", "not judged", f"gate: {gate}")
     detail = f"of {total:,}, moved by {head.distance(shipped):.3g} in Euclidean norm"
     return within("head-changed", "head changed", count, ">", 0, detail, unit="numbers")
 
@@ -98,65 +114,58 @@ def runtimes_agree(
     return check if top8.holds(overlap) else replace(check, status="failed")
 
 
-def reward_rose(night: Night | None, user: UserConfig | None, shifts: Sequence[TokenShift]) -> Check:
-    """On texts that were never trained on, against the head that shipped, with a 95% interval over texts:
-    its low end is the figure.
+def reward_rose(
+    night: Night | None, gate: GateReading | None, lives: Sequence[Night], control: bool
+) -> Check:
+    """On texts that were never trained on, against the head that shipped.
 
-    For the user `random`, the negative control, it is the other way round: rewards without signal must teach
-    nothing. The interval over texts is too narrow for that, since a head that moved by chance moved for all
-    texts alike. A taste that the update knows nothing of values it at N(change of relevance, s^2), with
-    s = strength * norm of the tokens' changes of share / 8: the check fails if the rise is beyond 1.96
-    of both deviations together.
-
-    Args:
-        user: simulated; None for one's own function.
-        shifts: of tokens, on the same texts.
+    The figure is the low end of a 95% interval: over the texts of the phone's head, or, of several lives,
+    over the lives, which differ far more than texts do. A user whose rewards say nothing must not come off
+    worse than HARM, in the mean over the lives.
     """
     id, name = "reward-rose", "reward on held-out texts rose"
     if night is None:
         return Check(id, name, "not judged", "a feedback file has nobody to ask")
-    if user is not None and user.kind == "random":
-        by_chance = user.strength * math.sqrt(sum((s.after - s.before) ** 2 for s in shifts)) / TOP_K
-        noise = math.hypot(Z95 * by_chance, (night.high - night.low) / 2)
+    rises = torch.tensor([life.rise for life in lives], dtype=torch.float64)
+    if control:
         return within(
-            "reward-within-noise", "reward on held-out texts did not rise beyond noise",
-            night.rise, "<=", noise, "what chance gives, as rewards say nothing",
+            "reward-kept", "reward on held-out texts did not fall", float(rises.mean()), ">=", -HARM,
+            f"mean over {len(rises)} {'life' if len(rises) == 1 else 'lives'}; rewards say nothing",
         )  # fmt: skip
+    if gate is not None and not gate.open:
+        return Check(id, name, "not judged", f"gate: {gate}")
+    if len(rises) > 1:
+        found = mean_interval(rises)
+        interval = f"95%: {found.low:+.3f} to {found.high:+.3f}"
+        detail = f"low end of {found.mean:+.3f} over {len(rises)} lives ({interval})"
+        return within(id, name, found.low, ">", 0, detail)
     share = "" if night.oracle_share is None else f", {night.oracle_share:.0%} of what the best head gains"
-    detail = f"low end of {night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}){share}"
+    detail = f"low end of {night.rise:+.3f} (95%: {night.low:+.3f} to {night.high:+.3f}) of this head{share}"
     return within(id, name, night.low, ">", 0, detail)
 
 
-def drift_within(
-    nights: Sequence[NightMetrics], drift: Drift, config: GRPOConfig, enforced: bool = True
-) -> Check:
-    """Every update that moved the head kept the budgets, and the last head is near them elsewhere.
-
-    An update is measured on its night's own texts and takes the longest step that fits them, so on other
-    texts it goes a little further: HELD_OUT_SLACK is for that, and the 95% interval for chance.
+def drift_within(nights: Sequence[Spent], drift: Drift, config: GRPOConfig, enforced: bool = True) -> Check:
+    """Every night's head, moved or not, kept the budgets on the reference: that on the overlap by 1.64
+    standard errors.
 
     Args:
+        nights: what each night's head has spent.
+        drift: of the last head, on held-out texts, for comparison.
         enforced: whether the update was held to the budgets, or is only judged by them.
     """
-    moved = [night for night in nights if night.changed_weights]
-    least = min((night.overlap_shipped for night in moved), default=1.0)
-    most = max((night.kl_shipped for night in moved), default=0.0)
-    holds = True
-    if config.kl_budget is not None:
-        holds &= most <= config.kl_budget
-        holds &= drift.kl - drift.kl_half <= config.kl_budget * (1 + HELD_OUT_SLACK)
-    if config.overlap_budget is not None:
-        holds &= least >= config.overlap_budget
-        holds &= drift.overlap + drift.overlap_half >= config.overlap_budget - HELD_OUT_SLACK
+    least = min(night.overlap - CONFIDENCE * night.error for night in nights)
+    most = max(night.kl for night in nights)
+    holds = config.kl_budget is None or most <= config.kl_budget
+    holds &= config.overlap_budget is None or least >= config.overlap_budget
     kl, overlap = (
         "no budget" if budget is None else f"budget {budget:g}"
         for budget in (config.kl_budget, config.overlap_budget)
     )
     return claim(
         "drift-within-budget", "drift within budget", holds,
-        f"top 8 in common with the shipped head {least:.3f} after the worst update ({overlap}), now"
-        f" {drift.overlap:.3f} ± {drift.overlap_half:.3f}; KL {most:.3f} ({kl}), now {drift.kl:.3f}"
-        + ("" if enforced else "; measured only: nothing holds one-hot targets to a budget"),
+        f"top 8 in common with the shipped head {least:.3f} or more on the reference, 95% sure ({overlap}),"
+        f" {drift.overlap:.3f} ± {drift.overlap_half:.3f} on held-out texts; KL {most:.3f} ({kl}), there"
+        f" {drift.kl:.3f}" + ("" if enforced else "; nothing holds one-hot targets to it"),
     )  # fmt: skip
 
 

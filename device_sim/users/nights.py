@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,12 +14,28 @@ from grpo.config import GRPOConfig
 from grpo.exact import one_thread
 from grpo.groups import Groups, concatenate
 from grpo.head import Head, top_overlap, top_tokens
+from grpo.learners import Learner as GatedLearner
 from grpo.tune import TuneResult, tune_head
 from personality_common.errors import DataError, ToolkitError
 from personality_common.evidence.intervals import mean_interval
 
+LEAST_ORACLE: Final = 0.05
+"""Mean reward: an oracle that gains less has nothing that a share could be of."""
+
 Learner = Callable[[Tensor, Groups, Head, Head], Head]
 """(latents, groups, head, shipped head) -> head: something other than GRPO, under the same data."""
+
+
+def remembering(learner: GatedLearner) -> Learner:
+    """A learner of one life, with what it keeps from night to night."""
+    kept = learner.start()
+
+    def night(latents: Tensor, groups: Groups, head: Head, shipped: Head) -> Head:
+        nonlocal kept
+        kept, _ = learner.night(latents, groups, kept)
+        return kept.head
+
+    return night
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ class Night:
         reward: mean over held-out texts.
         rise, low, high: mean over held-out texts of the reward minus that of the shipped head, with its 95%
             confidence interval (normal, over texts).
-        oracle_share: rise divided by the oracle's; None where there is no oracle.
+        oracle_share: rise divided by the oracle's; see `oracle_share`.
         training_reward: the same as `reward`, on the night's own texts.
         overlap: mean share of the top 8 on held-out texts in common with the shipped head.
         head: after the night.
@@ -202,6 +219,15 @@ def live(
     return records
 
 
+def oracle_share(gain: float, most: float) -> float | None:
+    """A mean gain as a share of the most a head could gain; None without an oracle or below LEAST_ORACLE.
+
+    Of several lives it takes the means of both: where there is next to nothing to gain, a ratio says nothing,
+    and a mean of ratios is that ratio.
+    """
+    return gain / most if most >= LEAST_ORACLE else None
+
+
 def top_reward(user: User, texts: Texts, head: Head, night: int) -> Tensor:
     """(N,) what the user thinks of the head's top 8."""
     actions = top_tokens(head.logits(texts.latents))
@@ -230,7 +256,7 @@ def _measure(
         rise=rise.mean,
         low=rise.low,
         high=rise.high,
-        oracle_share=rise.mean / gain if gain > 0 else None,
+        oracle_share=oracle_share(rise.mean, gain),
         training_reward=float(top_reward(user, texts, head, night).mean()),
         overlap=float(overlap.mean()),
         head=head,

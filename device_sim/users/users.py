@@ -22,11 +22,16 @@ from typing import Final, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from device_sim.users.topics import TOPICS, Topics
 from grpo.exact import one_thread
 from personality_common.contract import TOP_K
 from personality_common.errors import DataError, ToolkitError
 
-UserKind: TypeAlias = Literal["profile", "thumbs", "drifting", "contrary", "random"]
+UserKind: TypeAlias = Literal[
+    "profile", "thumbs", "drifting", "contrary", "contextual", "random", "mood", "position", "heavy"
+]
+NO_SIGNAL: Final = ("random", "mood", "position", "heavy")
+"""Negative controls: their rewards say nothing of the sets that they are given for."""
 RewardFunction: TypeAlias = Callable[[Tensor, Tensor, int, torch.Generator], Tensor]
 """(base embeddings (N, d), actions (N, G, K), night, generator) -> rewards (N, G); NaN: no feedback."""
 
@@ -40,13 +45,18 @@ class UserConfig:
             the noisy score beats the night's mean over what was shown; only for the first `shown` candidates
             of a text, and of these only a share of `answers`. "drifting" is a profile whose taste is drawn
             afresh on night `drift_night`. "contrary" is a profile with a share of `inverted` rewards mirrored
-            at the mean of the text's candidates. "random" rewards with N(0, 1), whatever is shown: no signal.
+            at the mean of the text's candidates. "contextual" is a profile whose taste depends on the text:
+            linearly on where it lies along the axes in which texts differ most. Four say nothing of what is
+            shown: "random" rewards with N(0, 1), "mood" with the same on top of that day's mood, N(0, 1),
+            "position" with 1 more for the candidate shown first, "heavy" with one reward in a hundred a
+            hundred times as large.
         strength: of taste against relevance.
         noise: standard deviation added to a candidate's reward.
         answers: share of what was shown that gets a thumb.
         shown: candidates of a text that are shown; None: all of them, one after the other.
         drift_night: from 0.
         inverted: share of contrary feedback.
+        context: share of a contextual taste's variance that depends on the text.
     """
 
     kind: UserKind = "profile"
@@ -56,6 +66,7 @@ class UserConfig:
     shown: int | None = None
     drift_night: int = 3
     inverted: float = 0.2
+    context: float = 0.5
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(UserKind):
@@ -64,7 +75,7 @@ class UserConfig:
             )
         for name, least, most in (
             ("strength", 0, math.inf), ("noise", 0, math.inf), ("answers", 0, 1), ("shown", 1, math.inf),
-            ("drift_night", 0, math.inf), ("inverted", 0, 1),
+            ("drift_night", 0, math.inf), ("inverted", 0, 1), ("context", 0, 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (least <= value <= most and math.isfinite(value)):
@@ -80,12 +91,14 @@ class SimulatedUser:
         tokens: (V, d) embeddings of the tokens, in the space of the texts' base embeddings.
         relevance_deviation: what cosines are divided by; `relevance_deviation` computes it.
         seed: of the taste.
+        topics: of the texts; None for a user whose taste does not depend on them.
     """
 
     config: UserConfig
     tokens: Tensor = field(repr=False)
     relevance_deviation: float
     seed: int
+    topics: Topics | None = field(default=None, repr=False)
 
     def taste(self, night: int) -> Tensor:
         """(V,) N(0, 1), the same every night but for a drifting user."""
@@ -100,7 +113,19 @@ class SimulatedUser:
         """(N, d) base embeddings to (N, V), without noise."""
         _require_one_space(texts, self.tokens)
         relevance = _unit(texts) @ self._directions.T / self.relevance_deviation
-        return relevance + self.config.strength * self.taste(night)
+        taste = self.taste(night)
+        if self.config.kind == "contextual":
+            assert self.topics is not None
+            share = self.config.context
+            of_text = self.topics.of(texts) @ self._of_topics.T
+            taste = math.sqrt(1 - share) * taste + math.sqrt(share) * of_text
+        return relevance + self.config.strength * taste
+
+    @cached_property
+    def _of_topics(self) -> Tensor:
+        """(V, T) what tokens are worth more of a text for each topic; N(0, 1 / T), so N(0, 1) for a text."""
+        generator = torch.Generator().manual_seed(self.seed ^ 0xC0D7E)
+        return torch.randn(len(self.tokens), TOPICS, generator=generator) / math.sqrt(TOPICS)
 
     @cached_property
     def _directions(self) -> Tensor:
@@ -122,8 +147,10 @@ class SimulatedUser:
         noise = torch.randn(value.shape, generator=generator)
         noisy = value + self.config.noise * noise
         kind = self.config.kind
-        if kind == "random":
-            return torch.where(value.isnan(), torch.nan, noise)
+        if kind in NO_SIGNAL:
+            return torch.where(
+                value.isnan(), torch.nan, noise + self._without_signal(noise, night, generator)
+            )
         if kind == "contrary":
             inverted = torch.rand(value.shape, generator=generator) < self.config.inverted
             return torch.where(inverted, 2 * noisy.nanmean(-1, keepdim=True) - noisy, noisy)
@@ -135,6 +162,19 @@ class SimulatedUser:
             rewards[:, : self.config.shown] = torch.where(answered, thumbs, torch.nan)
             return rewards
         return noisy
+
+    def _without_signal(self, noise: Tensor, night: int, generator: torch.Generator) -> Tensor:
+        """What is added to the noise (N, G)."""
+        if self.config.kind == "mood":
+            moods = torch.Generator().manual_seed((self.seed ^ 0x300D) + (night << 32))
+            return torch.randn((), generator=moods).expand_as(noise)
+        if self.config.kind == "heavy":
+            rare = torch.rand(noise.shape, generator=generator) < 0.01
+            return torch.where(rare, 99 * noise, 0.0)
+        added = torch.zeros_like(noise)
+        if self.config.kind == "position":
+            added[:, 0] = 1.0
+        return added
 
 
 @dataclass(frozen=True)
@@ -224,7 +264,8 @@ def make_user(text: str, tokens: Tensor, reference: Tensor, seed: int) -> User:
     """A user from its description; `reference` (M, d) are the texts that relevance is scaled on."""
     parsed = parse_user(text)
     if isinstance(parsed, UserConfig):
-        return SimulatedUser(parsed, tokens, relevance_deviation(reference, tokens), seed)
+        topics = Topics.among(reference) if parsed.kind == "contextual" else None
+        return SimulatedUser(parsed, tokens, relevance_deviation(reference, tokens), seed, topics)
     return FunctionUser(text, parsed, seed)
 
 

@@ -155,7 +155,9 @@ def open_bundle(path: Path, family: Family) -> Bundle:
             inside(path / entry.file, file)
         for state in entry.states:
             inside(path, state.initial.file)
-    for file in (manifest.vocabulary.file, manifest.golden, *manifest.files):
+    sample = () if manifest.reference is None else (manifest.reference.latents, manifest.reference.top)
+    stored = (array.file for array in sample)
+    for file in (manifest.vocabulary.file, manifest.golden, *stored, *manifest.files):
         inside(path, file)
     tolerances = {tolerance.name: tolerance for tolerance in (*family.tolerances, *manifest.tolerances)}
     return Bundle(path, family, manifest, tolerances)

@@ -60,6 +60,15 @@ class EncoderReference:
 
 
 @dataclass(frozen=True)
+class ReferenceSample:
+    """Texts that the model was trained on, on which budgets are measured, as numbers: (R, d) latents, and
+    (R, 8) outputs with the greatest logits of the head that shipped, the greatest first."""
+
+    latents: StoredArray
+    top: StoredArray
+
+
+@dataclass(frozen=True)
 class NotComputed:
     """Parameters of the run that no package has, and why."""
 
@@ -139,6 +148,7 @@ class Manifest:
     golden: str
     tolerances: tuple[Tolerance, ...]
     files: dict[str, StoredFile]
+    reference: ReferenceSample | None = None
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -40,6 +40,7 @@ from pretrain.personality.config import PLAIN_TEMPLATE, PretrainConfig, as_put
 from pretrain.personality.embedding_cache import EmbeddingCache
 from pretrain.personality.label_start import start_at_labels
 from pretrain.personality.labels import LabelMix
+from pretrain.personality.reference import sampled, save_sample
 from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.training import TrainingData, train
@@ -118,6 +119,7 @@ def pretrain(
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
+            save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
             publish(run, record | _sources(corpus, data, cached, vocabulary, encoder, config))
             made = read_record(run, TRAINER)
             remember_run(made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from personality_common.contract import (
     MINILM_DIM,
@@ -24,6 +25,7 @@ from personality_common.text.identity import Encoder, EncoderIdentity, require_s
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
 from pretrain.personality.config import PLAIN_TEMPLATE, is_template
 from pretrain.personality.model import EmbeddingProjector, PersonalityModel
+from pretrain.personality.reference import load_sample
 
 TRAINER: Final = "personality"
 
@@ -40,6 +42,8 @@ class Run:
         token_template: how the teacher was given its tokens.
         model: on the CPU, in eval mode.
         projector: the same; None for an encoder whose base embeddings are embeddings.
+        reference: (N, d) base embeddings of a sample of its training texts; None for a run of an earlier
+            version.
     """
 
     record: Record
@@ -49,6 +53,7 @@ class Run:
     token_template: str
     model: PersonalityModel
     projector: EmbeddingProjector | None
+    reference: Tensor | None
 
     @property
     def path(self) -> Path:
@@ -86,7 +91,8 @@ def load_run(path: Path) -> Run:
         projector = EmbeddingProjector()
         record.load_into(projector, PROJECTOR_WEIGHTS_FILE)
         projector.eval()
-    return Run(record, vocabulary, encoder, option, template, model.eval(), projector)
+    sample = load_sample(path, encoder.dim)
+    return Run(record, vocabulary, encoder, option, template, model.eval(), projector, sample)
 
 
 def load_run_encoder(

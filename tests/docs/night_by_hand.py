@@ -133,31 +133,31 @@ def gradient(
     scores: list[list[float | None]],
 ) -> Matrix:
     """Step 5: the gradient of the night's loss at the logits."""
-    group = max(len(candidates) for candidates in texts)
-    unit = 1 / (len(texts) * group * K)
-    learning = sum(any(a is not None for a in row) for row in scores)
+    heard = [sum(c.reward is not None for c in candidates) for candidates in texts]
+    speaking = sum(count > 0 for count in heard)
     result = np.zeros_like(z)
     for n, candidates in enumerate(texts):
         for candidate, advantage in zip(candidates, scores[n], strict=True):
             if advantage is None:
                 continue
-            new, ref = log_probs(z[n], candidate.tokens), log_probs(shipped[n], candidate.tokens)
+            new = log_probs(z[n], candidate.tokens)
             old = log_probs(start[n], candidate.tokens)
             if candidate.logp is not None:
                 shift = (candidate.logp - sum(old)) / len(old)
                 old = [o + shift for o in old]
             left = np.exp(z[n] - z[n].max())
-            for token, l, l_old, l_ref in zip(candidate.tokens, new, old, ref, strict=True):  # noqa: E741
-                s = slope(math.exp(held(l - l_old)), advantage)
-                weight = unit * (s + KL_WEIGHT * (1 - math.exp(-held(l - l_ref))))
+            unit = 1 / (speaking * heard[n] * len(candidate.tokens))
+            for token, l, l_old in zip(candidate.tokens, new, old, strict=True):  # noqa: E741
+                weight = unit * slope(math.exp(held(l - l_old)), advantage)
                 result[n] -= weight * left / left.sum()
                 result[n][token] += weight
                 left[token] = 0
-        if any(a is not None for a in scores[n]):
-            log_p = log_softmax(z[n])
+        if heard[n]:
+            log_p, log_q = log_softmax(z[n]), log_softmax(shipped[n])
             p = np.exp(log_p)
-            entropy = -float((p * log_p).sum())
-            result[n] += ENTROPY_WEIGHT / learning * p * (log_p + entropy)
+            entropy, apart = -float((p * log_p).sum()), float((p * (log_p - log_q)).sum())
+            pull = KL_WEIGHT * (log_p - log_q - apart) + ENTROPY_WEIGHT * (log_p + entropy)
+            result[n] += p * pull / speaking
     return result
 
 

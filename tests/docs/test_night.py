@@ -98,7 +98,8 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     z = start + 0.05 * np.random.default_rng(1).standard_normal(start.shape)
 
     def loss(at: np.ndarray) -> float:
-        total, heard = 0.0, [any(a is not None for a in row) for row in scores]
+        total, heard = 0.0, [sum(c.reward is not None for c in row) for row in texts]
+        speaking = sum(count > 0 for count in heard)
         for n, row in enumerate(texts):
             for candidate, score in zip(row, scores[n], strict=True):
                 if score is None:
@@ -107,14 +108,13 @@ def test_the_gradient_is_that_of_the_loss() -> None:
                 if candidate.logp is not None:
                     old += (candidate.logp - old.sum()) / len(old)
                 new = np.array(log_probs(at[n], candidate.tokens))
-                gap = new - np.array(log_probs(reference[n], candidate.tokens))
                 ratio = np.exp(new - old)
                 held = np.minimum(ratio, 2.0) if score > 0 else np.clip(ratio, 0.5, 4.0)
-                total += (-held * score + 0.1 * (np.exp(-gap) - 1 + gap)).sum() / (TEXTS * GROUP * 8)
+                total += float((-held * score).mean()) / (speaking * heard[n])
             if heard[n]:
-                p = np.exp(at[n] - at[n].max())
-                p /= p.sum()
-                total += 0.05 * float((p * np.log(p)).sum()) / sum(heard)
+                p, q = (np.exp(x[n] - x[n].max()) for x in (at, reference))
+                p, q = p / p.sum(), q / q.sum()
+                total += float((0.1 * p * np.log(p / q) + 0.05 * p * np.log(p)).sum()) / speaking
         return total
 
     found, step = gradient(z, start, reference, texts, scores), 1e-5

@@ -10,7 +10,7 @@ from grpo.advantages import Advantages, combine_advantages, group_advantages, ru
 from grpo.config import GRPOConfig
 from grpo.groups import Groups
 from grpo.scoring import score
-from personality_common.errors import DataError
+from personality_common.errors import DataError, ToolkitError
 
 NAN = float("nan")
 
@@ -39,6 +39,8 @@ def test_scale_none_and_batch() -> None:
     # Mean of 1, 3, 10, 14 is 7: squares 36 + 16 + 9 + 49 = 110, over 3.
     deviation = (110 / 3) ** 0.5
     assert_values(group_advantages(rewards, scale="batch"), rows([-1, 1], [-2, 2]) / deviation)
+    # A group without spread counts: mean of 1, 3, 4, 4 is 3: squares 4 + 0 + 1 + 1 = 6, over 3.
+    assert_values(group_advantages(rows([1, 3], [4, 4]), scale="batch"), rows([-1, 1], [0, 0]) / 2**0.5)
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -107,8 +109,35 @@ def test_normalize_then_sum_does_not_let_a_large_scale_win() -> None:
     rewards = {"large": rows([1000, 3000]), "small": rows([0.02, 0.01]), "silent": rows([5, 5])}
     half = 2**-0.5
     result = combine(rewards, {"small": 3.0}, "normalize-then-sum")
-    assert_values(result, rows([-half + 3 * half, half - 3 * half]))
+    # -half + 3 half and half - 3 half, that is 2^.5 and -2^.5, whose deviation is 2.
+    assert_values(result, rows([half, -half]))
     assert (result.groups, result.dropped) == (1, 0)
+
+
+def test_normalize_then_sum_ends_with_a_deviation_of_one_over_the_batch() -> None:
+    """GDPO's last step: without it, two functions that agree would push twice as hard as one."""
+    generator = torch.Generator().manual_seed(0)
+    rewards = {name: torch.randn(50, 8, generator=generator, dtype=torch.float64) for name in "ab"}
+    rewards["b"][3] = 7.0
+    result = combine(rewards, {}, "normalize-then-sum")
+    assert float(result.values.std()) == pytest.approx(1, abs=1e-12)
+    assert float(result.values.mean()) == pytest.approx(0, abs=1e-12)
+    twice = combine({"a": rewards["a"], "b": rewards["a"]}, {}, "normalize-then-sum")
+    assert_values(twice, combine({"a": rewards["a"]}, {}, "normalize-then-sum").values)
+    # By hand: -1, 0, 1 and twice 1, 0, -1 are 1, 0, -1, whose deviation is 1.
+    small = combine({"a": rows([1, 2, 3]), "b": rows([9, 7, 5])}, {"b": 2.0}, "normalize-then-sum")
+    assert_values(small, rows([1, 0, -1]))
+
+
+def test_a_loss_asks_for_its_scale() -> None:
+    assert GRPOConfig(loss="dr-grpo").scale == "none"
+    assert [GRPOConfig(loss=loss).scale for loss in ("grpo", "dapo", "bnpo", "cispo", "gspo")] == [
+        "group"
+    ] * 5
+    assert GRPOConfig(loss="dr-grpo", advantage_scale="batch").scale == "batch"
+    assert GRPOConfig(loss="dr-grpo", reward_aggregation="normalize-then-sum").scale == "group"
+    with pytest.raises(ToolkitError, match="advantage_scale must be group with normalize-then-sum"):
+        GRPOConfig(advantage_scale="none", reward_aggregation="normalize-then-sum")
 
 
 def test_normalize_then_sum_counts_a_group_once() -> None:

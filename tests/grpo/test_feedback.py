@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from grpo.events import EVENT_REWARDS, parse_rewards
 from grpo.feedback import MAX_LINE_BYTES, read_feedback
 from personality_common.errors import DataError, MismatchError, ToolkitError
 
@@ -173,3 +174,100 @@ def test_no_value_crashes_the_reader(tmp_path: Path, field: str, value: object) 
         assert SECRET not in str(error)  # noqa: PT017 - both outcomes are fine
     else:
         assert len(feedback.groups()) == 1
+
+
+def heard(*candidates: str) -> dict[str, object]:
+    return line(candidates=[candidate(tokens=[token], reward=None) for token in candidates])
+
+
+def event(name: object, **changes: object) -> dict[str, object]:
+    return {k: v for k, v in ({"event": name, "of": "a"} | changes).items() if v is not ...}
+
+
+def rewards_of(path: Path, spec: str | None = None) -> list[list[float | None]]:
+    rewards = EVENT_REWARDS if spec is None else parse_rewards(spec)
+    feedback = read_feedback(path, TOKENS, rewards=rewards)
+    return [[c.reward for c in i.candidates] for i in feedback.interactions]
+
+
+def test_events_are_rewards_and_silence_is_none(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "f",
+        heard("calm", "shy", "curious", "self pitying"),
+        *(event("shown", candidate=i) for i in range(4)),
+        event("copied", candidate=0),
+        event("edited", candidate=0),
+        event("copied", candidate=0),
+        event("rated", candidate=1, value=-0.5),
+        event("regenerated", candidate=2),
+    )
+    assert rewards_of(path) == [[pytest.approx(0.7), -0.5, -1.0, None]]
+    assert rewards_of(path, "edited=none,rated=4, shown=0") == [[1.0, -2.0, -1.0, 0.0]]
+    groups = read_feedback(path, TOKENS).groups()
+    assert groups.rewards["reward"].isnan().tolist() == [[False, False, False, True]]
+
+
+def test_contradictory_events_cancel_and_the_last_rating_holds(tmp_path: Path) -> None:
+    rated_up, again = event("rated", value=1), event("regenerated")
+    for events in ([rated_up, again], [again, rated_up]):
+        assert rewards_of(write(tmp_path / "f", heard("calm"), *events)) == [[0.0]]
+    path = write(tmp_path / "f", heard("calm"), rated_up, event("rated", value=-1))
+    assert rewards_of(path) == [[-1.0]]
+
+
+def test_a_delayed_event_is_credited_to_the_interaction_that_it_names(tmp_path: Path) -> None:
+    """Nights later, after others, and in a file whose order is that of time."""
+    path = write(
+        tmp_path / "f",
+        heard("calm") | {"time": 200},
+        heard("shy") | {"id": "b", "time": 100},
+        event("regenerated", of="b"),
+        event("copied", time=900_000),
+    )
+    feedback = read_feedback(path, TOKENS)
+    assert [(i.id, i.candidates[0].reward) for i in feedback.interactions] == [("b", -1.0), ("a", 1.0)]
+
+
+EVENTS: list[tuple[object, str]] = [
+    (event("copyed"), "event: must be one of shown, copied, edited, regenerated, rated, is another"),
+    (event(["copied"]), "event: must be one of shown"),
+    (event("copied", of="later"), "of: must be the id of an interaction further up in the file, is not"),
+    (event("copied", of=...), "of: must be the id"),
+    (event("copied", candidate=...), "candidate: must be the number of one of 2, from 0"),
+    (event("copied", candidate=2), "candidate: must be the number of one of 2, from 0"),
+    (event("copied", candidate=-1), "candidate: must be the number"),
+    (event("copied", candidate=True), "candidate: must be the number"),
+    (event("copied", candidate=1), "candidate: must have a reward or events, and this one has a reward"),
+    (event("copied", candidate=0, value=1), "value: must be there for rated, and for no other event"),
+    (event("rated", candidate=0), "value: must be there for rated"),
+    (event("rated", candidate=0, value=5), "value: must be from -1 to 1, got 5"),
+    (event("rated", candidate=0, value="up"), "value: must be a number, got a string"),
+    (event("copied", candidate=0, time=99), "time: must not be before that of the interaction, is"),
+    (event("copied", candidate=0, text=SECRET), "fields must be among candidate, event, of, time, value"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), EVENTS, ids=range(len(EVENTS)))
+def test_a_wrong_event_refuses_the_file(tmp_path: Path, bad: object, message: str) -> None:
+    first = line(time=100, candidates=[candidate(reward=None), candidate(reward=0)])
+    path = write(tmp_path / "f", first, bad, line(id="later", time=100))
+    with pytest.raises(DataError, match=message) as caught:
+        read_feedback(path, TOKENS)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "event=reward"),
+        ("copied", "event=reward"),
+        ("copyed=1", "events among shown, copied"),
+        ("copied=1,copied=2", "copied twice"),
+        ("copied=inf", "a finite number, or none"),
+        ("copied=much", "a finite number, or none, got 'much'"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_wrong(spec: str, message: str) -> None:
+    with pytest.raises(ToolkitError, match=message):
+        parse_rewards(spec)

@@ -93,15 +93,17 @@ def long_way(case: Case, logits: Tensor, options: LossOptions, old: Tensor) -> T
     per_set = options.ratio == "set" or options.loss == "gspo"
     active = [tuple(i) for i in advantages.active.nonzero().tolist()]
     heard = [tuple(i) for i in advantages.feedback.nonzero().tolist()]
-    members = {g: [i for i in active if int(case.groups[i[0]]) == g] for g in case.groups.tolist()}
-    kept = [g for g, m in members.items() if m]
+    members = {g: [i for i in heard if int(case.groups[i[0]]) == g] for g in case.groups.tolist()}
+    spoken = [g for g, m in members.items() if m]
 
-    def share(i: tuple[int, ...], size: dict[tuple[int, ...], int], full: int) -> float:
+    def share(
+        i: tuple[int, ...], size: dict[tuple[int, ...], int], full: int, *, of_kl: bool = False
+    ) -> float:
         if options.loss in ("grpo", "gspo"):
-            return 1 / (len(kept) * len(members[int(case.groups[i[0]])]) * size[i])
-        if options.loss == "bnpo":
+            return 1 / (len(spoken) * len(members[int(case.groups[i[0]])]) * size[i])
+        if options.loss == "dapo" and not of_kl:
             return 1 / sum(size[j] for j in active)
-        if options.loss in ("dapo", "cispo"):
+        if options.loss in ("dapo", "bnpo", "cispo"):
             return 1 / sum(size[j] for j in heard)
         return 1 / (TEXTS * GROUP * full)
 
@@ -129,18 +131,19 @@ def long_way(case: Case, logits: Tensor, options: LossOptions, old: Tensor) -> T
         else:
             terms = clip(gap.exp(), a, new[i][exists[i]])
             total = total + share(i, lengths, longest) * terms.sum()
+    for i in heard:
         if options.kl_weight and options.kl_estimator != "exact":
             d = (new[i] - reference[i])[exists[i]]
             kl = {"k1": d, "k2": d**2 / 2, "k3": (-d).exp() - 1 + d}[options.kl_estimator]
-            total = total + options.kl_weight * share(i, lengths, longest) * kl.sum()
-    rows = sorted({i[0] for i in active})
+            total = total + options.kl_weight * share(i, lengths, longest, of_kl=True) * kl.sum()
+    rows = sorted({i[0] for i in heard})
     z, y = (x[rows] / case.policy.temperature for x in (logits, case.shipped))
     if bernoulli:
         p, q = z.sigmoid(), y.sigmoid()
         exact = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
         entropy = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
     else:
-        exact = torch.zeros(())
+        exact = (z.softmax(-1) * (z.log_softmax(-1) - y.log_softmax(-1))).sum(-1).mean()
         entropy = -(z.softmax(-1) * z.log_softmax(-1)).sum(-1).mean()
     if options.kl_weight and options.kl_estimator == "exact":
         total = total + options.kl_weight * exact
@@ -171,7 +174,7 @@ def test_value_and_gradient_are_those_of_autograd_for_every_combination(
 ) -> None:
     case = Case(policy, stale)
     old = case.old
-    estimators = ("k1", "k2", "k3", "exact") if isinstance(policy, Bernoulli) else ("k1", "k2", "k3")
+    estimators = ("k1", "k2", "k3", "exact")
     combinations = itertools.product(
         ("decision", "set"), (None, 0.2), (None, 0.3), (None, 1.5),
         [(0.0, "k3"), *((0.1, e) for e in estimators)], (0.0, 0.05),

@@ -35,6 +35,7 @@ from pretrain.personality.export.encoder import build_encoder
 from pretrain.personality.export.golden import write_golden
 from pretrain.personality.export.manifest import manifest, package_metadata
 from pretrain.personality.export.packages import BuiltPackage, build_package
+from pretrain.personality.export.reference import write_reference
 from pretrain.personality.model import EmbeddingProjector
 from pretrain.personality.rules.checks import check_bundle
 from pretrain.personality.rules.family import INITIAL_STATE_DIR, PARTS, STATE_PARAMETERS
@@ -99,7 +100,12 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
             write_golden(folder / GOLDEN_DIR, run, encoder)
         with clock.time("manifest and checks"):
             state = _write_initial_state(folder, values) if "stateful" in parts else {}
-            record = manifest(config, run, packages, state, left_out, folder)
+            if (sample := write_reference(folder, run)) is None:
+                reporter.warn(
+                    f"{config.run}: has no sample of its texts, so devices cannot learn with this bundle;"
+                    " pt pretrain makes one"
+                )
+            record = manifest(config, run, packages, state, left_out, folder, sample)
             write_manifest(folder, record)
             check_bundle(folder, values, metadata, encoder_values)
     return ExportResult(config.out, record, clock.seconds)

@@ -14,6 +14,7 @@ from personality_common.bundle.manifest import (
     Manifest,
     NotComputed,
     PackageEntry,
+    ReferenceSample,
     RunReference,
     Settings,
     StatePort,
@@ -60,6 +61,7 @@ def manifest(
     initial_state: Mapping[str, InitialState],
     left_out: Mapping[str, str],
     folder: Path,
+    reference: ReferenceSample | None,
 ) -> Manifest:
     """The manifest of a bundle whose other files are all written.
 
@@ -68,6 +70,7 @@ def manifest(
         initial_state: state buffer -> its first content.
         left_out: part -> why the bundle does not have it.
         folder: the bundle.
+        reference: None for a run that has no sample of its texts.
     """
     return Manifest(
         schema=SCHEMA,
@@ -93,6 +96,7 @@ def manifest(
         golden=f"{GOLDEN_DIR}/{GOLDEN_FILE}",
         tolerances=TOLERANCES,
         files=file_table(folder),
+        reference=reference,
     )
 
 

@@ -28,7 +28,8 @@ MIX = "3*profile+1*<b>:likes&more"
 def lived(device: int, gain: float, **changes: Any) -> Lived:
     values: dict[str, Any] = {
         "device": device, "seed": device, "kind": device % 2, "head": "ab-cd", "reward": 1.0, "gain": gain,
-        "oracle_share": gain / 2 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1, "overlap": 0.8,
+        "oracle_gain": gain / 2 + 0.4 if device % 2 == 0 else None, "gains": (gain,), "kl": 0.1,
+        "overlap": 0.8,
         "stopped": 0, "scaled": 0, "dropped": 0, "silent": 0,
     }  # fmt: skip
     return Lived(**(values | changes))
@@ -37,12 +38,13 @@ def lived(device: int, gain: float, **changes: Any) -> Lived:
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     # The second kind is no user that could be parsed; here it only has to be shown.
-    monkeypatch.setattr("device_sim.fleet.mix.parse_user", lambda text: text)
+    for where in ("mix", "verdict"):
+        monkeypatch.setattr(f"device_sim.fleet.{where}.parse_user", lambda text: text)
 
     def build(gains: list[float], nights: int = 2, **changes: dict[int, dict[str, Any]]) -> Any:
         plan = Plan(
             Path("/f"), Path("/b"), "", "data", "", None, len(gains), MIX,
-            NightsConfig(nights=nights), GRPOConfig(), 64,
+            "posterior", NightsConfig(nights=nights), GRPOConfig(), 64,
         )  # fmt: skip
         devices = [lived(i, g, **changes.get("of", {}).get(i, {})) for i, g in enumerate(gains)]
         traces = Traces.empty(2, nights)
@@ -65,7 +67,9 @@ def test_distributions_by_hand(make: Any) -> None:
     assert everyone.gain == pytest.approx(0.2)
     assert everyone.gain_quantiles[3] == pytest.approx(0.2)  # the middle of 0.0 and 0.4
     assert everyone.below_zero == 0.25
-    assert first.oracle_share == pytest.approx(0.1)
+    # Gains .4 and 0 of .6 and .4: the ratio of means, not the mean of ratios, which is 1/3.
+    assert first.oracle_share == pytest.approx(0.4)
+    assert everyone.oracle_share == pytest.approx(0.4)
     assert second.oracle_share is None
     assert everyone.held_back == 0.5
     assert (everyone.stopped, everyone.scaled, everyone.dropped, everyone.silent) == (
@@ -114,5 +118,5 @@ def test_a_fleet_without_spread(make: Any, made: Provenance, gains: list[float])
     assert "devices, 1 nights" in report(fleet, found, made)
     assert groups_table(found).row_count == nights_table(found).row_count == len(found.groups)
     assert list(notes(fleet, found))
-    (check,) = fleet.checks
+    check = fleet.checks[0]
     assert (check.status, check.detail) == ("passed", "lived again alone: devices 0, 3")

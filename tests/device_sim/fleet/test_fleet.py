@@ -23,7 +23,7 @@ from pretrain.personality.export.config import ExportConfig
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 MIX = ("--user", "1*profile+1*thumbs:answers=0.4")
-SPEND = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", 3)
+SPEND = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", 3, "--gate", "none")
 ROOT = Path(__file__).parents[3]
 LINUX = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers in /proc")
 
@@ -62,7 +62,8 @@ def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fleet") / "out"
     command = fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2)
     done = run([*command, "--junit", str(out.with_suffix(".xml"))])
-    assert done.returncode == 0, done.stdout + done.stderr
+    # The exit code is the verdict, which so short lives may fail.
+    assert done.returncode in (0, 1), done.stdout + done.stderr
     assert "lived again alone: devices 0, " in done.stdout
     assert "living 140/140" in done.stderr
     return out
@@ -77,7 +78,7 @@ def test_a_device_has_the_head_that_pt_simulate_gives_it(
     for kind, user in enumerate(("profile", "thumbs:answers=0.4")):
         one = next(d for d in devices[20:] if d["kind"] == kind)
         figures = tmp_path / f"{kind}.json"
-        arguments = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", one["seed"])
+        arguments = (*SPEND, "--seed", one["seed"])
         data = bundle.parent / "few.jsonl"
         command = pt("simulate", bundle, "--data", data, "--user", user, *arguments, "--json", figures)
         # The exit code is the verdict, which so short a life may fail.
@@ -93,7 +94,10 @@ def test_figures_and_report(finished: Path) -> None:
     document = json.loads((finished / "fleet.json").read_text())
     schema = json.loads((ROOT / "device_sim" / "fleet" / "fleet.schema.json").read_text())
     jsonschema.validate(document, schema)
-    assert [(c["id"], c["status"]) for c in document["checks"]] == [("heads-identical", "passed")]
+    first, *rest = document["checks"]
+    assert (first["id"], first["status"]) == ("heads-identical", "passed")
+    assert [c["id"] for c in rest] == [f"{id}.{k}" for k in (0, 1) for id in ("gain", "worse", "budgets")]
+    assert [c["status"] for c in rest if c["id"].startswith("budgets")] == ["passed"] * 2
     assert [(g["name"], g["devices"]) for g in document["groups"]] == [
         ("all", 70), ("profile", 35), ("thumbs:answers=0.4", 35),
     ]  # fmt: skip
@@ -109,13 +113,14 @@ def test_figures_and_report(finished: Path) -> None:
     assert "://" not in page
     assert not list(finished.rglob("*.tmp"))
     (suite,) = ElementTree.parse(finished.with_suffix(".xml")).getroot()
-    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("fleet", "1", "0")
+    failures = str(sum(c["status"] == "failed" for c in document["checks"]))
+    assert (suite.attrib["name"], suite.attrib["tests"], suite.attrib["failures"]) == ("fleet", "7", failures)
 
 
 def test_a_finished_fleet_says_so_and_another_is_refused(bundle: Path, finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "chunks").iterdir()}
     again = run(fleet(bundle, finished, "--devices", 70, *MIX, "--workers", 1))
-    assert again.returncode == 0, again.stderr
+    assert again.returncode in (0, 1), again.stderr
     assert "every device had lived before; nothing was left to do" in again.stdout
     other = run(fleet(bundle, finished, "--devices", 71, *MIX))
     assert other.returncode == 1
@@ -216,7 +221,7 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing_that_was_finished(
 
     # As if nothing had happened, and by one worker.
     done = run([*command[:-1], "1"])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr
     assert chunks_of(out) == chunks_of(finished)
 
 

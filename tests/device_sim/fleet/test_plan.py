@@ -26,6 +26,7 @@ def plan(tmp_path: Path) -> Plan:
         run=Path("/runs/demo"),
         devices=200,
         user="2*profile+1*thumbs:answers=0.3",
+        learner="grpo",
         nights=NightsConfig(nights=3, seed=5),
         grpo=GRPOConfig(kl_stop=None, learning_rate=3.0),
         chunk=64,
@@ -57,7 +58,7 @@ def test_a_folder_with_other_files_is_refused(plan: Plan) -> None:
         write_plan(plan)
 
 
-@pytest.mark.parametrize("text", ["{}", '{"schema": 1, "grpo": {"reward_weights": []}}', "[]"])
+@pytest.mark.parametrize("text", ["{}", '{"schema": 3, "grpo": {"reward_weights": []}}', "[]"])
 def test_what_is_no_plan(plan: Plan, text: str) -> None:
     plan.folder.mkdir()
     (plan.folder / "plan.json").write_text(text)

@@ -68,7 +68,7 @@ def small(bundle: Path) -> Callable[..., SimulateConfig]:
         settings: dict[str, Any] = {
             "bundle": bundle,
             "nights": nights,
-            "grpo": GRPOConfig(inner_iterations=3),
+            "grpo": GRPOConfig(inner_iterations=3, gate=None),
         }
         if "feedback" not in changes:
             settings |= {"user": "profile", "data": TEXTS}

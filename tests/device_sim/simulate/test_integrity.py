@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from device_sim.simulate.drift import Drift, TokenShift
+from device_sim.simulate.drift import Drift
 from device_sim.simulate.integrity import compare_packages
-from device_sim.simulate.verdict import drift_within, reward_rose
-from device_sim.users.users import UserConfig
+from device_sim.simulate.verdict import drift_within, head_changed, reward_rose
 from grpo.config import GRPOConfig
+from grpo.gate import GateReading
+from grpo.head import Head
+from grpo.reference import Spent
 from personality_common.bundle.stored import StoredTensor
 
 
@@ -77,49 +79,59 @@ def test_files_missing_added_and_cut(packages: Any) -> None:
     assert not found.bytes_identical
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "status"), [(0.01, 0.2, "passed"), (-0.01, 0.2, "failed"), (-0.3, -0.2, "failed")]
-)
-@pytest.mark.parametrize("user", [UserConfig("profile"), UserConfig("thumbs"), None])
-def test_reward_is_judged_by_its_interval(
-    user: UserConfig | None, low: float, high: float, status: str
-) -> None:
-    night: Any = SimpleNamespace(rise=(low + high) / 2, low=low, high=high, oracle_share=None)
-    assert reward_rose(night, user, ()).status == status
+def life(rise: float, half: float = 0.02, head: Any = None) -> Any:
+    return SimpleNamespace(rise=rise, low=rise - half, high=rise + half, oracle_share=0.5, head=head)
 
 
-def test_random_user_is_judged_by_what_chance_gives() -> None:
-    """A user whose rewards say nothing: of heads that moved at random, one in forty may fail."""
-    generator = torch.Generator().manual_seed(0)
-    tokens, failed, draws = 325, 0, 2000
-    change = torch.zeros(tokens)
-    change[:80] = 0.05 * torch.randn(80, generator=generator)
-    shifts = [TokenShift(str(i), 0.5, 0.5 + x) for i, x in enumerate(change.tolist())]
-    for _ in range(draws):
-        taste = torch.randn(tokens, generator=generator)
-        rise = float(taste @ change) / 8
-        night: Any = SimpleNamespace(rise=rise, low=rise - 1e-9, high=rise + 1e-9)
-        failed += reward_rose(night, UserConfig("random"), shifts).status == "failed"
-    # Binomial: 50 of 2000 expected, standard deviation 7.
-    assert 22 <= failed <= 78
+OPEN = GateReading(33.0, 20.0, True)
+CLOSED = GateReading(3.1, 20.0, False)
 
 
 @pytest.mark.parametrize(
-    ("change", "status"),
+    ("rises", "gate", "control", "status"),
     [
-        ({}, "passed"),
-        ({"overlap_shipped": 0.69}, "failed"),
-        ({"overlap_shipped": 0.69, "changed_weights": 0}, "passed"),
-        ({"kl_shipped": 0.51}, "failed"),
-        ({"overlap": 0.59}, "passed"),
-        ({"overlap": 0.57}, "failed"),
-        ({"kl": 0.57}, "failed"),
+        ([0.03], OPEN, False, "passed"),
+        ([0.01], OPEN, False, "failed"),  # the interval over texts reaches below 0
+        ([0.0], CLOSED, False, "not judged"),
+        ([0.0], None, False, "failed"),
+        ([0.3, -0.2, 0.1], OPEN, False, "failed"),  # whatever the first life's own texts say
+        ([0.3, 0.2, 0.25], OPEN, False, "passed"),
+        ([-0.009], CLOSED, True, "passed"),
+        ([-0.122], OPEN, True, "failed"),
+        ([-0.03, 0.0, 0.0, 0.0], OPEN, True, "passed"),
     ],
 )
-def test_drift_is_judged_by_the_budgets(change: dict[str, float], status: str) -> None:
-    night = {"overlap_shipped": 0.7, "kl_shipped": 0.5, "changed_weights": 9} | change
-    drift = Drift(change.get("kl", 0.4), 0.01, change.get("overlap", 0.7), 0.02)
-    nights: Any = [SimpleNamespace(**night)]
+def test_reward_is_judged_over_lives(
+    rises: list[float], gate: GateReading | None, control: bool, status: str
+) -> None:
+    lives = [life(rise) for rise in rises]
+    assert reward_rose(lives[0], gate, lives, control).status == status
+
+
+def test_a_head_moves_by_an_open_gate_and_never_by_chance() -> None:
+    shipped, moved = Head(torch.eye(3), torch.zeros(3)), Head(torch.eye(3), torch.ones(3))
+    still, gone = life(0.0, head=shipped), life(0.0, head=moved)
+    assert head_changed(shipped, moved, OPEN, [gone], False).status == "passed"
+    assert head_changed(shipped, shipped, OPEN, [still], False).status == "failed"
+    closed = head_changed(shipped, shipped, CLOSED, [still], False)
+    assert (closed.status, closed.detail) == ("not judged", "gate: closed (wealth 3.1 of 20)")
+    assert head_changed(shipped, shipped, CLOSED, [still], True).status == "passed"
+    assert head_changed(shipped, moved, OPEN, [gone], True).status == "failed"
+    assert head_changed(shipped, moved, OPEN, [gone, *[still] * 19], True).status == "passed"
+    assert head_changed(shipped, moved, OPEN, [gone, gone, *[still] * 18], True).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("spent", "status"),
+    [
+        ([(0.71, 0.006, 0.5)], "passed"),
+        ([(0.705, 0.006, 0.5)], "failed"),  # 0.695 with 95% confidence
+        ([(0.69, 0.006, 0.1), (0.8, 0.006, 0.1)], "failed"),  # any night
+        ([(0.8, 0.006, 0.51)], "failed"),
+    ],
+)
+def test_drift_is_judged_by_the_budgets(spent: list[tuple[float, float, float]], status: str) -> None:
+    drift, nights = Drift(0.9, 0.01, 0.3, 0.02), [Spent(*one) for one in spent]
     assert drift_within(nights, drift, GRPOConfig(kl_budget=0.5, overlap_budget=0.7)).status == status
     open_wide = GRPOConfig(kl_budget=None, overlap_budget=None)
     assert drift_within(nights, drift, open_wide).status == "passed"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import device_sim.simulate.simulation as module
+import device_sim.simulate.lives as module
 import personality_common.cli as cli
 from device_sim.heads.heads import open_heads
 from device_sim.routes.update_task import TaskSettings, UpdateTask, one_hot_targets
@@ -105,7 +105,7 @@ def test_the_verdict_is_honest_about_reward_and_drift(
     code, found, document = lines("profile")
     assert (code, document["passed"], document["settings"]["objective"]) == (1, False, "one-hot")
     assert failed(found) == {DRIFT}
-    assert found[DRIFT]["detail"].endswith("; measured only: nothing holds one-hot targets to a budget")
+    assert found[DRIFT]["detail"].endswith("; nothing holds one-hot targets to it")
     metrics = [night["metrics"] for night in document["nights"]]
     assert min(m["overlap_shipped"] for m in metrics) < GRPOConfig().overlap_budget
     assert {m["scale"] for m in metrics} == {1.0}
@@ -131,5 +131,5 @@ def test_nothing_liked_leaves_the_head() -> None:
 def test_settings_that_would_do_nothing_are_refused(small: Callable[..., SimulateConfig]) -> None:
     with pytest.raises(ConfigError, match=r"--learning-rate, --inner-iterations: of GRPO's update"):
         small(objective="one-hot", grpo=GRPOConfig(learning_rate=1.0, inner_iterations=3))
-    with pytest.raises(ConfigError, match="--objective must be one of grpo, one-hot, got 'mse'"):
+    with pytest.raises(ConfigError, match="--objective must be one of learner, one-hot, got 'mse'"):
         small(objective="mse")

@@ -45,7 +45,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 after(self.bundle, delivered)
                 return delivered
 
-        monkeypatch.setattr("device_sim.simulate.simulation.make_route", Spoiling)
+        monkeypatch.setattr("device_sim.simulate.lives.make_route", Spoiling)
 
     return install
 
@@ -156,7 +156,7 @@ def test_rollback_to_the_wrong_version(
 
 def test_step_too_small_for_float32(run_small: Run) -> None:
     with pytest.raises(ToolkitError, match="no weight moved in float32"):
-        run_small(grpo=GRPOConfig(inner_iterations=1, learning_rate=1e-12))
+        run_small(grpo=GRPOConfig(inner_iterations=1, learning_rate=1e-12, gate=None))
 
 
 def test_swapped_vocabulary(spoilt: Path, run_small: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from device_sim.users.nights import Night, NightsConfig, Texts, live
+from device_sim.users.nights import Night, NightsConfig, Texts, live, oracle_share
 from device_sim.users.users import FunctionUser, SimulatedUser, UserConfig, make_user, parse_user
 from grpo.baselines import BaselineConfig, one_hot, reinforce
 from grpo.config import GRPOConfig
@@ -263,3 +263,11 @@ def test_configs_check_themselves() -> None:
         Texts(TEXTS, TEXTS[:5])
     with pytest.raises(DataError, match="one space"):
         make_user("profile", TOKENS, TEXTS[:, :4], 0)
+
+
+def test_where_there_is_next_to_nothing_to_gain_no_share_is_said() -> None:
+    assert oracle_share(0.3, 0.6) == 0.5
+    assert oracle_share(-0.3, 0.6) == -0.5
+    assert oracle_share(-1.07, 0.001) is None
+    assert oracle_share(0.1, 0.0499) is None
+    assert oracle_share(0.1, float("nan")) is None

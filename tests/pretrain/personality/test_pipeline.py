@@ -93,6 +93,7 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
         "learning_curve.png",
         "personality-tokens.json",
         "personality_model_weights.safetensors",
+        "reference_texts.safetensors",
         "run.json",
         "training_history.json",
     }

@@ -137,19 +137,22 @@ public struct Night {
 
     // Step 5: the gradient of the night's loss at the logits.
     func gradient(_ z: Rows, _ advantages: [[Double?]]) -> Rows {
-        let unit = 1 / Double(texts.count * texts.map(\.count).max()! * Self.draws)
-        let learning = Double(advantages.filter { $0.contains { $0 != nil } }.count)
+        let heard = texts.map { text in text.filter { $0.reward != nil }.count }
+        let speaking = Double(heard.filter { $0 > 0 }.count)
         return texts.indices.map { text in
             var row = z[text].map { _ in 0.0 }
+            guard heard[text] > 0 else { return row }
             for (candidate, advantage) in zip(texts[text], advantages[text]) {
                 guard let advantage else { continue }
-                add(unit, advantage, candidate, z[text], start[text], shipped[text], to: &row)
+                let unit = 1 / (speaking * Double(heard[text] * candidate.tokens.count))
+                add(unit, advantage, candidate, z[text], start[text], to: &row)
             }
-            guard advantages[text].contains(where: { $0 != nil }) else { return row }
-            let logP = Self.logSoftmax(z[text])
+            let logP = Self.logSoftmax(z[text]), logQ = Self.logSoftmax(shipped[text])
             let entropy = -logP.reduce(0.0) { $0 + exp($1) * $1 }
+            let apart = zip(logP, logQ).reduce(0.0) { $0 + exp($1.0) * ($1.0 - $1.1) }
             for (token, value) in logP.enumerated() {
-                row[token] += Self.entropyWeight / learning * exp(value) * (value + entropy)
+                let pull = Self.klWeight * (value - logQ[token] - apart)
+                row[token] += exp(value) * (pull + Self.entropyWeight * (value + entropy)) / speaking
             }
             return row
         }
@@ -157,10 +160,10 @@ public struct Night {
 
     private func add(
         _ unit: Double, _ advantage: Double, _ candidate: Candidate, _ z: [Double], _ start: [Double],
-        _ shipped: [Double], to row: inout [Double]
+        to row: inout [Double]
     ) {
         let tokens = candidate.tokens
-        let now = Self.logProbabilities(z, tokens), reference = Self.logProbabilities(shipped, tokens)
+        let now = Self.logProbabilities(z, tokens)
         var old = Self.logProbabilities(start, tokens)
         if let logp = candidate.logp {
             let shift = (logp - old.reduce(0, +)) / Double(tokens.count)
@@ -169,9 +172,8 @@ public struct Night {
         let largest = z.max()!
         var left = z.map { exp($0 - largest) }
         for (draw, token) in tokens.enumerated() {
-            let surrogate = Self.slope(exp(Self.held(now[draw] - old[draw])), advantage)
-            let pull = Self.klWeight * (1 - exp(-Self.held(now[draw] - reference[draw])))
-            let weight = unit * (surrogate + pull), mass = left.reduce(0, +)
+            let weight = unit * Self.slope(exp(Self.held(now[draw] - old[draw])), advantage)
+            let mass = left.reduce(0, +)
             for other in left.indices { row[other] -= weight * left[other] / mass }
             row[token] += weight
             left[token] = 0

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import pretrain.personality.export.bundle as bundle_module
 from personality_common.cli import main
@@ -42,6 +44,7 @@ def test_layout(bundle: Any, read_manifest: Any) -> None:
         "personality-tokens.json",
         "initial_state",
         "golden",
+        "reference",
         "manifest.json",
     }
     assert manifest["left_out"] == {
@@ -369,3 +372,17 @@ def test_command_refuses_in_one_line(
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_reference_is_what_the_model_makes_of_the_runs_sample(
+    bundle: Any, read_manifest: Any, run: Any
+) -> None:
+    sample = read_manifest(bundle)["reference"]
+    latents = np.fromfile(bundle / sample["latents"]["file"], "<f2").reshape(sample["latents"]["shape"])
+    top = np.fromfile(bundle / sample["top"]["file"], "<u2").reshape(sample["top"]["shape"])
+    with torch.inference_mode():
+        theirs = run.model.backbone(run.reference)
+        logits = run.model.projection(torch.from_numpy(latents).float()) + run.model.output_bias
+    assert latents.shape == (96, 512)
+    np.testing.assert_array_equal(latents, theirs.half().numpy())
+    assert [set(row) for row in top.tolist()] == [set(row) for row in logits.topk(8).indices.tolist()]

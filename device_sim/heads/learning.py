@@ -1,0 +1,91 @@
+"""What a learner keeps beside a head, as a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from grpo.evidence import Evidence
+from grpo.gate import STAKES, Wealth
+from grpo.head import Head
+from grpo.learner import Learned, Prior
+from grpo.learners import Kept
+from personality_common.errors import DataError
+from personality_common.files.tensors import load_tensors, save_tensors
+
+LEARNING_FILE: Final = "learning.safetensors"
+_PARTS: Final = ("before", "since")
+
+
+class LearnedHead(Head):
+    """A head, with all that the next night needs."""
+
+    kept: Kept
+
+    @classmethod
+    def of(cls, kept: Kept) -> LearnedHead:
+        head = cls(*kept.head)
+        head.kept = kept
+        return head
+
+
+def write_learning(path: Path, kept: Kept) -> None:
+    """Write state, evidence, prior and gate; the head itself is in a file of its own."""
+    learned = kept.learned
+    tensors = {"state.weight": kept.state.weight, "state.bias": kept.state.bias}
+    for name, evidence in zip(_PARTS, (learned.before, learned.since), strict=True):
+        tensors |= {f"{name}.products": evidence.products, f"{name}.moments": evidence.moments}
+    numbers = {
+        "contrasts": [learned.before.contrasts, learned.since.contrasts],
+        "log_likelihood": learned.log_likelihood,
+        "wealth": list(learned.wealth.logs),
+        "peak": learned.wealth.peak,
+        "prior": list(learned.prior),
+    }
+    save_tensors(path, tensors, {"learned": json.dumps(numbers)})
+
+
+def read_learning(path: Path, head: Head) -> Kept:
+    """Read what `write_learning` wrote, exactly.
+
+    Raises:
+        DataError: damaged, not finite, or not of this head's shape.
+    """
+    tensors, metadata = load_tensors(path)
+    vocabulary, width = head.weight.shape
+    try:
+        numbers = json.loads(metadata["learned"])
+        state = Head(tensors["state.weight"], tensors["state.bias"])
+        state.check(torch.zeros(1, width))
+        counts = [int(count) for count in numbers["contrasts"]]
+        parts = [
+            _evidence(tensors[f"{name}.products"], count, tensors[f"{name}.moments"], vocabulary)
+            for name, count in zip(_PARTS, counts, strict=True)
+        ]
+        likelihood = None if numbers["log_likelihood"] is None else float(numbers["log_likelihood"])
+        logs, peak = tuple(map(float, numbers["wealth"])), float(numbers["peak"])
+        width, topical, asked = numbers["prior"]
+        prior = Prior(float(width), bool(topical), int(asked))
+        given = (*logs, peak, likelihood or 0.0, prior.width)
+        if state.weight.shape != head.weight.shape or len(logs) != len(STAKES):
+            raise ValueError("shapes")
+        if not all(map(math.isfinite, given)) or min(*counts, prior.width, prior.contrasts) < 0:
+            raise ValueError("numbers that cannot be")
+    except (DataError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{path}: must be what a learner keeps, lacks or garbles {str(error)[:80]}") from None
+    return Kept(head, state, Learned(parts[0], parts[1], likelihood, Wealth(logs, peak), prior))
+
+
+def _evidence(products: Tensor, contrasts: int, moments: Tensor, vocabulary: int) -> Evidence:
+    size = vocabulary + 2
+    if products.shape != (size, size) or moments.ndim != 2 or len(moments) != vocabulary:
+        raise ValueError("evidence of another vocabulary")
+    for tensor in (products, moments):
+        if tensor.dtype != torch.float64 or not bool(tensor.isfinite().all()):
+            raise ValueError("evidence that is not finite float64")
+    return Evidence(products, contrasts, moments)

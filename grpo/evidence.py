@@ -1,0 +1,198 @@
+"""What a night's feedback says about taste, as sums of products: evidence of several nights adds up.
+
+A candidate a of text x is taken to be rewarded with
+
+    r = mu_x + alpha m + X theta + e,    e ~ N(0, s2)
+
+X_v = 1/|a| for the tokens v of the set: theta (V,) is the taste, the mean of what its tokens are worth;
+m is the mean over the set of the shipped logits, centred per text: alpha is how much the user cares that
+tokens fit the text; mu_x ~ N(mean of the night, w s2) is what depends on the text alone. So rewards count
+relative to their text's, as in GRPO, and a little relative to their night's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from grpo.groups import Groups
+from grpo.scoring import combined_reward
+
+TEXT_VARIANCE: Final = 1.0
+"""w: variance of what depends on the text alone, in units of s2."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The n candidates of a night that were heard, text by text.
+
+    Attributes:
+        tokens: (n, K) int64, padded with -1.
+        text: (n,) int64, row of the night's texts, ascending.
+        relevance: (n,) float64, m.
+        reward: (n,) float64.
+        vocabulary: V.
+    """
+
+    tokens: Tensor
+    text: Tensor
+    relevance: Tensor
+    reward: Tensor
+    vocabulary: int
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """(n, K) float64: 1/|a|, 0 at the padding."""
+        there = self.tokens >= 0
+        return there / there.sum(-1, keepdim=True).double()
+
+    def worth(self, values: Tensor) -> Tensor:
+        """(n,): X values, the mean over each set of what its tokens are worth, (V,)."""
+        return (values[self.tokens.clamp(min=0)] * self.shares).sum(-1)
+
+    def per_token(self, values: Tensor) -> Tensor:
+        """(V, k): X^T values for values (n, k) of the sets."""
+        found = torch.zeros(self.vocabulary, values.shape[1], dtype=torch.float64)
+        spread = (self.shares[..., None] * values[:, None]).flatten(0, 1)
+        return found.index_add_(0, self.tokens.clamp(min=0).flatten(), spread)
+
+    def rows(self) -> Tensor:
+        """(n, V + 2) float64: [X m y]."""
+        rows = torch.zeros(len(self), self.vocabulary + 2, dtype=torch.float64)
+        rows.scatter_add_(1, self.tokens.clamp(min=0), self.shares)
+        rows[:, -2], rows[:, -1] = self.relevance, self.reward
+        return rows
+
+
+def hear(groups: Groups, shipped: Tensor, weights: Mapping[str, float]) -> Heard:
+    """The candidates with a reward from every function that counts.
+
+    Args:
+        shipped: (N, V) logits of the head that shipped.
+        weights: of reward functions; 1 for those not named.
+    """
+    reward = combined_reward(groups.rewards, weights)
+    text, candidate = (~reward.isnan() & (groups.actions >= 0).any(-1)).nonzero(as_tuple=True)
+    tokens = groups.actions[text, candidate]
+    logits = shipped.double()
+    fits = (logits - logits.mean(-1, keepdim=True))[text].gather(1, tokens.clamp(min=0))
+    heard = Heard(tokens, text, torch.zeros(()), reward[text, candidate], shipped.shape[1])
+    return Heard(tokens, text, (fits * heard.shares).sum(-1), heard.reward, heard.vocabulary)
+
+
+class Whitening:
+    """Turns the night's n rows into rows whose errors are N(0, s2 I) and that know no mean of the night.
+
+    Of a text with n candidates, every row loses c times the mean row, c = 1 - 1 / sqrt(1 + n w): that makes
+    the covariance I + w 1 1^T of the text's rewards the identity. What the night's mean, which is free,
+    would explain of the rows is then projected out.
+    """
+
+    def __init__(self, heard: Heard) -> None:
+        self._text = heard.text
+        self._texts = int(heard.text[-1]) + 1 if len(heard) else 0
+        count = torch.bincount(heard.text, minlength=self._texts).double()
+        left = 1 / (1 + count * TEXT_VARIANCE).sqrt()  # of a text's mean row
+        self._part = (1 - left) / count.clamp(min=1)
+        self._ones = left[heard.text]
+        self._square = self._ones.square().sum()
+        self.of_text = TEXT_VARIANCE / (1 + count * TEXT_VARIANCE)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """(n, k) to (texts, k)."""
+        zeros = torch.zeros(self._texts, values.shape[1], dtype=torch.float64)
+        return zeros.index_add_(0, self._text, values)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """(n, k) columns, whitened."""
+        return self._without_mean(self._within(values))
+
+    def back(self, values: Tensor) -> Tensor:
+        """(n, k): the transpose of `apply`."""
+        return self._within(self._without_mean(values))
+
+    def _within(self, values: Tensor) -> Tensor:
+        return values - (self.sums(values) * self._part[:, None])[self._text]
+
+    def _without_mean(self, values: Tensor) -> Tensor:
+        return values - self._ones[:, None] * (self._ones @ values / self._square)
+
+
+class Evidence(NamedTuple):
+    """Sums over candidates; of several nights they add up.
+
+    products: (V + 2, V + 2) float64, R^T R for the whitened rows R = [X m y].
+    contrasts: how many independent numbers the rows hold: one a candidate, less one a night, its mean.
+    moments: (V, T) float64, X^T of what the taste left unexplained, times each of the T topics of the text;
+        see `posterior.conclude`.
+    """
+
+    products: Tensor
+    contrasts: int
+    moments: Tensor
+
+    @classmethod
+    def none(cls, vocabulary: int, topics: int) -> Evidence:
+        size = vocabulary + 2
+        return cls(
+            torch.zeros(size, size, dtype=torch.float64), 0,
+            torch.zeros(vocabulary, topics, dtype=torch.float64),
+        )  # fmt: skip
+
+    def plus(self, other: Evidence) -> Evidence:
+        if not other.contrasts:
+            return self
+        return Evidence(
+            self.products + other.products, self.contrasts + other.contrasts, self.moments + other.moments
+        )
+
+    def with_moments(self, moments: Tensor) -> Evidence:
+        """With a night's moments, (V, T), added."""
+        return self._replace(moments=self.moments + moments)
+
+
+def evidence_of(heard: Heard, topics: int) -> Evidence:
+    """A night's evidence, with moments of 0.
+
+    The rows are sparse, so their products are counted, and what whitening takes off them is subtracted:
+
+        R^T W^2 R = R^T R - sum over texts of w / (1 + n w) s s^T - t t^T / sum over texts of n / (1 + n w)
+
+    where s is the sum of a text's rows, and t the sum over texts of s / (1 + n w).
+    """
+    none = Evidence.none(heard.vocabulary, topics)
+    if not len(heard):
+        return none
+    vocabulary, products = heard.vocabulary, none.products
+    # Constants cancel; without them, little is lost to rounding.
+    numbers = torch.stack([heard.relevance, heard.reward], 1)
+    numbers = numbers - numbers.mean(0)
+    tokens, shares = heard.tokens.clamp(min=0), heard.shares
+    pairs = tokens[:, :, None] * vocabulary + tokens[:, None]
+    counted = torch.bincount(
+        pairs.flatten(), (shares[:, :, None] * shares[:, None]).flatten(), minlength=vocabulary**2
+    )
+    products[:vocabulary, :vocabulary] = counted.view(vocabulary, vocabulary)
+    products[:vocabulary, vocabulary:] = of_numbers = heard.per_token(numbers)
+    products[vocabulary:, :vocabulary] = of_numbers.T
+    products[vocabulary:, vocabulary:] = numbers.T @ numbers
+
+    whitening = Whitening(heard)
+    rows = heard.rows()
+    rows[:, vocabulary:] = numbers
+    sums = whitening.sums(rows)
+    count = torch.bincount(heard.text)
+    left = 1 - count * whitening.of_text
+    # The texts' sums, and their total as one more of them.
+    sums = torch.cat([sums, (left @ sums)[None]])
+    taken = torch.cat([whitening.of_text, 1 / (count * left).sum()[None]])
+    products.addmm_(sums.T, taken[:, None] * sums, alpha=-1)
+    return Evidence(products, len(heard) - 1, none.moments)

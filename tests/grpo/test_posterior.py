@@ -1,0 +1,208 @@
+"""The posterior against densities of all rewards, covariance written out, and penalized least squares.
+
+Its factorization is in float32: 1e-6 of the largest number is what that leaves.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import null_space
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, evidence_of
+from grpo.posterior import (
+    TOPIC_WIDTH,
+    at_width,
+    conclude,
+    learnable,
+    likeliest,
+    moments_of,
+    normal_equations,
+    relevance,
+)
+
+VOCABULARY, NIGHTS, TEXTS, GROUP, WIDTH = 7, 2, 5, 4, 2
+Array = NDArray[np.float64]
+
+
+def heard_of(seed: int, taste: float = 1.0, texts: int = TEXTS) -> Heard:
+    generator = torch.Generator().manual_seed(seed)
+    count = texts * GROUP
+    tokens = torch.rand(count, VOCABULARY, generator=generator).argsort(-1)[:, :WIDTH]
+    m = torch.randn(count, generator=generator, dtype=torch.float64)
+    liked = torch.linspace(-taste, taste, VOCABULARY, dtype=torch.float64)
+    noise = torch.randn(count, generator=generator, dtype=torch.float64)
+    text = torch.arange(count) // GROUP
+    reward = liked[tokens].mean(-1) + 0.5 * m + 0.4 * noise + text * 0.3 + seed
+    return Heard(tokens, text, m, reward, VOCABULARY)
+
+
+def total(nights: list[Heard]) -> Evidence:
+    evidence = Evidence.none(VOCABULARY, 1)
+    for heard in nights:
+        evidence = evidence.plus(evidence_of(heard, 1))
+    return evidence
+
+
+NIGHTS_HEARD = [heard_of(seed) for seed in range(NIGHTS)]
+EVIDENCE = total(NIGHTS_HEARD)
+
+
+def written_out() -> tuple[Array, Array, Array, Array, Array]:
+    """X, m, y, the nights' indicators and the covariance of the errors, of all nights."""
+    rows = np.concatenate([heard.rows().numpy() for heard in NIGHTS_HEARD])
+    count = TEXTS * GROUP
+    night = np.repeat(np.eye(NIGHTS), count, 0)
+    text = np.repeat(np.arange(NIGHTS * TEXTS), GROUP)
+    covariance = np.eye(len(rows)) + TEXT_VARIANCE * np.equal.outer(text, text)
+    return rows[:, :-2], rows[:, -2], rows[:, -1], night, covariance
+
+
+@pytest.mark.parametrize("width", [0.05, 0.3, 3.0, 50.0])
+@pytest.mark.parametrize("noise", [0.1, 0.4, 2.0])
+def test_likelihood_is_that_of_all_contrasts_of_the_rewards(width: float, noise: float) -> None:
+    inputs, m, y, night, covariance = written_out()
+    # What is left of the rewards when alpha and the nights' means are free.
+    basis = null_space(np.column_stack([night, m]).T)
+
+    def density(rho: float) -> float:
+        of_all = noise * (covariance + rho * inputs @ inputs.T)
+        return float(multivariate_normal(cov=basis.T @ of_all @ basis).logpdf(basis.T @ y))
+
+    normal = normal_equations(EVIDENCE)
+    trial, none = at_width(normal, width), at_width(normal, 0.0)
+
+    def penalty(noise_left: float, log_likelihood: float) -> float:
+        """-1/2 log |I + rho A|, from log ML."""
+        n = normal.contrasts
+        return log_likelihood + n / 2 * math.log(noise_left / n)
+
+    ours = penalty(trial.noise, trial.log_likelihood) - (trial.noise - none.noise) / (2 * noise)
+    assert penalty(none.noise, none.log_likelihood) == pytest.approx(0, abs=1e-12)
+    assert ours == pytest.approx(density(width) - density(0.0), abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [0.3, 3.0])
+def test_taste_and_relevance_minimize_the_penalized_sum_of_squares(width: float) -> None:
+    """With a parameter for each text, tied to its night's mean, in place of the covariance."""
+    inputs, m, y, night, _ = written_out()
+    rows, texts = len(y), NIGHTS * TEXTS
+    of_text = np.repeat(np.eye(texts), GROUP, 0)
+    of_night = np.repeat(np.eye(NIGHTS), TEXTS, 0)
+    nothing = np.zeros
+    system = np.block(
+        [
+            [inputs, m[:, None], of_text, nothing((rows, NIGHTS))],
+            [np.eye(VOCABULARY) / math.sqrt(width), nothing((VOCABULARY, 1 + texts + NIGHTS))],
+            [nothing((texts, VOCABULARY + 1)), np.eye(texts), -of_night],
+        ]
+    )
+    assert night.shape == (rows, NIGHTS)
+    assert TEXT_VARIANCE == 1
+    solution = np.linalg.lstsq(system, np.concatenate([y, nothing(VOCABULARY + texts)]), rcond=None)[0]
+    normal = normal_equations(EVIDENCE)
+    trial = at_width(normal, width)
+    np.testing.assert_allclose(trial.taste.numpy(), solution[:VOCABULARY], rtol=0, atol=1e-6)
+    assert relevance(normal, trial.taste) == pytest.approx(float(solution[VOCABULARY]), abs=1e-6)
+
+
+def test_the_likeliest_width_comes_first_and_noise_has_none() -> None:
+    trials = likeliest(normal_equations(EVIDENCE))
+    assert [t.log_likelihood for t in trials] == sorted((t.log_likelihood for t in trials), reverse=True)
+    posterior = conclude(normal_equations(EVIDENCE), trials, EVIDENCE.moments)
+    assert posterior.width > 0
+    assert posterior.gain == pytest.approx(
+        trials[0].log_likelihood - at_width(normal_equations(EVIDENCE), 0.0).log_likelihood
+    )
+    quiet = [heard_of(seed, taste=0.0, texts=40) for seed in range(4)]
+    without = normal_equations(total(quiet))
+    found = conclude(without, likeliest(without), EVIDENCE.moments)
+    assert (found.width, found.gain, found.topics) == (0.0, 0.0, None)
+    assert not bool(found.taste.any())
+
+
+def test_rewards_in_another_unit_give_the_same_taste_in_that_unit() -> None:
+    scaled = [Heard(h.tokens, h.text, h.relevance, 1e5 * h.reward + 1e7, h.vocabulary) for h in NIGHTS_HEARD]
+    ours, theirs = normal_equations(EVIDENCE), normal_equations(total(scaled))
+    first, second = likeliest(ours), likeliest(theirs)
+    assert first[0].width == second[0].width
+    torch.testing.assert_close(first[0].taste * 1e5, second[0].taste, rtol=1e-5, atol=0)
+    gains = [trials[0].log_likelihood - trials[-1].log_likelihood for trials in (first, second)]
+    assert gains[0] == pytest.approx(gains[1], abs=1e-4)
+
+
+def test_rewards_without_noise_are_no_infinity() -> None:
+    heard = heard_of(0)
+    exact = Heard(heard.tokens, heard.text, heard.relevance, 2 * heard.relevance, VOCABULARY)
+    normal = normal_equations(total([exact]))
+    posterior = conclude(normal, likeliest(normal), EVIDENCE.moments)
+    assert math.isfinite(posterior.gain)
+    assert posterior.relevance == pytest.approx(2)
+
+
+def test_rewards_that_are_all_the_same_are_nothing_to_learn_from() -> None:
+    heard = heard_of(0)
+    same = Heard(heard.tokens, heard.text, heard.relevance, torch.full_like(heard.reward, 3.1), VOCABULARY)
+    assert not learnable(total([same]))
+    assert learnable(EVIDENCE)
+
+
+def test_sets_of_equal_relevance_leave_alpha_at_zero() -> None:
+    heard = heard_of(0)
+    flat = Heard(heard.tokens, heard.text, torch.full_like(heard.relevance, 0.7), heard.reward, VOCABULARY)
+    normal = normal_equations(total([flat]))
+    assert (normal.slope, relevance(normal, at_width(normal, 3.0).taste)) == (0.0, 0.0)
+
+
+def both_ways(topical: float) -> tuple[Heard, Tensor]:
+    """A night in which every set, all as relevant, is heard on a text of topic 1 and on one of topic -1."""
+    once = heard_of(3, texts=30)
+    liked = torch.linspace(topical, -topical, VOCABULARY, dtype=torch.float64)[once.tokens].mean(-1)
+    tokens = torch.cat([once.tokens, once.tokens])
+    reward = torch.cat([once.reward + liked, once.reward - liked])
+    text = torch.cat([once.text, once.text + 30])
+    m = torch.zeros(len(text), dtype=torch.float64)
+    topics = torch.cat([torch.ones(30), -torch.ones(30)])[:, None]
+    return Heard(tokens, text, m, reward, VOCABULARY), topics
+
+
+def test_topics_are_a_regression_of_their_own() -> None:
+    """On a design in which topics and taste do not mix, against one of both, with rows written out."""
+    heard, topics = both_ways(1.0)
+    normal = normal_equations(evidence_of(heard, 1))
+    trials = likeliest(normal)
+    alpha = relevance(normal, trials[0].taste)
+    moments = moments_of(heard, topics, trials[0].taste, alpha)
+    posterior = conclude(normal, trials, moments)
+    assert posterior.topics is not None
+
+    rows = heard.rows().numpy()
+    texts = np.repeat(np.arange(60), GROUP)
+    covariance = np.eye(len(rows)) + np.equal.outer(texts, texts)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    ones = root @ np.ones(len(rows))
+    white = root @ rows - np.outer(ones, ones @ root @ rows) / (ones @ ones)
+    sign = topics.numpy()[texts]
+    width = trials[0].width
+    inputs = np.column_stack([white[:, :VOCABULARY], sign * white[:, :VOCABULARY]])
+    penalty = np.diag([1 / width] * VOCABULARY + [1 / TOPIC_WIDTH] * VOCABULARY)
+    both = np.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ white[:, -1])
+    np.testing.assert_allclose(posterior.taste.numpy(), both[:VOCABULARY], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(posterior.topics[:, 0].numpy(), both[VOCABULARY:], rtol=0, atol=1e-6)
+
+
+def test_a_taste_that_does_not_depend_on_topics_has_none() -> None:
+    heard, topics = both_ways(0.0)
+    noisy = heard.reward + torch.randn(len(heard), generator=torch.Generator().manual_seed(1)).double()
+    heard = Heard(heard.tokens, heard.text, heard.relevance, noisy, VOCABULARY)
+    normal = normal_equations(evidence_of(heard, 1))
+    trials = likeliest(normal)
+    moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
+    assert conclude(normal, trials, moments).topics is None
