@@ -1,7 +1,8 @@
 """How much of what there is to gain each user gets from each learner, over lives, and what noise does.
 
     python tests/benchmarks/bench_learning.py                      three lives of three users, a few minutes
-    python tests/benchmarks/bench_learning.py --data FILE --full   the tables of BENCHMARKS.md, an hour or so
+    python tests/benchmarks/bench_learning.py --data FILE --full   the tables of BENCHMARKS.md, a quarter hour
+    python tests/benchmarks/bench_learning.py --data FILE --noise  200 lives of each negative control, as long
 
 Of each vocabulary (`own`: that ships; `words`: the 325 commonest words of the data of four letters or more)
 a run is trained first. Every life has the texts, the user and the draws of its seed; 600 texts (300 without
@@ -187,20 +188,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", default=str(FIXTURE))
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--noise", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 100 to 102, or 100 to 119")
     parser.add_argument("--runs", type=Path, help="folder of the runs; made where missing")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    seeds = options.seeds or range(100, 120 if options.full else 103)
-    cases = FULL if options.full else QUICK
-    held_out = 600 if options.full else 300
+    large = options.full or options.noise
+    fresh = range(1000, 1000 + NOISE_LIVES) if options.noise else range(100, 120 if large else 103)
+    seeds = options.seeds or fresh
+    cases = NOISE if options.noise else FULL if options.full else QUICK
+    held_out = 600 if large else 300
     jobs = [(case, seed) for case in cases for seed in seeds]
-    if options.full:
-        jobs += [(case, seed) for case in NOISE for seed in range(1000, 1000 + NOISE_LIVES)]
     with tempfile.TemporaryDirectory() as temporary:
         runs = options.runs or Path(temporary)
         for vocabulary in dict.fromkeys(case.vocabulary for case, _ in jobs):
-            if not (runs / vocabulary).exists():
+            if not (runs / vocabulary / "run.json").exists():
                 train(runs / vocabulary, vocabulary, options.data)
         tasks = [(case, seed, runs / case.vocabulary, options.data, held_out) for case, seed in jobs]
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
@@ -211,17 +213,12 @@ def main() -> None:
                     print(f"{number + 1} of {len(tasks)} lives", file=sys.stderr)
     results: dict[str, Any] = {}
     ratios = {}
-    for noise in (False, True):
-        for case in dict.fromkeys(case for case, seed in jobs if (seed >= 1000) == noise):
-            own = [
-                lived
-                for (of, seed), lived in zip(jobs, lives, strict=True)
-                if of == case and (seed >= 1000) == noise
-            ]
-            name = f"{case.vocabulary}, {case.user}, {case.learner}, {case.nights} x {case.interactions}"
-            results[name + (f", {NOISE_LIVES} lives" if noise else "")] = found = summary(case, own)
-            if "of_oracle" in found:
-                ratios[f"{name}: share of the oracle's gain"] = found["of_oracle"]
+    for case in cases:
+        own = [lived for (of, _), lived in zip(jobs, lives, strict=True) if of == case]
+        name = f"{case.vocabulary}, {case.user}, {case.learner}, {case.nights} x {case.interactions}"
+        results[name] = found = summary(case, own)
+        if "of_oracle" in found:
+            ratios[f"{name}: share of the oracle's gain"] = found["of_oracle"]
     print(json.dumps({**results, "ratios": ratios}, indent=2))
 
 

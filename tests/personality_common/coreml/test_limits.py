@@ -97,7 +97,8 @@ def test_counting_ends_whatever_the_bytes_are(data: bytes, edits: list[tuple[flo
             parsed = Model_pb2.Model.FromString(content)
         except Exception:
             continue
-        assert count >= reflected(parsed)
+        # No byte stands for the value that a map's entry lacks.
+        assert 2 * count >= reflected(parsed)
 
 
 def test_a_protobuf_of_many_objects_needs_trust(tmp_path: Path, packages: dict[str, Path]) -> None:

@@ -72,7 +72,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole")
     finish(data, run)
-    assert len(weights(run)) == 2
+    assert len(weights(run)) == 3  # model, projector, reference texts
     return run
 
 

@@ -80,22 +80,22 @@ def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) ->
     data = tmp_path / "some.jsonl"
     data.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:100]))
     # bfloat16 rounds gradients differently in batches of another size: 1.1e-6 was measured. Gradients that
-    # are not scaled by the number of processes make it 1.3e-4. Batches of 18 do not divide by 4.
-    options = ["--epochs", "1", "--dropout", "0", "--lr", "1e-4", "--batch-size", "18"]
+    # are not scaled by the number of processes make it 1.3e-4. Batches of 20 do not divide by 3.
+    options = ["--epochs", "1", "--dropout", "0", "--lr", "1e-4", "--batch-size", "20"]
     options += ["--max-samples", "300"]  # of 304
     results = {}
-    for size in (1, 4):
+    for size in (1, 3):
         job = start(command(size, data, tmp_path / str(size), *options, program=("-m", "pretrain")))
         results[size], said = finish(job)
         assert "stopped reading at --max-samples 300" in said
     alone = weights(tmp_path / "1")
-    ours = weights(tmp_path / "4")
+    ours = weights(tmp_path / "3")
     assert ours.keys() == alone.keys()
     assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 1e-5
-    info = json.loads((tmp_path / "4" / "run.json").read_text())
-    assert info["plan"]["processes"] == 4
-    assert results[4]["embedded"] == results[1]["embedded"]
-    assert set(keys_in_cache(tmp_path / "4").values()) == {1}
+    info = json.loads((tmp_path / "3" / "run.json").read_text())
+    assert info["plan"]["processes"] == 3
+    assert results[3]["embedded"] == results[1]["embedded"]
+    assert set(keys_in_cache(tmp_path / "3").values()) == {1}
     moved = alone[f"{WEIGHTS[0]}/encoder.0.ffn_out.weight"]  # zero at the start
     assert np.abs(moved).max() > 1e-4
 
