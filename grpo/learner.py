@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from torch import Tensor
@@ -85,41 +84,22 @@ class Learned(NamedTuple):
         return cls(none, none, None, Wealth())
 
 
-@dataclass(frozen=True)
-class Made:
-    """A head, and why it is as it is.
+class Made(NamedTuple):
+    """A head, as `make_head` makes it.
 
-    Attributes:
-        head: the shipped head's very tensors if it stays.
-        step: how far the bias went along the taste; 0 if nowhere.
-        share: of the step that would have been worth it, what the budgets left.
-        spent: of the budgets, on the reference.
-        posterior: None while the gate is closed, and without anything to learn from.
-        changed: whether the taste was found to have changed.
+    head: the shipped head's very tensors if it stays.
+    share: of the step that would have been worth it, what the budgets left.
+    spent: of the budgets, on the reference.
     """
 
-    head: Head = field(repr=False)
-    step: float
+    head: Head
     share: float
     spent: Spent
-    posterior: Posterior | None
-    changed: bool
-
-
-def learn(
-    latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
-) -> tuple[Learned, Made]:
-    """One night of one device: what it knows now, and the head that follows. Nothing is drawn."""
-    learned, posterior, changed = study(latents, groups, learned, reference, weights)
-    with one_thread():
-        if posterior is None:
-            return learned, Made(reference.shipped, 0.0, 0.0, reference.nothing, None, False)
-        return learned, make_head(posterior, reference, changed)
 
 
 def study(
     latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
-) -> tuple[Learned, Posterior | None, bool]:
+) -> tuple[Learned, Posterior | None]:
     """Add a night's feedback to what is known.
 
     Args:
@@ -127,8 +107,7 @@ def study(
         weights: of reward functions; 1 for those not named.
 
     Returns:
-        What is known; the posterior, None while the gate is closed and without anything to learn from; and
-        whether the taste was found to have changed.
+        What is known; and the posterior, None while the gate is closed and without anything to learn from.
     """
     enough = reference.config.gate
     with one_thread():
@@ -141,10 +120,10 @@ def study(
         tonight = evidence_of(heard, topics.shape[1])
         if not wealth.reached(enough) or not learnable(total := learned.total.plus(tonight)):
             none = Evidence.none(heard.vocabulary, topics.shape[1])
-            return Learned(learned.total.plus(tonight), none, None, wealth), None, False
+            return Learned(learned.total.plus(tonight), none, None, wealth), None
         fit = _split(learned, tonight, total)
         posterior, learned = _fit_topics(fit, heard, topics)
-        return learned, posterior, fit.changed
+        return learned, posterior
 
 
 class _Fit(NamedTuple):
@@ -153,7 +132,6 @@ class _Fit(NamedTuple):
     learned: Learned
     normal: Normal
     trials: tuple[Trial, ...]
-    changed: bool
 
 
 def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
@@ -169,10 +147,10 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     normal = normal_equations(total)
     trials = likeliest(normal, widths)
     one = trials[0].log_likelihood
-    together = _Fit(learned._replace(before=total, since=none, log_likelihood=one), normal, trials, False)
+    together = _Fit(learned._replace(before=total, since=none, log_likelihood=one), normal, trials)
     if learned.log_likelihood is None:
         return together
-    apart = _Fit(learned._replace(since=since), normal, trials, False)
+    apart = _Fit(learned._replace(since=since), normal, trials)
     if not learnable(since):
         return apart
     normal_since = normal_equations(since)
@@ -182,13 +160,13 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
         alone = learned._replace(
             before=since, since=none, log_likelihood=trials_since[0].log_likelihood, prior=Prior()
         )
-        return _Fit(alone, normal_since, trials_since, True)
+        return _Fit(alone, normal_since, trials_since)
     return together if two <= one else apart
 
 
 def _fit_topics(fit: _Fit, heard: Heard, topics: Tensor) -> tuple[Posterior, Learned]:
     """The posterior, and what is known with tonight's evidence of topics."""
-    learned, normal, trials, _ = fit
+    learned, normal, trials = fit
     moments = moments_of(heard, topics, trials[0].taste, relevance(normal, trials[0].taste))
     if learned.since.contrasts:
         learned = learned._replace(since=learned.since.with_moments(moments))
@@ -203,7 +181,7 @@ def _fit_topics(fit: _Fit, heard: Heard, topics: Tensor) -> tuple[Posterior, Lea
     return posterior, learned
 
 
-def make_head(posterior: Posterior, reference: Reference, changed: bool = False) -> Made:
+def make_head(posterior: Posterior, reference: Reference) -> Made:
     """The head that the user will like best within the budgets, nearly.
 
     The bias moves along the taste, of which whatever is below CUT times its root mean square is left out, and
@@ -213,17 +191,17 @@ def make_head(posterior: Posterior, reference: Reference, changed: bool = False)
     taste = posterior.taste
     size = float(taste.square().mean().sqrt())
     if not size > 0:
-        return Made(reference.shipped, 0.0, 0.0, reference.nothing, posterior, changed)
+        return Made(reference.shipped, 0.0, reference.nothing)
     strong = taste.sign() * (taste.abs() - CUT * size).clamp(min=0)
     limit = 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
     if posterior.topics is None:
         step, head, spent = reference.furthest(strong, limit)
-        return Made(head, step, step / limit, spent, posterior, changed)
+        return Made(head, step / limit, spent)
     step = reference.longest(reference.along(strong, posterior.topics), limit)
     while True:
         head = reference.moved(strong * step, posterior.topics * step)
         spent = reference.spent(head)
         # The step was found on logits, and a head is rounded: one at the very edge may be beyond.
         if reference.within(spent) or step == 0:
-            return Made(head, step, step / limit, spent, posterior, changed)
+            return Made(head, step / limit, spent)
         step = step * (1 - PRECISION) if step > limit * PRECISION else 0.0

@@ -99,7 +99,7 @@ class Learner(ABC):
             ToolkitError: an update did nothing, or a head is no longer finite.
         """
         weights = dict(self.config.reward_weights)
-        learned, posterior, _ = study(latents, groups, kept.learned, self.reference, weights)
+        learned, posterior = study(latents, groups, kept.learned, self.reference, weights)
         # Without a gate there is nothing to be sure of.
         may_move = self.config.gate is None or (posterior is not None and posterior.gain > 0)
         gate = GateReading.of(learned.wealth, self.config.gate)

@@ -1,0 +1,66 @@
+"""Short cuts for a head whose bias alone has moved, against the logits of that head."""
+
+import pytest
+import torch
+
+from grpo.config import GRPOConfig
+from grpo.head import Head, top_overlap
+from grpo.kept_tops import SHORT_LIST
+from grpo.policies import Policy
+from grpo.reference import CONFIDENCE, Reference, largest
+
+TEXTS, WIDTH = 50, 12
+
+
+def reference_of(tokens: int) -> Reference:
+    generator = torch.Generator().manual_seed(tokens)
+    latents = torch.randn(TEXTS, WIDTH, generator=generator)
+    weight = torch.randn(tokens, WIDTH, generator=generator) / WIDTH**0.5
+    return Reference(latents, Head(weight, torch.randn(tokens, generator=generator) / 4), GRPOConfig())
+
+
+@pytest.mark.parametrize("tokens", [20, SHORT_LIST + 8, 325])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_what_a_moved_bias_has_spent_is_what_its_logits_say(tokens: int, scale: float) -> None:
+    """At 30, tokens from beyond the short list come in."""
+    reference = reference_of(tokens)
+    way = torch.randn(tokens, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    head = reference.moved(scale * way, None)
+    spent = reference.spent(head)
+    shares = top_overlap(head.logits(reference.latents), reference.logits)
+    assert spent.overlap == pytest.approx(float(shares.mean()), abs=1e-12)
+    assert spent.error == pytest.approx(float(shares.std() / TEXTS**0.5), rel=1e-9)
+    # The same head, whose weight is not recognized as the shipped one.
+    other = reference.spent(Head(head.weight.clone(), head.bias))
+    assert (spent.overlap, spent.error) == (other.overlap, other.error)
+    assert spent.kl == pytest.approx(other.kl, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["plackett-luce", "bernoulli"])
+def test_kl_of_shifted_logits(policy: str) -> None:
+    made: Policy = GRPOConfig(policy=policy, temperature=0.7).make_policy()  # type: ignore[arg-type]
+    logits = reference_of(40).logits
+    shift = torch.linspace(-2, 3, 40, dtype=torch.float64)
+    ours = made.at(logits).kl_of_shifted(shift)
+    theirs = made.at(logits.double() + shift).kl(made.at(logits))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_furthest_head_is_within_the_budget_and_leaves_little_of_it() -> None:
+    reference = reference_of(325)
+    way = torch.randn(325, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    step, head, spent = reference.furthest(way, 100.0)
+    assert 0 < step < 100
+    assert torch.equal(head.bias, reference.moved(way * step, None).bias)
+    assert spent == reference.spent(head)
+    assert reference.within(spent)
+    # One token of one text is 1/400 of the overlap.
+    assert spent.overlap - CONFIDENCE * spent.error < 0.7 + 0.02
+
+
+@pytest.mark.parametrize("start", [None, 0.01, 0.3, 0.9, 5.0])
+def test_largest_finds_where_a_margin_ends(start: float | None) -> None:
+    found = largest(lambda s: 1 - (s / 0.4) ** 1.5, 1.0, 2.0, start)
+    assert 0.395 < found <= 0.4
+    assert largest(lambda s: 1.0, 1.0, 2.0, start) == 2.0
+    assert largest(lambda s: -s, 0.0, 2.0, start) == 0.0
