@@ -34,9 +34,9 @@ from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import measure
 from personality_common.terminal.progress import SILENT, Reporter
 from pretrain.data.conversations import DataConfig, read_texts
-from pretrain.personality.encoder.bert import load_text_encoder
 from pretrain.personality.rules.family import PERSONALITY
 from pretrain.personality.run import Run, load_run
+from pretrain.personality.text_encoder import load_text_encoder
 
 Outputs = dict[str, Array]
 

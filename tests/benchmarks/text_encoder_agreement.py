@@ -22,13 +22,13 @@ from sentence_transformers import SentenceTransformer
 
 from device_sim.mil import Model, load_mil
 from personality_common.contract import ATTENTION_MASK, EMBEDDING, INPUT_IDS, SENTENCE_EMBEDDING
+from personality_common.text.bert_folder import read_wordpiece_vocabulary
 from personality_common.text.encoder import find_minilm
 from personality_common.text.wordpiece import MAX_TOKENS, WordPiece
-from pretrain.personality.encoder.bert import load_text_encoder
-from pretrain.personality.encoder.folder import read_wordpiece_vocabulary
 from pretrain.personality.export.config import ENCODER_WEIGHTS, EncoderWeights
 from pretrain.personality.export.encoder import convert_text_encoder
 from pretrain.personality.model import EmbeddingProjector
+from pretrain.personality.text_encoder import load_text_encoder
 
 PADDING_CHECKS = 20
 

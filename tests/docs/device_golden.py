@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from night_by_hand import Candidate, Night, draw, log_probs, night
 
+from personality_common.text.bert_folder import wordpiece_vocabulary
 from personality_common.text.encoder import find_minilm
 from personality_common.text.wordpiece import WordPiece
-from pretrain.personality.encoder.folder import wordpiece_vocabulary
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "on-the-device.md"

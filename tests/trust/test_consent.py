@@ -154,7 +154,7 @@ def test_a_folder_is_compared_before_any_of_it_is_loaded(
     def load(*_: object) -> None:
         raise AssertionError("was loaded")
 
-    monkeypatch.setattr("personality_common.text.sentence._load_sentence_transformer", load)
+    monkeypatch.setattr("personality_common.text.sentence._load", load)
     expected = EncoderIdentity("x", "", "0" * 64, "", 256, 384)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     (tmp_path / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Pooling"}]))

@@ -27,9 +27,9 @@ from personality_common.files.atomic import write_json
 from personality_common.files.fingerprint import fingerprint
 from personality_common.files.staging import staged_folder
 from personality_common.terminal.progress import SILENT, Reporter
+from personality_common.text.bert_folder import wordpiece_vocabulary
 from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
-from pretrain.personality.encoder.folder import wordpiece_vocabulary
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.export.encoder import build_encoder
 from pretrain.personality.export.golden import write_golden

@@ -21,10 +21,10 @@ from personality_common.errors import ToolkitError
 from personality_common.files.fingerprint import fingerprint
 from personality_common.text.wordpiece import MAX_TOKENS
 from pretrain.coreml.converter import CONVERSION_DATE, quiet
-from pretrain.personality.encoder.bert import MIN_TOKENS, TextEncoder, load_text_encoder
 from pretrain.personality.export.config import EncoderWeights
 from pretrain.personality.export.packages import BuiltPackage
 from pretrain.personality.model import EmbeddingProjector
+from pretrain.personality.text_encoder import MIN_TOKENS, TextEncoder, load_text_encoder
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel

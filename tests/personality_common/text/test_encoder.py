@@ -1,7 +1,11 @@
 """The real MiniLM: where it comes from, what it computes, and that nothing takes its place."""
 
 import dataclasses
+import json
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.text.encoder import find_minilm, load_encoder, resolve_auto
 from personality_common.text.identity import require_same_encoder
 from personality_common.text.sentence import MINILM_SHA256, SentenceEncoder
+from personality_common.text.stock import StockModel
 
 TEXTS = ["I can't wait!", "hm.", "Honestly, I have no idea what you are talking about, and I do not care."]
 
@@ -45,6 +50,62 @@ def test_agrees_with_sentence_transformers(folder: Path, dtype: torch.dtype, lea
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
     assert (found * expected).sum(axis=1).min() > least
+
+
+def hard_texts(count: int) -> list[str]:
+    draw = random.Random(0)
+    letters = "abc ABCÉé日本語한국어\u0301\t\n\u200b\ufffd[CLS][SEP][MASK]##!$^`«»—…😀İßΣς\x00\u2028'\"01 "
+    drawn = ["".join(draw.choice(letters) for _ in range(draw.randint(0, 60))) for _ in range(count)]
+    return [*drawn, *("word " * n for n in (253, 254, 255, 400)), "x" * 101, "", " ", "[CLS] hi [SEP]"]
+
+
+def test_token_ids_are_the_library_s(folder: Path) -> None:
+    texts = hard_texts(2000)
+    found = SentenceEncoder(folder, "here", "cpu", torch.float32).token_ids(texts)
+    assert found == StockModel(folder, "cpu", torch.float32).token_ids(texts)
+    assert max(map(len, found)) == 256
+
+
+def test_an_embedding_depends_on_no_other_text(folder: Path) -> None:
+    encoder = SentenceEncoder(folder, "here", "cpu", torch.float32)
+    texts = [*hard_texts(40), *TEXTS, "a", "b", "Thank you!", "Thank you."]
+    together = encoder.encode(texts)
+    backwards = encoder.encode(texts[::-1])[::-1]
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together, backwards)
+
+
+def test_token_ids_with_holes_in_their_mask(folder: Path) -> None:
+    """Masked ids count for nothing, and those after them keep their positions."""
+    ids = np.array([[101, 2023, 7, 7, 2003, 102], [101, 102, 5, 5, 5, 5]])
+    mask = np.array([[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]])
+    found = SentenceEncoder(folder, "here", "cpu", torch.float32).encode_tokens(ids, mask)
+    expected = StockModel(folder, "cpu", torch.float32).encode_tokens(ids, mask)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_another_architecture_is_computed_by_the_library(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "first-token"
+    shutil.copytree(folder, copy)
+    pooling = copy / "1_Pooling" / "config.json"
+    modes = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
+    pooling.write_text(json.dumps({**json.loads(pooling.read_text()), **modes}))
+    encoder = SentenceEncoder(copy, "here", "cpu", torch.float32)
+    assert "cls" in encoder.identity.pooling
+    expected = SentenceTransformer(str(copy), device="cpu").encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+
+
+def test_minilm_needs_no_library_that_is_slow_to_import() -> None:
+    program = (
+        "import sys, torch\n"
+        "from personality_common.text.encoder import load_encoder\n"
+        "load_encoder('minilm', 'cpu', torch.float32).encode(['hm'])\n"
+        "print({'sentence_transformers', 'transformers', 'sklearn', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_no_text_gives_no_row(folder: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from personality_common.errors import DataError, ToolkitError
+from personality_common.text.bert_folder import read_wordpiece_vocabulary, wordpiece_vocabulary
 from personality_common.text.encoder import find_minilm
 from personality_common.text.wordpiece import MAX_TOKENS, WordPiece
-from pretrain.personality.encoder.folder import read_wordpiece_vocabulary, wordpiece_vocabulary
 
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 

@@ -16,13 +16,13 @@ from device_sim.mil import load_mil
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import constants
 from personality_common.errors import DataError, ToolkitError
+from personality_common.text.bert_folder import wordpiece_vocabulary
 from personality_common.text.encoder import find_minilm
 from personality_common.text.wordpiece import WordPiece
-from pretrain.personality.encoder.bert import load_text_encoder
-from pretrain.personality.encoder.folder import wordpiece_vocabulary
 from pretrain.personality.export.config import EncoderWeights
 from pretrain.personality.export.encoder import convert_text_encoder
 from pretrain.personality.model import EmbeddingProjector
+from pretrain.personality.text_encoder import load_text_encoder
 
 FIXTURE = Path(__file__).parents[4] / "fixtures" / "conversations.jsonl"
 NAMES = ("sentence_embedding", "embedding")

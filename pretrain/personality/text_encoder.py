@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from personality_common.contract import (
-    MINILM_DIM,
-)
+from personality_common.contract import MINILM_DIM
 from personality_common.errors import MismatchError
+from personality_common.text.bert_folder import BertShape, read_bert_shape, read_bert_tensors
 from personality_common.text.wordpiece import MAX_TOKENS
-from pretrain.personality.encoder.folder import BertShape, read_bert_shape, read_bert_tensors
 from pretrain.personality.model import EmbeddingProjector
-
-if TYPE_CHECKING:
-    pass
 
 MIN_TOKENS: Final = 2
 """[CLS] and [SEP]: the empty text."""

@@ -1,4 +1,4 @@
-"""What a SentenceTransformer folder must hold to be exported: configuration, weights, WordPiece."""
+"""The folder of a saved SentenceTransformer that is BERT: configuration, weights, WordPiece."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from personality_common.errors import DataError, ToolkitError
 from personality_common.text.wordpiece import MAX_TOKENS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
 
 _MAX_JSON_BYTES: Final = 32 << 20
@@ -45,7 +46,7 @@ class BertShape:
 
 
 def read_bert_shape(folder: Path) -> BertShape:
-    """The dimensions, after a check that this is the one architecture that can be exported.
+    """The dimensions, after a check that this is BERT, the one architecture that can be exported.
 
     Raises:
         ToolkitError: not BERT with absolute positions and GELU, mean pooling, and normalization,
@@ -146,6 +147,21 @@ def read_wordpiece_vocabulary(folder: Path) -> tuple[str, ...]:
     if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary]:
         raise DataError(f"{path}: the vocabulary must hold {missing[0]}; it does not")
     return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer itself.
+
+    Raises:
+        DataError: `tokenizer.json` is missing or malformed.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_str(json.dumps(_read_json(path, dict)))
+    except Exception as error:  # the library raises no narrower class
+        raise DataError(f"{path}: not a tokenizer: {str(error)[:200]}") from None
 
 
 def wordpiece_vocabulary(encoder_folder: Path) -> bytes:
