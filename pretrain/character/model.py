@@ -13,7 +13,7 @@ from pretrain.character.schema import FEATURES, HEADS, Schema
 ModelName = Literal["skip", "seed"]
 MODEL_NAMES: Final = get_args(ModelName)
 
-WIDTHS: Final = (128, 96)
+WIDTHS: Final = (64, 64)
 LIMIT: Final = 8.0
 """Standardised inputs are clamped there: in units of the training data's deviation."""
 

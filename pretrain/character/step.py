@@ -105,10 +105,10 @@ class SkipStep(nn.Module):
         outer = self.gradient.at(flat, target, out=both[self.inner :])
         torch.mm(outer, h2.T, out=d_heads)
         # A unit passes a gradient on where it was above 0, which a dropped one is not.
-        middle = torch.mm(heads.T, outer).mul_(h2.sign_()).mul_(1 / (1 - self.drop))
+        middle = torch.mm(heads.T, outer).mul_(h2.sign_().div_(1 - self.drop))
         torch.mm(middle, h1.T, out=d_second)
         torch.sum(middle, 1, keepdim=True, out=d_bias)
-        torch.mm(second.T, middle, out=both[: self.inner]).mul_(h1.sign_()).mul_(1 / (1 - self.drop))
+        torch.mm(second.T, middle, out=both[: self.inner]).mul_(h1.sign_().div_(1 - self.drop))
         torch.mm(both, x, out=d_read)
         return flat
 
@@ -116,8 +116,12 @@ class SkipStep(nn.Module):
         """Both hidden layers and all heads, (units, n) each."""
         read, second, bias, heads = self.parts
         both = torch.mm(read, x.T)
-        h1 = F.dropout(both[: self.inner].relu_(), drop, inplace=True)
-        h2 = F.dropout(torch.addmm(bias, second, h1).relu_(), drop, inplace=True)
+        h1 = both[: self.inner].relu_()
+        if drop:
+            F.dropout(h1, drop, inplace=True)
+        h2 = torch.addmm(bias, second, h1).relu_()
+        if drop:
+            F.dropout(h2, drop, inplace=True)
         return h1, h2, both[self.inner :].addmm_(heads, h2)
 
 
