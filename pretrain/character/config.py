@@ -18,7 +18,7 @@ FORMATS: Final = ("onnx", "coreml")
 HEAD_WEIGHTS: Final = {"action": 0.35, "speech": 0.20, "thought": 0.20, "emotion": 0.25}
 """Of the heads in the loss."""
 
-PEAK_LR: Final[dict[ModelName, float]] = {"skip": 1.6e-2, "seed": 1e-3}
+PEAK_LR: Final[dict[ModelName, float]] = {"skip": 3e-2, "seed": 1e-3}
 WEIGHT_DECAY: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 1e-2}
 DROPOUT: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 0.1}
 INPUT_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.3, 0.45), "seed": (0.0, 0.0)}

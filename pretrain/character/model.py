@@ -13,7 +13,7 @@ from pretrain.character.schema import FEATURES, HEADS, Schema
 ModelName = Literal["skip", "seed"]
 MODEL_NAMES: Final = get_args(ModelName)
 
-WIDTHS: Final = (128, 96)
+WIDTHS: Final = (64, 64)
 LIMIT: Final = 8.0
 """Standardised inputs are clamped there: in units of the training data's deviation."""
 
@@ -117,19 +117,3 @@ def build_model(name: str, schema: Schema, dropout: float) -> SkipModel | SeedMo
 def trainable(model: nn.Module) -> int:
     """How many numbers training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-@torch.no_grad()
-def shrink(model: SkipModel | SeedModel, inputs: float, hidden: float) -> None:
-    """Pull each weight towards zero by an amount, and no further: the proximal step of an L1 penalty.
-
-    Applied to the weights themselves, as AdamW applies its decay (arXiv:1711.05101), and not through the
-    gradient, which Adam would scale.
-
-    Args:
-        inputs: for weights that read the input.
-        hidden: for all other matrices.
-    """
-    for weights, amount in zip(model.matrices(), (inputs, hidden), strict=True):
-        for weight in weights if amount else ():
-            weight.copy_(torch.nn.functional.softshrink(weight, amount))

@@ -26,11 +26,12 @@ from pretrain.character.config import (
     TrainConfig,
 )
 from pretrain.character.losses import Gradient, loss
-from pretrain.character.model import SeedModel, SkipModel, build_model, shrink
+from pretrain.character.model import SeedModel, SkipModel, build_model
 from pretrain.character.records import Examples
+from pretrain.character.step import SeedStep, SkipStep, shrink
 
-LOOK_EVERY: Final = 20
-"""Steps between two looks at the loss: of many rows at once it costs next to nothing."""
+LOOK_EVERY: Final = 8
+"""Steps between two looks at the loss, which takes as long as an optimizer's step."""
 
 
 def fresh_model(config: TrainConfig, examples: Examples) -> SkipModel | SeedModel:
@@ -73,82 +74,74 @@ def train(
         OSError: a checkpoint cannot be written.
     """
     # Data: all of it in memory and standardised
-    schema = examples.schema
-    features, targets = _tensors(examples)
-    val_features, val_targets = _tensors(held_out)
-    with torch.no_grad():
-        features, val_features = (
-            # Piece by piece, in memory that is warm already.
-            torch.cat([model.standardize(part) for part in torch.split(whole, config.batch_size)])
-            for whole in (features, val_features)
-        )
+    schema, rows = examples.schema, len(examples)
+    gradient = Gradient(schema, HEAD_WEIGHTS)
+    step_of = SkipStep(model, gradient) if isinstance(model, SkipModel) else SeedStep(model, gradient)
+    features, val_features = (
+        # Piece by piece, in memory that is warm already.
+        torch.cat([step_of.keep(model.standardize(part)) for part in torch.split(whole, config.batch_size)])
+        for whole in (torch.from_numpy(part.features) for part in (examples, held_out))
+    )
+    targets, val_targets = _targets(examples), _targets(held_out)
 
     # Optimizer and schedule
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.peak_lr, weight_decay=WEIGHT_DECAY[config.model], fused=True
+        step_of.parameters(), lr=config.peak_lr, weight_decay=WEIGHT_DECAY[config.model], fused=True
     )
-    gradient = Gradient(schema, HEAD_WEIGHTS)
-    shrink_input, shrink_hidden = (
-        pull[config.model][examples.expected is None] for pull in (INPUT_SHRINK, HIDDEN_SHRINK)
-    )
-    steps_per_epoch = math.ceil(len(features) / config.batch_size)
-    steps = config.epochs * steps_per_epoch
+    matrices = step_of.matrices()
+    pulls = [pull[config.model][examples.expected is None] for pull in (INPUT_SHRINK, HIDDEN_SHRINK)]
+    steps = config.epochs * math.ceil(rows / config.batch_size)
 
     # Where to begin
     step, epoch = 0, 0
     history: list[dict[str, Any]] = []
     checkpoints = Checkpoints(folder, count="epoch", metric="valloss", keep=Retention())
-    if config.resume and (checkpoint := checkpoints.restore(model, [optimizer], reporter)):
+    if config.resume and (checkpoint := checkpoints.restore(step_of, [optimizer], reporter)):
         step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
     trained: dict[str, float] = {}
-    shuffled, wanted, given = torch.empty_like(features), torch.empty_like(targets), torch.empty_like(targets)
+    batch = torch.empty_like(features[: config.batch_size])
+    wanted = torch.empty_like(targets)
 
-    with _one_thread(), reporter.stage("training", len(features) * config.epochs, "examples") as stage:
-        stage.advance(len(features) * epoch)
+    with _one_thread(), reporter.stage("training", rows * config.epochs, "examples") as stage:
+        stage.advance(rows * epoch)
         while True:
             # Evaluation comes before the steps, so that the start and the end are measured, too.
             if len(history) == epoch:
-                model.eval()
-                with torch.no_grad():
-                    val_loss = loss(model.flat(val_features), val_targets, schema, HEAD_WEIGHTS).item()
+                val_loss = loss(step_of.outputs(val_features).T, val_targets.T, schema, HEAD_WEIGHTS).item()
                 history.append({"epoch": epoch, **trained, "val_loss": val_loss})
                 if epoch > 0:
                     checkpoints.save(
-                        Checkpoint(step, {"epoch": epoch}, history), val_loss, model, [optimizer]
+                        Checkpoint(step, {"epoch": epoch}, history), val_loss, step_of, [optimizer]
                     )
             if epoch == config.epochs:
+                step_of.finish(model)
                 return history
 
             epoch += 1
             started = time.monotonic()
-            torch.manual_seed(_drawn_from(config.seed, epoch))
-            model.train()
-            # One copy an epoch, in which a batch lies together; [] takes seven times as long.
-            order = torch.randperm(len(features))
-            torch.index_select(features, 0, order, out=shuffled)
-            torch.index_select(targets, 0, order, out=wanted)
+            # Not torch.manual_seed, which seeds devices of all kinds, for as long as a step takes.
+            torch.default_generator.manual_seed(_drawn_from(config.seed, epoch))
+            order = torch.randperm(rows)
+            torch.index_select(targets, 1, order, out=wanted)
             loss_sum, looked = 0.0, 0
-            for start in range(0, len(features), config.batch_size):
-                done = min(start + config.batch_size, len(features))
-                flat = model.flat(shuffled[start:done])
-                given[start:done] = flat.detach()
-                ascent = gradient.at(flat.detach(), wanted[start:done])
-                found = torch.autograd.grad(flat, parameters, ascent)
-                for parameter, own in zip(parameters, found, strict=True):
-                    parameter.grad = own
+            for start in range(0, rows, config.batch_size):
+                done = min(start + config.batch_size, rows)
+                # [] takes seven times as long.
+                x = torch.index_select(features, 0, order[start:done], out=batch[: done - start])
+                target = wanted[:, start:done]
+                flat = step_of.gradients(x, target)
                 lr = one_cycle(step, steps, config.peak_lr)
                 set_learning_rate(optimizer, lr)
                 optimizer.step()
-                shrink(model, lr * shrink_input, lr * shrink_hidden)
+                shrink(matrices, [lr * pull for pull in pulls])
                 step += 1
 
                 figures: dict[str, str] = {}
-                if step % LOOK_EVERY == 0 or done == len(features):
-                    rows = slice(looked, done)
-                    loss_sum += loss(given[rows], wanted[rows], schema, HEAD_WEIGHTS).item() * (done - looked)
-                    looked, mean = done, loss_sum / done
+                if step % LOOK_EVERY == 0 or done == rows:
+                    loss_sum += loss(flat.T, target.T, schema, HEAD_WEIGHTS).item() * (done - start)
+                    looked += done - start
+                    mean = loss_sum / looked
                     if not math.isfinite(mean):
                         raise ToolkitError(
                             f"the loss must stay finite, is {mean} by step {step}, in epoch {epoch}; "
@@ -159,16 +152,17 @@ def train(
 
             seconds = time.monotonic() - started
             trained = {
-                "train_loss": loss_sum / len(features),
+                "train_loss": mean,
                 "learning_rate": lr,
                 "seconds": round(seconds, 3),
-                "samples_per_second": round(len(features) / seconds, 1),
+                "samples_per_second": round(rows / seconds, 1),
             }
 
 
-def _tensors(examples: Examples) -> tuple[Tensor, Tensor]:
+def _targets(examples: Examples) -> Tensor:
+    """(size, n): expected labels where they are known, else the drawn ones."""
     targets = examples.labels if examples.expected is None else examples.expected
-    return torch.from_numpy(examples.features), torch.from_numpy(targets)
+    return torch.from_numpy(targets).T.contiguous()
 
 
 def _drawn_from(seed: int, epoch: int) -> int:

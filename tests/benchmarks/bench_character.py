@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from suite import clock
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -34,13 +35,12 @@ from pretrain.character.calibration import probabilities
 from pretrain.character.config import HEAD_WEIGHTS, DataConfig, TrainConfig
 from pretrain.character.evaluation import HELD_OUT, UNSEEN, evaluate
 from pretrain.character.export.onnx import build_onnx
-from pretrain.character.losses import loss
 from pretrain.character.model import WIDTHS, SkipModel, trainable
 from pretrain.character.pipeline import EXAMPLES_FILE, generate_data, read_data, train_character
 from pretrain.character.quality import measure
 from pretrain.character.records import Examples, manifest_path, subset
 from pretrain.character.run import Run, load_run, outputs
-from pretrain.character.schema import FEATURES, HEADS
+from pretrain.character.schema import FEATURES, HEADS, Schema
 from pretrain.character.split import split
 from pretrain.character.training import train
 
@@ -176,7 +176,7 @@ def loader_loop(examples: Examples) -> float:
     started, total = now(), 0.0
     for _ in range(EPOCHS):
         for features, wanted in loader:
-            batch_loss = loss(torch.cat(model(features), 1), wanted, examples.schema, HEAD_WEIGHTS)
+            batch_loss = plain_loss(torch.cat(model(features), 1), wanted, examples.schema)
             optimizer.zero_grad()
             batch_loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -185,6 +185,20 @@ def loader_loop(examples: Examples) -> float:
             total += batch_loss.item()
     assert math.isfinite(total)
     return EPOCHS * len(examples) / (now() - started)
+
+
+def plain_loss(flat: Tensor, wanted: Tensor, schema: Schema) -> Tensor:
+    """`pretrain.character.losses.loss`, as it is written first."""
+    total = torch.zeros(())
+    for output in schema.of_kind("class", "binary", "real"):
+        place = schema.places[output.key]
+        kinds = {
+            "class": F.cross_entropy,
+            "binary": F.binary_cross_entropy_with_logits,
+            "real": F.mse_loss,
+        }
+        total = total + HEAD_WEIGHTS[output.head] * kinds[output.kind](flat[:, place], wanted[:, place])
+    return total
 
 
 def products_alone(examples: Examples) -> float:

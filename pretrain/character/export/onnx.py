@@ -6,7 +6,7 @@ version that older runtimes refuse. These graphs are a dozen nodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +33,12 @@ Values = Mapping[str, NDArray[np.float32]]
 
 
 def build_onnx(
-    values: Values, name: ModelName, schema: Schema, weights: Weights, metadata: Mapping[str, str]
+    values: Values,
+    name: ModelName,
+    schema: Schema,
+    weights: Weights,
+    metadata: Mapping[str, str],
+    int8: Collection[str] = (),
 ) -> bytes:
     """The serialized model: `features` (batch, 453) float32 -> the four heads, (batch, size) float32 each.
 
@@ -42,15 +47,16 @@ def build_onnx(
     Args:
         values: of the network.
         name: which network it is.
-        weights: how its matrices are stored; arithmetic is float32. `int8`: symmetric, a scale per row,
-            where `in_int8` says so; float16 where not.
+        weights: how its matrices are stored; arithmetic is float32. `int8`: those named in `int8`
+            symmetrically, with a scale per row; the others in float16.
         metadata: written to `metadata_props`, in alphabetical order.
+        int8: names of matrices.
 
     Raises:
         ToolkitError: the package `onnx` is not installed, or a value is not finite as stored.
     """
     helper = import_onnx().helper
-    graph = _Graph(values, weights)
+    graph = _Graph(values, weights, int8)
     if name == "skip":
         _skip(graph, schema)
     else:
@@ -80,9 +86,10 @@ def build_onnx(
 class _Graph:
     """Nodes and constants, in the order in which they are added."""
 
-    def __init__(self, values: Values, weights: Weights) -> None:
+    def __init__(self, values: Values, weights: Weights, int8: Collection[str]) -> None:
         self.values = values
         self.weights = weights
+        self.int8 = int8
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -103,7 +110,7 @@ class _Graph:
         """A matrix as it is stored, and the nodes that make it float32 again."""
         value = self.values[name]
         to = import_onnx().TensorProto.FLOAT
-        if self.weights == "float16" or (self.weights == "int8" and not in_int8(value)):
+        if self.weights == "float16" or (self.weights == "int8" and name not in self.int8):
             self.constant(f"{name}.float16", stored_values(name, value, "float16"))
             return self.op("Cast", [f"{name}.float16"], name, to=to)
         if self.weights == "int8":
@@ -125,14 +132,15 @@ class _Graph:
         self.nodes.append(helper.make_node("Split", [x, sizes], list(outputs), name="split", axis=1))
 
 
-def in_int8(matrix: NDArray[np.float32]) -> bool:
-    """Whether a matrix is rounded to int8: one that reads the input; the others are in float16.
+def int8_choices(values: Values) -> list[list[str]]:
+    """Names of the matrices that are rounded to int8, the most first: all that read the input, then each
+    alone.
 
-    The input's have four fifths of all weights, and their errors even out in the next layer. Those of the
-    others go into logits as they are: whether she speaks is close to even for a fifth of all characters, and
-    int8 turns a thirtieth of these answers.
+    The others hold an eighth of the weights, and their errors go into logits as they are.
     """
-    return bool(matrix.shape[1] == FEATURES)
+    read = [name for name, value in values.items() if value.ndim == 2 and value.shape[1] == FEATURES]
+    alone = sorted(([name] for name in read), key=lambda names: -values[names[0]].size)
+    return alone if len(read) == 1 else [read, *alone]
 
 
 def quantize(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from pretrain.character.config import HEAD_WEIGHTS
 from pretrain.character.losses import Gradient, loss
-from pretrain.character.model import LIMIT, SkipModel, build_model, shrink, trainable
+from pretrain.character.model import LIMIT, SkipModel, build_model, trainable
 from pretrain.character.schema import FEATURES, HEADS, Schema, load_schema
+from pretrain.character.step import SeedStep, SkipStep, shrink
 
 V1, V2 = load_schema("v1"), load_schema("v2")
 
@@ -17,9 +18,9 @@ def test_the_seed_is_the_engines_network() -> None:
     assert trainable(build_model("seed", V1, 0.1)) == 407_210
 
 
-def test_the_default_has_a_quarter_of_its_parameters() -> None:
-    assert trainable(build_model("skip", V1, 0.1)) == 93_596
-    assert trainable(build_model("skip", V2, 0.1)) == 97_446 <= 407_210 / 4
+def test_the_default_has_a_seventh_of_its_parameters() -> None:
+    assert trainable(build_model("skip", V1, 0.1)) == 54_972
+    assert trainable(build_model("skip", V2, 0.1)) == 58_598 <= 407_210 / 6.9
 
 
 @pytest.mark.parametrize("name", ["skip", "seed"])
@@ -67,7 +68,7 @@ def test_training_leaves_the_standardisation_alone() -> None:
 def test_each_matrix_is_pulled_once(name: str) -> None:
     model = build_model(name, V2, 0.0)
     before = {key: value.clone() for key, value in model.named_parameters()}
-    shrink(model, 0.01, 0.002)
+    shrink(model.matrices(), (0.01, 0.002))
     for key, value in model.named_parameters():
         if value.ndim == 1:
             assert torch.equal(value, before[key])
@@ -133,5 +134,60 @@ def test_the_gradient_is_that_of_autograd(schema: Schema) -> None:
     for output in schema.of_kind("class"):
         target[:, schema.places[output.key]] = torch.randn(7, output.size).softmax(1)
     loss(flat, target, schema, HEAD_WEIGHTS).backward()
-    found = Gradient(schema, HEAD_WEIGHTS).at(flat.detach(), target)
-    torch.testing.assert_close(found, flat.grad, atol=1e-7, rtol=1e-5)
+    found = Gradient(schema, HEAD_WEIGHTS).at(flat.detach().T, target.T)
+    torch.testing.assert_close(found.T, flat.grad, atol=1e-7, rtol=1e-5)
+
+
+def soft_targets(count: int) -> torch.Tensor:
+    target = torch.rand(count, V2.size)
+    for output in V2.of_kind("class"):
+        target[:, V2.places[output.key]] = torch.randn(count, output.size).softmax(1)
+    return target
+
+
+def test_a_step_has_the_gradients_of_autograd() -> None:
+    torch.manual_seed(0)
+    model, x, target = SkipModel(V2, 0.0), torch.randn(37, FEATURES), soft_targets(37)
+    flat = model.flat(x)
+    loss(flat, target, V2, HEAD_WEIGHTS).backward()
+    step = SkipStep(model, Gradient(V2, HEAD_WEIGHTS))
+    found = step.gradients(step.keep(x), target.T)
+    torch.testing.assert_close(found.T, flat.detach(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(step.outputs(step.keep(x)), found)
+    # Against the weights themselves: one step of gradient descent, written back.
+    with torch.no_grad():
+        step.weights.sub_(step.weights.grad)
+        wanted = {key: p - p.grad for key, p in model.named_parameters() if p.grad is not None}
+    step.finish(model)
+    assert len(wanted) == 7
+    for key, value in wanted.items():
+        torch.testing.assert_close(model.get_parameter(key).detach(), value, atol=1e-6, rtol=1e-4)
+
+
+def test_a_steps_dropout_is_that_of_autograd() -> None:
+    """The same generator drops the same units where layers are as wide in both: its draws, unit by unit."""
+    torch.manual_seed(1)
+    model, x, target = SkipModel(V2, 0.5), torch.randn(1, FEATURES), soft_targets(1)
+    torch.manual_seed(2)
+    flat = model.train().flat(x)
+    loss(flat, target, V2, HEAD_WEIGHTS).backward()
+    step = SkipStep(model, Gradient(V2, HEAD_WEIGHTS))
+    torch.manual_seed(2)
+    found = step.gradients(step.keep(x), target.T)
+    torch.testing.assert_close(found.T, flat.detach(), atol=1e-5, rtol=1e-5)
+    read, second, bias, heads = (part.clone() for part in step.gradients_of_parts)
+    for own, theirs in ((second, model.second), (heads, model.heads), (read[:64, :FEATURES], model.first)):
+        torch.testing.assert_close(own, theirs.weight.grad, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(bias[:, 0], model.second.bias.grad, atol=1e-6, rtol=1e-4)
+    assert (read[:, FEATURES + 1 :] == 0).all()
+
+
+def test_a_step_of_the_seed_is_autograds() -> None:
+    torch.manual_seed(0)
+    model, x, target = build_model("seed", V2, 0.0), torch.rand(5, FEATURES), soft_targets(5)
+    loss(model.flat(x), target, V2, HEAD_WEIGHTS).backward()
+    wanted = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    step = SeedStep(model, Gradient(V2, HEAD_WEIGHTS))  # type: ignore[arg-type]
+    step.gradients(step.keep(x), target.T)
+    for parameter, value in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, value, atol=1e-7, rtol=1e-4)
