@@ -1,9 +1,10 @@
 """What an unset field means: one row for each default that the format documents.
 
-The values are those of the comments of Apple's NeuralNetwork.proto, written out here a second time; each row's
-network leaves the field unset, and must give what the documented value gives by hand or by torch.
+The values are those of the comments of Apple's NeuralNetwork.proto, written out here a second time. The
+network of each row leaves the field unset, and must give what the documented value gives by hand or by torch.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,12 @@ LSTM = "uniDirectionalLSTM"
 
 
 def _steep(builder: Any, inputs: list[str], outputs: list[str]) -> None:
-    """One unit without gates that open: the cell keeps what it holds, and is given back."""
+    """One linear unit with weights of 1: it grows beyond any bound."""
     one = np.ones(1, np.float32)
     gates = ("inputGate", "forgetGate", "blockInput", "outputGate")
     weights = {f"{g}{kind}Matrix": one for g in gates for kind in ("Weight", "Recursion")}
-    fields(LSTM, inputVectorSize=1, outputVectorSize=1, params={}, weightParams=weights)(builder, inputs, outputs)
+    layer = fields(LSTM, inputVectorSize=1, outputVectorSize=1, params={}, weightParams=weights)
+    layer(builder, inputs, outputs)
     for _ in range(3):
         linear = builder.nn_spec.layers[0].uniDirectionalLSTM.activations.add().linear
         linear.alpha = 1
@@ -202,31 +204,22 @@ def test_an_unset_field_means_what_the_format_documents(row: tuple[str, str]) ->
 def test_every_default_has_a_row_and_is_a_field_of_the_format() -> None:
     assert {(message, field) for message, own in DEFAULTS.items() for field in own} == set(ROWS)
     for message, field in ROWS:
-        where = NeuralNetwork_pb2.PoolingLayerParams if message == "ValidCompletePadding" else NeuralNetwork_pb2
+        where: Any = NeuralNetwork_pb2
+        where = where.PoolingLayerParams if message == "ValidCompletePadding" else where
         assert field in getattr(where, message).DESCRIPTOR.fields_by_name
 
 
 def test_defaults_of_mil_ops_are_those_of_coremltools() -> None:
     """Every optional parameter of every kernel, against `default_inputs` of the op's class."""
-    import inspect
-
-    compared = 0
-    differ = []
+    compared, differ = 0, []
     for op in all_ops():
-        for name, target in SSAOpRegistry.SUPPORTED_OPSET_VERSIONS and [] or []:
-            raise AssertionError((name, target))
-        versions = SSAOpRegistry.core_ops.get(op.name, {})
-        found = [cls for version, cls in versions.items() if version.name == op.opset]
-        if not found:
-            continue
-        documented = _documented(found[0])
+        versions = {version.name: cls for version, cls in SSAOpRegistry.core_ops.get(op.name, {}).items()}
+        documented = _documented(versions[op.opset]) if op.opset in versions else {}
         for name, parameter in inspect.signature(op.kernel).parameters.items():
-            if parameter.default is inspect.Parameter.empty or name not in documented:
-                continue
+            expected = documented.get(name)
+            if parameter.default in (inspect.Parameter.empty, None) or expected is None:
+                continue  # required, or worked out from the input
             compared += 1
-            expected = documented[name]
-            if expected is None or parameter.default is None:
-                continue  # worked out from the input, or absent
             if parameter.default != (tuple(expected) if isinstance(expected, list | tuple) else expected):
                 differ.append(f"{op.name} of {op.opset}: {name} = {parameter.default}, documented {expected}")
     assert not differ
@@ -234,10 +227,8 @@ def test_defaults_of_mil_ops_are_those_of_coremltools() -> None:
 
 
 def _documented(cls: Any) -> dict[str, Any]:
-    """`default_inputs` needs an op; those that work out a default from an input are left out."""
+    """`default_inputs` of an op; a default that is worked out from its inputs is left out."""
     try:
-        inputs = cls.default_inputs(object.__new__(cls))
-    except Exception:
+        return dict(cls.default_inputs(object.__new__(cls)).items())
+    except AttributeError:
         return {}
-    values = {name: getattr(inputs, "default_values", dict(inputs.__dict__)).get(name) for name in inputs.__dict__}
-    return values

@@ -159,9 +159,7 @@ def test_what_the_other_side_computes_is_named() -> None:
     _inner(layer.branch.ifBranch).add_copy("1", "x", "only")
     builder.nn_spec.layers.add(name="out", input=["only"], output=["y"]).copy.SetInParent()
     assert _run(builder, x=1) == 1
-    with pytest.raises(
-        DataError, match=r"layer 'b' .*output 'only' is not computed on the way"
-    ):
+    with pytest.raises(DataError, match=r"layer 'b' .*output 'only' is not computed on the way"):
         _run(builder, x=0)
     builder = _builder("x")
     builder.nn_spec.layers.add(name="c", output=[]).loopContinue.SetInParent()
