@@ -6,8 +6,10 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 import device_sim.mil.kernels  # noqa: F401  (registers them)
-from device_sim.mil.layers import LAYERS
+from device_sim.mil.layers import FAMILIES
+from device_sim.mil.layers.control_flow import CONTROL
 from device_sim.mil.registry import all_ops
+from personality_common.coreml.proto import Model_pb2
 
 
 class ConformanceCase(Protocol):
@@ -45,9 +47,30 @@ def markdown(cases: Collection[ConformanceCase]) -> str:
         lines += ["", f"## {family}", "", "| op | from opset | references |", "|---|---|---|"]
         for name, opsets in names.items():
             lines.append(f"| `{name}` | {', '.join(opsets)} | {_references(name, cases)} |")
-    layers = ", ".join(f"`{name}`" for name in sorted(LAYERS))
-    lines += ["", "## Layers of neural networks", "", f"{layers}.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_layers()])
+
+
+def _layers() -> list[str]:
+    """The layers by family, of all that the format has."""
+    families = {**FAMILIES, "control flow": CONTROL}
+    known = {name for family in families.values() for name in family}
+    message = Model_pb2.NeuralNetwork__pb2.NeuralNetworkLayer.DESCRIPTOR
+    every = [field.name for field in message.oneofs_by_name["layer"].fields]
+    left = ", ".join(f"`{name}`" for name in every if name not in known)
+    lines = [
+        "",
+        "## Layers of neural networks",
+        "",
+        f"{len(known)} of the {len(every)} types that the format has. "
+        f"Left: {left}, whose code is in the app.",
+        "Random layers have the distribution and repeat with their seed; the device's own numbers differ.",
+        "",
+        "| family | layers |",
+        "|---|---|",
+    ]
+    for name, family in families.items():
+        lines.append(f"| {name} | {', '.join(f'`{layer}`' for layer in family)} |")
+    return [*lines, ""]
 
 
 def _references(name: str, cases: Collection[ConformanceCase]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from device_sim.mil.images import channels
 from device_sim.mil.types import Array
 from personality_common.coreml.features import Feature, features
 from personality_common.errors import DataError
@@ -43,6 +44,8 @@ def check_inputs(described: tuple[Feature, ...], inputs: Mapping[str, Any]) -> d
 
 def _check(feature: Feature, value: Any) -> Array:
     array = np.asarray(value)
+    if feature.type == "image":
+        return _check_image(feature, array)
     dtype = np.dtype(feature.dtype)
     if not accepts(feature, array.shape):
         raise DataError(f"input {feature.name!r} must have shape {feature.shape_text}, got {array.shape}")
@@ -58,14 +61,34 @@ def _check(feature: Feature, value: Any) -> Array:
         return array.astype(dtype, copy=False)
 
 
-def read_arrays(descriptions: Any) -> tuple[Feature, ...]:
+def _check_image(feature: Feature, array: Array) -> Array:
+    """Pixels (channels, height, width) from 0 to 255, in the color space that is described."""
+    count = channels(feature)
+    if array.ndim != 3 or array.shape[0] != count or not accepts(feature, array.shape[1:]):
+        raise DataError(
+            f"image {feature.name!r} must have {count} channels of {feature.shape_text} in {feature.dtype}, "
+            f"got {array.shape}"
+        )
+    if array.dtype.kind not in "fiu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
+        raise DataError(f"image {feature.name!r} must have pixels from 0 to 255, got {array.dtype.name}")
+    return array.astype(np.float32)
+
+
+def read_arrays(descriptions: Any, others: tuple[str, ...] = ()) -> tuple[Feature, ...]:
     """Features that must be multi-arrays, from `spec.description.input` or `.output`.
+
+    Args:
+        others: types that they may be, too.
 
     Raises:
         DataError: one is something else, of an unknown type, or described twice.
     """
     found = features(descriptions)
     for feature in found:
+        if feature.type == "image" and "image" in others:
+            channels(feature)
+        if feature.type in others:
+            continue
         if feature.type != "multiArray":
             raise DataError(f"feature {feature.name[:80]!r} must be a multi-array, it is {feature.type}")
         if feature.dtype not in ("float16", "float32", "float64", "int8", "int32"):

@@ -12,6 +12,8 @@ from personality_common.errors import DataError
 WORK_PER_SECOND: Final = 4 * 10**9
 """Multiply-adds that one slow core does. One step is held against it before it starts, since nothing
 stops a step that runs."""
+ITERATION_WORK: Final = 200_000
+"""What one round of a Python loop over a few small arrays takes, in multiply-adds: 50 µs."""
 
 
 @dataclass(frozen=True)

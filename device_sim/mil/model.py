@@ -12,15 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from device_sim.mil.classifier import classify, labels_of, scores_name
 from device_sim.mil.evaluator import Evaluation, Evaluator, Observe, Record
 from device_sim.mil.features import accepts, check_inputs, read_arrays
+from device_sim.mil.images import preprocess
 from device_sim.mil.limits import Budget, Limits, Usage
-from device_sim.mil.neural_network import RANK5_MAPPING, from_rank5, load_network, to_rank5
+from device_sim.mil.neural_network import (
+    RANK5_MAPPING,
+    from_rank5,
+    load_network,
+    require_supported,
+    to_rank5,
+)
 from device_sim.mil.numerics import Policy, policy
 from device_sim.mil.program import Program, load_program
 from device_sim.mil.state import State, fixed_shape
 from device_sim.mil.types import Array, TensorType, extent
 from personality_common.coreml.features import Feature
+from personality_common.coreml.network import network
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 
@@ -54,14 +63,18 @@ class Model(ABC):
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
     states: dict[str, TensorType]
+    takes: tuple[str, ...] = ()
+    """Types of inputs beside multi-arrays."""
+    gives: tuple[str, ...] = ()
+    """And of outputs."""
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         self.where = f"{package.path}{f' ({package.name})' if package.name else ''}"
         self.policy = policy
         self.budget = usage.budget
         description = package.spec.description
-        self.inputs = read_arrays(description.input)
-        self.outputs = read_arrays(description.output)
+        self.inputs = read_arrays(description.input, self.takes)
+        self.outputs = read_arrays(description.output, self.gives)
         self.states = {}
 
     def new_state(self) -> State:
@@ -82,7 +95,7 @@ class Model(ABC):
 
     def predict(
         self, inputs: Mapping[str, Any], state: State | None = None, observe: Observe | None = None
-    ) -> dict[str, Array]:
+    ) -> dict[str, Any]:
         """Evaluate the model.
 
         Args:
@@ -91,7 +104,8 @@ class Model(ABC):
             observe: called with each value that is computed on the way.
 
         Returns:
-            By feature name, in the described types; float64 under the policy of that name.
+            By feature name: arrays of the described types (float64 under the policy of that name); of a
+            classifier, a label and a dictionary of scores, too.
 
         Raises:
             DataError: inputs that do not fit, a malformed model, or a limit.
@@ -156,7 +170,7 @@ class ProgramModel(Model):
         """
         return self.evaluator.start(inputs, state, usage)
 
-    def finish(self, evaluation: Evaluation) -> dict[str, Array]:
+    def finish(self, evaluation: Evaluation) -> dict[str, Any]:
         """The outputs by feature name, after the last step; see `predict`."""
         found = evaluation.outputs()
         return {feature.name: self._output(feature, found[feature.name]) for feature in self.outputs}
@@ -189,24 +203,64 @@ class ProgramModel(Model):
 
 
 class NetworkModel(ProgramModel):
-    """A neural network, whose layers are the steps of a program."""
+    """A neural network, whose layers are the steps of a program; a regressor is one, too."""
+
+    takes = ("image",)
+
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+        self._network: Any = network(package)
+        require_supported(self._network)  # before the inputs are blamed
+        super().__init__(package, policy, usage)
 
     def _load(self, package: Package, usage: Usage) -> Program:
-        network = package.spec.neuralNetwork
-        self._rank5 = network.arrayInputShapeMapping == RANK5_MAPPING
+        self._rank5 = self._network.arrayInputShapeMapping == RANK5_MAPPING
         inputs = [feature.name for feature in self.inputs]
-        outputs = [feature.name for feature in self.outputs]
-        return load_network(network, inputs, outputs, self.policy, usage)
+        return load_network(self._network, inputs, self._leaving(), self.policy, usage)
+
+    def _leaving(self) -> list[str]:
+        """Names of the values that the program gives."""
+        return [feature.name for feature in self.outputs]
 
     def start(
         self, inputs: dict[str, Array], state: State | None = None, usage: Usage | None = None
     ) -> Evaluation:
-        if self._rank5:
-            inputs = {name: to_rank5(name, value) for name, value in inputs.items()}
-        return super().start(inputs, state, usage)
+        entering = {}
+        for feature in self.inputs:
+            value = inputs[feature.name]
+            if feature.type == "image":
+                value = preprocess(self._network, feature, value)
+            elif self._rank5:
+                value = to_rank5(feature.name, value)
+            entering[feature.name] = value
+        return super().start(entering, state, usage)
 
     def _output(self, feature: Feature, value: Array) -> Array:
         return super()._output(feature, from_rank5(value, feature) if self._rank5 else value)
+
+
+class NetworkClassifier(NetworkModel):
+    """A network whose scores are those of classes: it gives a label, and the scores by label."""
+
+    gives = ("string", "int64", "dictionary")
+
+    def _leaving(self) -> list[str]:
+        self.labels = labels_of(self._network)
+        self._scores = scores_name(self._network)
+        arrays = [feature.name for feature in self.outputs if feature.type not in self.gives]
+        return list(dict.fromkeys([*arrays, self._scores]))
+
+    def finish(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Arrays as they are; a dictionary of the scores by label; the label with the highest."""
+        found = evaluation.outputs()
+        label, scores = classify(found[self._scores], self.labels)
+        return {
+            feature.name: scores
+            if feature.type == "dictionary"
+            else label
+            if feature.type in self.gives
+            else self._output(feature, found[feature.name])
+            for feature in self.outputs
+        }
 
 
 class PipelineModel(Model):
@@ -249,6 +303,8 @@ class PipelineModel(Model):
 _MODELS: dict[str, type[Model]] = {
     "mlProgram": ProgramModel,
     "neuralNetwork": NetworkModel,
+    "neuralNetworkClassifier": NetworkClassifier,
+    "neuralNetworkRegressor": NetworkModel,
     "pipeline": PipelineModel,
 }
 

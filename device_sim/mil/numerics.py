@@ -24,6 +24,8 @@ class Accumulator:
 
     cost = 1
     """Time of a matrix product, in those of a plain one."""
+    rounds = False
+    """Whether partial sums are rounded: if not, a kernel may add in any way it likes."""
 
     def matmul(self, x: Array, y: Array) -> Array:
         """`x @ y` with NumPy's broadcasting; (…, m, k) by (…, k, n)."""
@@ -55,6 +57,7 @@ class Float16Accumulator(Accumulator):
     """
 
     cost = 32
+    rounds = True
 
     def matmul(self, x: Array, y: Array) -> Array:
         if x.dtype.kind != "f" or y.dtype.kind != "f":

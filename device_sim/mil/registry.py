@@ -40,6 +40,7 @@ class Kind(enum.Enum):
     BOOLS = "bools"
     STATE = "state"
     ACCUMULATOR = "accumulator"
+    USAGE = "usage"
 
 
 _KIND_OF_HINT: Final = [

@@ -100,6 +100,8 @@ def execute(
         most = _check_size(step.op, arguments, policy, usage)
         if "acc" in step.op.params:
             arguments["acc"] = policy.accumulator
+        if "usage" in step.op.params:
+            arguments["usage"] = usage
         results = step.op.kernel(**arguments)
         if not isinstance(results, tuple):
             results = () if results is None else (results,)

@@ -172,17 +172,20 @@ def test_half_precision_weights_and_policies() -> None:
     assert 1e-5 < np.abs(rough - exact).max() < 1e-2
 
 
-def test_what_is_not_supported_is_named() -> None:
+def test_all_that_is_not_supported_is_named() -> None:
     builder = _builder({"x": (6,)}, (6,))
-    builder.add_activation("r", "RELU", "x", "a")
-    builder.add_erf("e", "a", "y")
-    with pytest.raises(DataError, match=r"layer 'e' of type erf, output 'y' \(layer 1\): not supported"):
+    first = builder.add_custom("a", ["x"], ["h"])
+    first.custom.className = "Mine"
+    loop = builder.add_loop("b", max_iterations=1)
+    builder.add_activation("c", "RELU", "h", "y")
+    unknown = loop.loop.bodyNetwork.layers.add(name="d", input=["h"], output=["i"])
+    unknown.custom.className = "Other"
+    with pytest.raises(
+        DataError,
+        match=r"layer 'a' of type custom, class 'Mine', output 'h' \(layer 0\); "
+        r"layer 'd' of type custom, class 'Other', output 'i' \(layer 2\): not supported",
+    ):
         load_mil(package_of(builder.spec))
-    quantized = _builder({"x": (6,)}, (4,))
-    quantized.add_inner_product("p", np.ones((4, 6)), None, 6, 4, False, "x", "y")
-    quantized.spec.neuralNetwork.layers[0].innerProduct.weights.quantization.numberOfBits = 8
-    with pytest.raises(DataError, match=r"layer 'p' .* quantized weights are not supported"):
-        load_mil(package_of(quantized.spec))
 
 
 class Backbone(nn.Module):
