@@ -12,7 +12,7 @@ from device_sim.mil.limits import Budget, Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.program import Program
 from device_sim.mil.state import State, StateBuffer
-from device_sim.mil.step import Step, execute
+from device_sim.mil.step import Step, advance, execute
 from device_sim.mil.types import Array
 from personality_common.errors import DataError
 
@@ -171,14 +171,7 @@ class Evaluation:
 
     def advance(self, step: Step) -> list[Array]:
         """Compute the next step, and drop what nobody reads after it; under `np.errstate` of the caller's."""
-        values, usage = self._values, self.usage
-        results = execute(step, values, self._states, self._policy, usage)
-        for output, value in zip(step.outputs, results, strict=True):
-            values[output.slot] = value
-            usage.live += value.nbytes
-        for slot in step.frees:
-            usage.live -= values.pop(slot).nbytes
-        return results
+        return advance(step, self._values, self._states, self._policy, self.usage)
 
     def read(self, step: Step) -> dict[str, Array]:
         """The values that a step reads, before it is computed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import ChainMap
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +12,9 @@ import device_sim.mil.kernels  # noqa: F401  (registers them)
 from device_sim.mil.element_types import check_elements
 from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
-from device_sim.mil.registry import OPSETS, Kind, Op, Param, find
-from device_sim.mil.step import MAX_LIST, Output, Step, execute, free_early, plain, where
+from device_sim.mil.registry import OPSETS, Kind, Op, Param
+from device_sim.mil.resolving import check_kernels, kernels, placed
+from device_sim.mil.step import MAX_LIST, Block, Output, Step, execute, free_early, plain, where
 from device_sim.mil.types import Array, TensorType, tensor_type
 from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import Package
@@ -20,6 +22,8 @@ from personality_common.coreml.values import blob_location, read_value
 from personality_common.errors import DataError
 
 _CONSTEXPR: Final = "constexpr_"
+_GIVEN: Final = (Kind.ACCUMULATOR, Kind.BLOCKS)
+"""Kinds of parameters that are no arguments in the program."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,7 @@ def load_program(package: Package, function: str, policy: Policy, usage: Usage) 
 
     Raises:
         DataError: an op without a kernel (named with its output and position), an unknown opset,
-            control flow, names that are undefined or defined twice, malformed constants, or a
-            limit.
+            names that are undefined or defined twice, malformed constants, or a limit.
     """
     proto = package.spec.mlProgram
     if function not in proto.functions:
@@ -59,30 +62,13 @@ def load_program(package: Package, function: str, policy: Policy, usage: Usage) 
     if body.opset not in body.block_specializations:
         raise DataError(f"function {function!r} has no block for its opset {body.opset}")
     block = body.block_specializations[body.opset]
-    usage.budget.add_ops(len(block.operations) + len(body.inputs), "operations")
-    ops = _resolve(block.operations, opset)
+    usage.budget.add_ops(sum(1 for _ in placed(block.operations)) + len(body.inputs), "operations")
+    check_kernels(block.operations, opset)
     loader = _Loader(opset, package, policy, usage)
     for value in body.inputs:
         loader.add_input(value)
-    for position, (operation, op) in enumerate(zip(block.operations, ops, strict=True)):
-        loader.add(position, operation, op)
+    loader.add_all(block.operations)
     return loader.finish(list(block.outputs))
-
-
-def _resolve(operations: Any, opset: str) -> list[Op | None]:
-    """The kernel of each operation, None for `const`; all of them, before any is decoded."""
-    ops = [find(operation.type, opset) for operation in operations]
-    for position, (operation, op) in enumerate(zip(operations, ops, strict=True)):
-        at = where(operation.type, position, [output.name for output in operation.outputs[:1]])
-        require_at_most(len(operation.outputs), MAX_LIST, f"outputs of {at}")
-        if operation.blocks:
-            raise DataError(f"{at}: control flow and nested blocks are not supported")
-        if op is None and operation.type != "const":
-            missing = {o.type[:40] for o, kernel in zip(operations, ops, strict=True) if kernel is None}
-            others = sorted(missing - {"const", operation.type[:40]})
-            also = f"; nor for {', '.join(others[:8])}" if others else ""
-            raise DataError(f"{at}: there is no kernel for it in opset {opset}{also}")
-    return ops
 
 
 @dataclass
@@ -91,8 +77,8 @@ class _Loader:
     package: Package
     policy: Policy
     usage: Usage
-    names: dict[str, int | Array | str] = field(default_factory=dict)
-    """The slot of a value, or a constant."""
+    names: ChainMap[str, int | Array | str] = field(default_factory=ChainMap)
+    """The slot of a value, or a constant; one map for each block that is open, the innermost first."""
     values: list[Output] = field(default_factory=list)
     """By slot."""
     inputs: dict[str, Output] = field(default_factory=dict)
@@ -108,6 +94,13 @@ class _Loader:
             self.states[proto.name] = tensor_type(proto.type.stateType.wrappedType, at)
         else:
             self.inputs[proto.name] = self._new_value(proto.name, tensor_type(proto.type, at), at)
+
+    def add_all(self, operations: Any) -> None:
+        """The operations of a block, in order."""
+        for position, (operation, op) in enumerate(
+            zip(operations, kernels(operations, self.opset), strict=True)
+        ):
+            self.add(position, operation, op)
 
     def add(self, position: int, operation: Any, op: Op | None) -> None:
         names = [output.name for output in operation.outputs]
@@ -125,12 +118,7 @@ class _Loader:
             self.steps.append(step)
 
     def finish(self, outputs: list[str]) -> Program:
-        found: dict[str, int | Array] = {}
-        for name in outputs:
-            value = self.names.get(name)
-            if value is None or isinstance(value, str):
-                raise DataError(f"output {name[:80]!r} of the program is not a value that it computes")
-            found[name] = value
+        found = {name: self._value(name, "the program") for name in outputs}
         kept = {slot for slot in found.values() if isinstance(slot, int)}
         return Program(
             self.opset,
@@ -141,7 +129,30 @@ class _Loader:
             len(self.values),
         )
 
+    def _value(self, name: str, of: str) -> int | Array:
+        value = self.names.get(name)
+        if value is None or isinstance(value, str):
+            raise DataError(f"output {name[:80]!r} of {of} is not a value that it computes")
+        return value
+
+    def _block(self, proto: Any, at: str) -> Block:
+        """A nested block; what it reads of the blocks around it is captured when it runs."""
+        names, steps, first = self.names, self.steps, len(self.values)
+        self.names, self.steps = names.new_child(), []
+        parameters = tuple(
+            self._new_value(value.name, tensor_type(value.type, at), at) for value in proto.inputs
+        )
+        self.add_all(proto.operations)
+        outputs = tuple(self._value(name, f"a block of {at}") for name in proto.outputs)
+        kept = {slot for slot in outputs if isinstance(slot, int)}
+        read = kept.union(*(step.slots for step in self.steps))
+        captured = tuple(sorted(slot for slot in read if slot < first))
+        block = Block(parameters, free_early(self.steps, {*kept, *captured}), outputs, captured)
+        self.names, self.steps = names, steps
+        return block
+
     def _step(self, position: int, operation: Any, op: Op, at: str) -> Step:
+        blocks = tuple(self._block(proto, at) for proto in operation.blocks)
         constants: dict[str, Any] = {}
         dynamic: list[tuple[Param, tuple[int | Array, ...]]] = []
         states: list[tuple[str, str]] = []
@@ -160,7 +171,7 @@ class _Loader:
             if param.kind in (Kind.ARRAY, Kind.ARRAYS):
                 check_elements(op, name, [self._dtype(source) for source in sources], at)
         given = {*constants, *(param.name for param, _ in dynamic), *(name for name, _ in states)}
-        missing = [p.name for p in op.params.values() if p.required and p.kind is not Kind.ACCUMULATOR]
+        missing = [p.name for p in op.params.values() if p.required and p.kind not in _GIVEN]
         if absent := [name for name in missing if name not in given]:
             raise DataError(f"{at}: argument {absent[0]!r} is missing")
         if op.name.startswith(_CONSTEXPR):
@@ -171,9 +182,8 @@ class _Loader:
                 self._new_value(o.name, tensor_type(o.type, f"{at}: output {o.name[:80]!r}"), at)
                 for o in operation.outputs
             )
-        slots = dict.fromkeys(s for _, sources in dynamic for s in sources if isinstance(s, int))
-        inputs = tuple(self.values[slot].name for slot in slots)
-        return Step(position, op, at, constants, tuple(dynamic), tuple(states), inputs, outputs)
+        step = Step(position, op, at, constants, tuple(dynamic), tuple(states), (), outputs, blocks=blocks)
+        return replace(step, inputs=tuple(self.values[slot].name for slot in step.slots))
 
     def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:
         """Bindings or values by parameter: from inputs, and from attributes as iOS 16 writes them."""
@@ -182,8 +192,8 @@ class _Loader:
             if name != "name":
                 found.setdefault(name, [value])
         for name in found:
-            if name not in op.params or op.params[name].kind is Kind.ACCUMULATOR:
-                takes = ", ".join(p.name for p in op.params.values() if p.kind is not Kind.ACCUMULATOR)
+            if name not in op.params or op.params[name].kind in _GIVEN:
+                takes = ", ".join(p.name for p in op.params.values() if p.kind not in _GIVEN)
                 raise DataError(
                     f"{at}: it has no argument {name[:80]!r} in opset {self.opset}; it takes {takes}"
                 )
@@ -283,7 +293,7 @@ class _Loader:
         return value
 
     def _check_new(self, name: str, at: str) -> None:
-        if not name or name in self.names or name in self.states:
+        if not name or name in self.names.maps[0] or name in self.states:
             raise DataError(f"{at}: the name %{name[:80]} is empty or defined twice")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, Union
 
 from device_sim.mil.numerics import Accumulator
 from device_sim.mil.state import StateBuffer
-from device_sim.mil.types import Array, Arrays, Bools, Ints, Number
+from device_sim.mil.types import Array, Arrays, Blocks, Bools, Ints, Number, Texts
 
 OPSETS: Final = {
     "CoreML5": "iOS15",
@@ -39,6 +39,8 @@ class Kind(enum.Enum):
     INTS = "ints"
     BOOLS = "bools"
     STATE = "state"
+    TEXTS = "texts"
+    BLOCKS = "blocks"
     ACCUMULATOR = "accumulator"
     USAGE = "usage"
 
@@ -53,6 +55,8 @@ _KIND_OF_HINT: Final = [
     (str, Kind.STR),
     (Ints, Kind.INTS),
     (Bools, Kind.BOOLS),
+    (Texts, Kind.TEXTS),
+    (Blocks, Kind.BLOCKS),
     (StateBuffer, Kind.STATE),
     (Accumulator, Kind.ACCUMULATOR),
 ]

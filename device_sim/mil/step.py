@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.limits import Usage
+from device_sim.mil.limits import ITERATION_WORK, Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import Kind, Op, Param
 from device_sim.mil.state import StateBuffer
@@ -34,6 +34,18 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A block inside of an operation, such as the body of a loop."""
+
+    parameters: tuple[Output, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[int | Array, ...]
+    """Slots, or constants."""
+    captured: tuple[int, ...]
+    """Slots of the blocks around it that it reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """An operation or a layer, resolved once when the program is loaded."""
 
@@ -53,6 +65,7 @@ class Step:
     outputs: tuple[Output, ...]
     frees: tuple[int, ...] = ()
     """Slots that nobody reads afterwards."""
+    blocks: tuple[Block, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,8 +75,8 @@ class Step:
     @property
     def slots(self) -> tuple[int, ...]:
         """Slots of `inputs`."""
-        slots = (s for _, sources in self.dynamic for s in sources if isinstance(s, int))
-        return tuple(dict.fromkeys(slots))
+        slots = [s for _, sources in self.dynamic for s in sources if isinstance(s, int)]
+        return tuple(dict.fromkeys([*slots, *(s for block in self.blocks for s in block.captured)]))
 
 
 def where(op: str, position: int, outputs: list[str]) -> str:
@@ -102,6 +115,10 @@ def execute(
             arguments["acc"] = policy.accumulator
         if "usage" in step.op.params:
             arguments["usage"] = usage
+        if step.blocks:
+            arguments["blocks"] = tuple(
+                _callable(block, values, states, policy, usage) for block in step.blocks
+            )
         results = step.op.kernel(**arguments)
         if not isinstance(results, tuple):
             results = () if results is None else (results,)
@@ -117,6 +134,50 @@ def execute(
     except Exception as error:
         error.add_note(f"in {step.where}")
         raise
+
+
+def advance(
+    step: Step,
+    values: dict[int, Array],
+    states: Mapping[str, StateBuffer],
+    policy: Policy,
+    usage: Usage,
+) -> list[Array]:
+    """Compute a step, keep what it gives among `values`, and drop what nobody reads after it."""
+    results = execute(step, values, states, policy, usage)
+    for output, value in zip(step.outputs, results, strict=True):
+        values[output.slot] = value
+        usage.live += value.nbytes
+    for slot in step.frees:
+        usage.live -= values.pop(slot).nbytes
+    return results
+
+
+def _callable(
+    block: Block,
+    around: Mapping[int, Array],
+    states: Mapping[str, StateBuffer],
+    policy: Policy,
+    usage: Usage,
+) -> Callable[..., tuple[Array, ...]]:
+    """A block as a function of its parameters; every call counts, so that no loop is endless."""
+
+    def run(*arguments: Array) -> tuple[Array, ...]:
+        usage.spend(ITERATION_WORK)
+        if len(arguments) != len(block.parameters):
+            raise DataError(f"a block takes {len(block.parameters)} values, got {len(arguments)}")
+        before = usage.live
+        values = {slot: around[slot] for slot in block.captured}
+        for declared, argument in zip(block.parameters, arguments, strict=True):
+            value = _settle(declared, argument, extent(argument.shape), policy, usage)
+            values[declared.slot] = value
+            usage.live += value.nbytes
+        for step in block.steps:
+            advance(step, values, states, policy, usage)
+        usage.live = before
+        return tuple(values[source] if isinstance(source, int) else source for source in block.outputs)
+
+    return run
 
 
 def _argument(
@@ -141,6 +202,8 @@ def plain(param: Param, values: list[Array] | list[str]) -> Any:
         if len(values) == 1 and isinstance(values[0], str):
             return values[0]
         raise DataError(f"{param.name} must be a text")
+    if param.kind is Kind.TEXTS:
+        return tuple(value if isinstance(value, str) else str(value.item()) for value in values)
     arrays = [value for value in values if not isinstance(value, str)]
     got = ", ".join(f"{a.dtype.name}{list(a.shape)}" for a in arrays[:3]) or "a text"
     wanted = _WANTED[param.kind]

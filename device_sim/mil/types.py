@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,9 @@ Arrays: TypeAlias = Sequence[Array]
 Ints: TypeAlias = tuple[int, ...]
 Bools: TypeAlias = tuple[bool, ...]
 Number: TypeAlias = int | float
+Texts: TypeAlias = tuple[str, ...]
+Blocks: TypeAlias = tuple[Callable[..., tuple[Array, ...]], ...]
+"""Nested blocks of an operation, as functions of their inputs."""
 
 MAX_RANK: Final = 16
 """MIL itself stops at 5; constexpr lookup tables have two more."""
@@ -71,12 +74,16 @@ class TensorType:
 
 
 def tensor_type(proto: Any, where: str) -> TensorType:
-    """Read a `ValueType` that must be a tensor.
+    """Read a `ValueType` that must be a tensor, or a list of tensors: one array, its first axis the list's.
 
     Raises:
         DataError: another kind of type, an unknown data type, a rank above `MAX_RANK`.
     """
     kind = proto.WhichOneof("type")
+    if kind == "listType" and proto.listType.type.WhichOneof("type") == "tensorType":
+        element = tensor_type(proto.listType.type, where)
+        # The length that is declared is the first one, also of a list that grows.
+        return TensorType(element.dtype, None if element.shape is None else (None, *element.shape))
     if kind != "tensorType":
         raise DataError(f"{where}: a tensor is expected, its type is {kind or 'missing'}")
     tensor = proto.tensorType
