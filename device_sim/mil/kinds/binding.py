@@ -1,4 +1,4 @@
-"""What the kinds of models have in common that are one function of their features: how they are read and called."""
+"""How kinds of models that are one function of their features are read and called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Generalized linear models. Source: GLMRegressor.proto and GLMClassifier.proto (coremltools, mlmodel/format)."""
+"""Generalized linear models.
+
+Source: GLMRegressor.proto and GLMClassifier.proto (coremltools, mlmodel/format).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Support vector machines, as LIBSVM has them.
 
-Source: SVM.proto (coremltools, mlmodel/format); Chang and Lin, "LIBSVM: a library for support vector machines",
-sections 4.1 and 8; Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise coupling".
+Source: SVM.proto (coremltools, mlmodel/format); Chang and Lin, "LIBSVM: a library for support vector
+machines", sections 4.1 and 8; Wu, Lin and Weng, "Probability estimates for multi-class classification by
+pairwise coupling".
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def _kernel(bound: Bound) -> Callable[[Mapping[str, Any]], Array]:
     vectors, kind = _vectors(bound), bound.proto.kernel.WhichOneof("kernel")
     if kind is None:
         raise DataError("kernel: none is given")
-    k, sparse = getattr(bound.proto.kernel, kind), bound.proto.WhichOneof("supportVectors").startswith("sparse")
+    k, sparse = (
+        getattr(bound.proto.kernel, kind),
+        bound.proto.WhichOneof("supportVectors").startswith("sparse"),
+    )
 
     def kernel(values: Mapping[str, Any]) -> Array:
         x = row(bound.inputs, values)
@@ -103,7 +107,9 @@ def support_vector_classifier(bound: Bound) -> Run:
             f"than classes; they are {counts[:8]} and {list(alpha.shape)} for {classes} classes"
         )
     if len(rho) != len(pairs) or len(prob_a) != len(prob_b) or len(prob_a) not in (0, len(pairs)):
-        raise DataError(f"rho, and probA and probB if given, must have {len(pairs)} values, one for each pair")
+        raise DataError(
+            f"rho, and probA and probB if given, must have {len(pairs)} values, one for each pair"
+        )
     # Without them, what Core ML gives for each class is not documented.
     bound.require_outputs(dictionary=bool(len(prob_a)))
 
@@ -124,7 +130,9 @@ def support_vector_classifier(bound: Bound) -> Run:
         if len(prob_a):
             pairwise = np.clip(logistic(-(prob_a * decisions + prob_b)), _LEAST, 1 - _LEAST)
             return bound.classified(*chosen(labels, _couple(classes, pairs, pairwise, usage)))
-        votes = np.bincount([i if d > 0 else j for (i, j), d in zip(pairs, decisions, strict=True)], None, classes)
+        votes = np.bincount(
+            [i if d > 0 else j for (i, j), d in zip(pairs, decisions, strict=True)], None, classes
+        )
         return bound.classified(labels[int(votes.argmax())], {})
 
     return run

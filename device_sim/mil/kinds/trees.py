@@ -64,7 +64,7 @@ class _Ensemble:
             while isinstance(node, _Branch):
                 if node.feature >= len(numbers):
                     raise DataError(
-                        f"branchFeatureIndex {node.feature} is beyond the {len(numbers)} numbers of the inputs"
+                        f"branchFeatureIndex {node.feature} is beyond the {len(numbers)} numbers given"
                     )
                 number = numbers[node.feature]
                 known = number == number
@@ -114,7 +114,8 @@ def _node(
         indices = [e.evaluationIndex for e in node.evaluationInfo]
         if any(index >= dimensions for index in indices):
             raise DataError(
-                f"{where}: evaluationIndex must be below numPredictionDimensions, {dimensions}, got {max(indices)}"
+                f"{where}: evaluationIndex must be below {dimensions} (numPredictionDimensions), "
+                f"got {max(indices)}"
             )
         return _Leaf(np.array(indices, np.intp), np.array([e.evaluationValue for e in node.evaluationInfo]))
     if node.nodeBehavior not in _COMPARE:
