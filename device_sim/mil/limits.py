@@ -9,6 +9,8 @@ from typing import Final
 from personality_common.coreml.limits import SECONDS
 from personality_common.errors import DataError
 
+MAX_LINKS: Final = 16
+"""Models that link to others, in a row or beside each other."""
 WORK_PER_SECOND: Final = 4 * 10**9
 """Multiply-adds that one slow core does. One step is held against it before it starts, since nothing
 stops a step that runs."""
@@ -43,6 +45,13 @@ class Budget:
     held: int = 0
     """Bytes of constants and states."""
     ops: int = 0
+    links: int = 0
+
+    def add_link(self) -> None:
+        """Count a model that links to another; one that links to itself comes to the limit."""
+        self.links += 1
+        if self.links > MAX_LINKS:
+            raise DataError(f"{MAX_LINKS} linked models at most, or a model links to itself")
 
     def add_ops(self, count: int, what: str) -> None:
         """Count the operations of a program, or the layers of a network, before they are read."""

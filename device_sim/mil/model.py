@@ -1,4 +1,4 @@
-"""Open a Core ML package and run it: ML Programs, neural networks, and pipelines of both."""
+"""Open a Core ML package and run it: ML Programs, neural networks, the other kinds, and pipelines of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from device_sim.mil.classifier import classify, labels_of, scores_name
 from device_sim.mil.evaluator import Evaluation, Evaluator, Observe, Record
-from device_sim.mil.features import accepts, check_inputs, read_arrays
+from device_sim.mil.features import OTHERS, accepts, check_inputs, check_value, filled, read_arrays
 from device_sim.mil.images import preprocess
+from device_sim.mil.kinds import KINDS, REFUSED, Bound
 from device_sim.mil.limits import Budget, Limits, Usage
 from device_sim.mil.neural_network import (
     RANK5_MAPPING,
@@ -27,8 +28,10 @@ from device_sim.mil.neural_network import (
 from device_sim.mil.numerics import Policy, policy
 from device_sim.mil.program import Program, load_program
 from device_sim.mil.state import State, fixed_shape
-from device_sim.mil.types import Array, TensorType, extent
+from device_sim.mil.step import MISFITS
+from device_sim.mil.types import Array, TensorType, extent, prod
 from personality_common.coreml.features import Feature
+from personality_common.coreml.linked import linked_package
 from personality_common.coreml.network import network
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
@@ -112,7 +115,15 @@ class Model(ABC):
         """
         checked = check_inputs(self.inputs, inputs)
         with self.named():
-            return self._evaluate(checked, state, observe, Usage(self.budget))
+            return self._evaluate(self.complete(checked), state, observe, Usage(self.budget))
+
+    def complete(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs with what stands for the optional ones that were left out.
+
+        Raises:
+            DataError: nothing does.
+        """
+        return inputs
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -142,6 +153,7 @@ class ProgramModel(Model):
     """An ML Program; `evaluator` gives access to its steps."""
 
     evaluator: Evaluator
+    takes = ("image",)
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         super().__init__(package, policy, usage)
@@ -154,11 +166,16 @@ class ProgramModel(Model):
         function = description.defaultFunctionName or "main"
         functions = {described.name: described for described in description.functions}
         if function in functions:
-            self.inputs = read_arrays(functions[function].input)
-            self.outputs = read_arrays(functions[function].output)
+            self.inputs = read_arrays(functions[function].input, self.takes)
+            self.outputs = read_arrays(functions[function].output, self.gives)
         program = load_program(package, function, self.policy, usage)
         self._match(program)
         return program
+
+    def complete(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if absent := [feature.name for feature in self.inputs if feature.name not in inputs]:
+            raise DataError(f"input {absent[0]!r} is optional, and has no default value: give it")
+        return inputs
 
     def start(
         self, inputs: dict[str, Array], state: State | None = None, usage: Usage | None = None
@@ -166,9 +183,11 @@ class ProgramModel(Model):
         """Begin an evaluation, to go through it step by step.
 
         Args:
-            inputs: checked against the description.
+            inputs: checked against the description. A program sees an image as (1, channels, height, width).
         """
-        return self.evaluator.start(inputs, state, usage)
+        images = {feature.name for feature in self.inputs if feature.type == "image"}
+        entering = {n: x[None] if n in images and x.ndim == 3 else x for n, x in inputs.items()}
+        return self.evaluator.start(entering, state, usage)
 
     def finish(self, evaluation: Evaluation) -> dict[str, Any]:
         """The outputs by feature name, after the last step; see `predict`."""
@@ -191,7 +210,8 @@ class ProgramModel(Model):
             )
         for feature in self.inputs:
             declared = program.inputs[feature.name].type
-            if (np.dtype(feature.dtype).kind == "f") != (declared.dtype.kind == "f"):
+            floats = feature.type == "image" or np.dtype(feature.dtype).kind == "f"
+            if floats != (declared.dtype.kind == "f"):
                 raise DataError(
                     f"input {feature.name!r} is described as {feature.dtype}, the program takes {declared}"
                 )
@@ -211,6 +231,11 @@ class NetworkModel(ProgramModel):
         self._network: Any = network(package)
         require_supported(self._network)  # before the inputs are blamed
         super().__init__(package, policy, usage)
+
+    def complete(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Optional inputs, such as a recurrent layer's first state, are zeros where they are left out."""
+        absent = [f for f in self.inputs if f.name not in inputs and f.type == "multiArray"]
+        return super().complete(inputs | {feature.name: filled(feature, 0) for feature in absent})
 
     def _load(self, package: Package, usage: Usage) -> Program:
         self._rank5 = self._network.arrayInputShapeMapping == RANK5_MAPPING
@@ -266,6 +291,9 @@ class NetworkClassifier(NetworkModel):
 class PipelineModel(Model):
     """Models in a row, chained by the names of their features."""
 
+    takes = ("image", *OTHERS)
+    gives = ("image", *OTHERS)
+
     parts: tuple[Model, ...]
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
@@ -276,28 +304,116 @@ class PipelineModel(Model):
         for name, part in zip(self.names, self.parts, strict=True):
             if part.states:
                 raise DataError(f"{part.where}: states inside of a pipeline are not supported")
-            if unknown := [f.name for f in part.inputs if f.name not in known]:
+            if unknown := [f.name for f in part.inputs if f.name not in known and not f.optional]:
                 raise DataError(f"model {name!r} takes {unknown[0]!r}, which nothing before it gives")
             known |= {feature.name for feature in part.outputs}
         if unknown := [f.name for f in self.outputs if f.name not in known]:
             raise DataError(f"no model gives the output {unknown[0]!r}")
 
     def _evaluate(
-        self, inputs: dict[str, Array], state: State | None, observe: Observe | None, usage: Usage
-    ) -> dict[str, Array]:
-        values: dict[str, Array] = dict(inputs)
+        self, inputs: dict[str, Any], state: State | None, observe: Observe | None, usage: Usage
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = dict(inputs)
         before = usage.live
         for name, part in zip(self.names, self.parts, strict=True):
-            # Not `predict`: it would round what one model hands to the next under `float64`.
+            wanted = {}
             for feature in part.inputs:
-                if not accepts(feature, shape := values[feature.name].shape):
-                    raise DataError(
-                        f"model {name!r} takes {feature.name!r} as {feature.shape_text}, got {shape}"
-                    )
-            wanted = {feature.name: values[feature.name] for feature in part.inputs}
-            values |= part._evaluate(wanted, None, _labelled(name, observe), usage)
-            usage.live = before + sum(value.nbytes for value in values.values())
-        return {feature.name: self._output(feature, values[feature.name]) for feature in self.outputs}
+                if feature.name in values:
+                    wanted[feature.name] = _handed(name, feature, values[feature.name])
+                elif feature.default is not None:
+                    wanted[feature.name] = filled(feature, feature.default)
+                elif not feature.optional:
+                    raise DataError(f"model {name!r} takes {feature.name!r}, which was left out")
+            values |= part._evaluate(part.complete(wanted), None, _labelled(name, observe), usage)
+            usage.live = before + sum(
+                value.nbytes for value in values.values() if isinstance(value, np.ndarray)
+            )
+        return {f.name: self._output(f, values[f.name]) for f in self.outputs if f.name in values}
+
+    def _output(self, feature: Feature, value: Any) -> Any:
+        if feature.type == "multiArray" and isinstance(value, np.ndarray):
+            return super()._output(feature, value)
+        return check_value(feature, value, "output")
+
+
+def _handed(model: str, feature: Feature, value: Any) -> Any:
+    """What one model of a pipeline hands to the next; arrays are not rounded, which `float64` forbids."""
+    if not isinstance(value, np.ndarray) or feature.type != "multiArray":
+        return check_value(feature, value, f"model {model!r}: input")
+    if not accepts(feature, value.shape):
+        raise DataError(f"model {model!r} takes {feature.name!r} as {feature.shape_text}, got {value.shape}")
+    return value
+
+
+class FunctionModel(Model):
+    """One function of the features: a tree ensemble, an encoder, …; see `device_sim.mil.kinds`."""
+
+    takes = OTHERS
+    gives = OTHERS
+
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+        super().__init__(package, policy, usage)
+        usage.budget.add_ops(1, "models")
+        predicted = package.spec.description.predictedFeatureName
+        proto = getattr(package.spec, package.kind)
+        self._run = KINDS[package.kind](Bound(proto, self.inputs, self.outputs, predicted, usage))
+
+    def _evaluate(
+        self, inputs: dict[str, Any], state: State | None, observe: Observe | None, usage: Usage
+    ) -> dict[str, Any]:
+        with np.errstate(all="ignore"):
+            try:
+                found = self._run(inputs, usage)
+            except MISFITS as error:
+                raise DataError(" ".join(str(error).split())[:300] or type(error).__name__) from error
+            return {f.name: self._output(f, found[f.name]) for f in self.outputs if f.name in found}
+
+    def _output(self, feature: Feature, value: Any) -> Any:
+        if feature.type == "multiArray":
+            array = np.asarray(value)
+            if feature.shape and array.shape != feature.shape and array.size == prod(feature.shape):
+                array = array.reshape(feature.shape)
+            if np.dtype(feature.dtype).kind == "i" and array.dtype.kind == "f":
+                array = np.array([_whole(feature, x) for x in array.reshape(-1)], np.int64).reshape(
+                    array.shape
+                )
+                return check_value(feature, array, "output")
+            return super()._output(feature, array)
+        if feature.type == "int64" and isinstance(value, float | np.floating | np.ndarray):
+            value = _whole(feature, np.asarray(value).reshape(-1)[0])
+        return check_value(feature, value, "output")
+
+
+def _whole(feature: Feature, number: Any) -> int:
+    """An integer, which a number with a fraction does not become."""
+    if float(number) != int(number):
+        raise DataError(f"output {feature.name!r} is described as a whole number, got {float(number)!r}")
+    return int(number)
+
+
+class LinkedModel(Model):
+    """A model in another file of the same folder."""
+
+    takes = ("image", *OTHERS)
+    gives = ("image", *OTHERS)
+
+    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+        super().__init__(package, policy, usage)
+        usage.budget.add_link()
+        self._target = _load(linked_package(package), policy, usage)
+        if self._target.states:
+            raise DataError("states inside of a linked model are not supported")
+        for ours, theirs in ((self.inputs, self._target.inputs), (self.outputs, self._target.outputs)):
+            if unknown := {f.name for f in ours} - {f.name for f in theirs}:
+                raise DataError(f"the linked model has no feature {sorted(unknown)[0][:80]!r}")
+
+    def _evaluate(
+        self, inputs: dict[str, Any], state: State | None, observe: Observe | None, usage: Usage
+    ) -> dict[str, Any]:
+        found = self._target._evaluate(
+            self._target.complete(check_inputs(self._target.inputs, inputs)), None, observe, usage
+        )
+        return {feature.name: found[feature.name] for feature in self.outputs if feature.name in found}
 
 
 _MODELS: dict[str, type[Model]] = {
@@ -306,6 +422,10 @@ _MODELS: dict[str, type[Model]] = {
     "neuralNetworkClassifier": NetworkClassifier,
     "neuralNetworkRegressor": NetworkModel,
     "pipeline": PipelineModel,
+    "pipelineClassifier": PipelineModel,
+    "pipelineRegressor": PipelineModel,
+    "linkedModel": LinkedModel,
+    **dict.fromkeys(KINDS, FunctionModel),
 }
 
 
@@ -313,8 +433,8 @@ def _load(package: Package, policy: Policy, usage: Usage) -> Model:
     kind = _MODELS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
-        known = ", ".join(_MODELS)
-        raise DataError(f"{where}: a model of kind {package.kind} cannot be run here, only {known}")
+        reason = REFUSED.get(package.kind, f"those that can: {', '.join(_MODELS)}")
+        raise DataError(f"{where}: a model of kind {package.kind} cannot be run here: {reason}")
     try:
         return kind(package, policy, usage)
     except DataError as error:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.features import check_inputs, read_arrays
+from device_sim.mil.features import OTHERS, check_inputs, read_arrays
 from device_sim.runtimes.runtime import Array
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
@@ -24,8 +24,8 @@ class CoreMLModel:
     """See `LoadedModel`."""
 
     def __init__(self, package: Package, model: Any, states: Mapping[str, Array]) -> None:
-        self.inputs = read_arrays(package.spec.description.input)
-        self.outputs = read_arrays(package.spec.description.output)
+        self.inputs = read_arrays(package.spec.description.input, OTHERS)
+        self.outputs = read_arrays(package.spec.description.output, OTHERS)
         self._model = model
         self._state = None
         if len(package.spec.description.state):
@@ -33,7 +33,7 @@ class CoreMLModel:
             for name, value in states.items():
                 self._state.write_state(name, np.asarray(value))
 
-    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         checked = check_inputs(self.inputs, inputs)
         try:
             found = self._model.predict(checked, state=self._state) if self._state else None
@@ -42,6 +42,8 @@ class CoreMLModel:
             raise ToolkitError(f"Core ML: {' '.join(str(error).split())[:300]}") from error
         return {
             feature.name: np.asarray(found[feature.name]).astype(str(feature.dtype), copy=False)
+            if feature.type == "multiArray"
+            else found[feature.name]
             for feature in self.outputs
         }
 

@@ -34,6 +34,8 @@ class Feature:
     enumerated: tuple[tuple[int, ...], ...] = ()
     """The shapes allowed, if they are listed."""
     optional: bool = False
+    default: float | int | None = None
+    """What fills the array of an optional input that is left out."""
     description: str = ""
 
     @property
@@ -67,6 +69,8 @@ def _feature(description: Any) -> Feature:
     elif kind == "imageType":
         fields = _image(value)
     elif kind in ("dictionaryType", "sequenceType"):
+        if kind == "sequenceType" and value.HasField("sizeRange"):
+            fields["ranges"] = (_bounds(value.sizeRange),)
         inner = value.WhichOneof("KeyType" if kind == "dictionaryType" else "Type")
         fields["dtype"] = inner.removesuffix("Type").removesuffix("Key") if inner else None
     return Feature(
@@ -86,7 +90,9 @@ def _array(array: Any) -> dict[str, Any]:
     names = Model_pb2.FeatureTypes__pb2.ArrayFeatureType.ArrayDataType
     code = array.dataType
     name = names.Name(code).lower() if code in names.values() else f"type{code}"
+    default = array.WhichOneof("defaultOptionalValue")
     return {
+        "default": getattr(array, default) if default else None,
         "dtype": "float64" if name == "double" else name,
         "shape": tuple(array.shape),
         "ranges": tuple(_bounds(r) for r in array.shapeRange.sizeRanges),

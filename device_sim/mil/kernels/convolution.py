@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def check_filters(x: Array, weight: Array, bias: Array | None, groups: int, tran
     if not fits or (bias is not None and bias.shape != (outputs,)):
         got = "" if bias is None else f" and bias{list(bias.shape)}"
         raise ValueError(f"weight{list(weight.shape)}{got} do not fit x{list(x.shape)} in {groups} groups")
-    return outputs
+    return int(outputs)
 
 
 def _multiply_columns(padded: Array, weight: Array, windows: Windows, groups: int, acc: Accumulator) -> Array:
@@ -152,14 +153,14 @@ def deconvolve(
     flat = x.reshape(len(x), groups, x.shape[1] // groups, -1)
     filters = weight.reshape(groups, -1, outputs // groups, *kernel).swapaxes(1, 2)
     for place in np.ndindex(*kernel):
-        part = acc.matmul(filters[(..., *place)], flat).reshape(len(x), outputs, *spatial)
+        part = acc.matmul(filters[_last(place)], flat).reshape(len(x), outputs, *spatial)
         starts = [index * dilation for index, dilation in zip(place, dilations, strict=True)]
         axes = zip(starts, spatial, strides, strict=True)
-        total[(..., *[slice(start, start + (size - 1) * by + 1, by) for start, size, by in axes])] += part
-    cut = total[(..., *[slice(start, start + size) for start, size in zip(before, out, strict=True)])]
+        total[_last(slice(start, start + (size - 1) * by + 1, by) for start, size, by in axes)] += part
+    cut = total[_last(slice(start, start + size) for start, size in zip(before, out, strict=True))]
     if cut.shape[2:] != out:
         result = np.zeros((len(x), outputs, *out), total.dtype)
-        result[(..., *[slice(0, size) for size in cut.shape[2:]])] = cut
+        result[_last(slice(0, size) for size in cut.shape[2:])] = cut
     else:
         result = cut
     if bias is not None:
@@ -294,7 +295,7 @@ def _conv_transpose_size(
         x, weight, bias, pad, output_shape, pad_type, strides, dilations, groups
     )
     full = full_size(x.shape[2:], weight.shape[2:], strides, dilations)
-    return x.shape[0] * weight.shape[1] * groups * max(prod(full), prod(out))
+    return int(x.shape[0] * weight.shape[1] * groups * max(prod(full), prod(out)))
 
 
 def _conv_transpose_work(x: Array, weight: Array, groups: int = 1, **_: object) -> int:
@@ -328,3 +329,8 @@ def conv_transpose(
         x, weight, bias, pad, output_shape, pad_type, strides, dilations, groups
     )
     return deconvolve(x, weight, bias, strides, dilations, before, out, groups, acc=acc)
+
+
+def _last(index: Iterable[int | slice]) -> tuple[Any, ...]:
+    """Of the last axes."""
+    return (..., *index)

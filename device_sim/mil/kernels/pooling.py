@@ -51,7 +51,8 @@ def mean_in(x: Array, windows: Windows, exclude_padding: bool, *, acc: Accumulat
     Where the last window reaches beyond the padding (`ceil_mode`), what is beyond does not count, as
     in torch.
     """
-    return sum_in(x, windows, acc=acc) / _counts(windows, exclude_padding).astype(x.dtype)
+    mean: Array = sum_in(x, windows, acc=acc) / _counts(windows, exclude_padding).astype(x.dtype)
+    return mean
 
 
 def _counts(windows: Windows, exclude_padding: bool) -> Array:

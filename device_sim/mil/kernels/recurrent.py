@@ -205,7 +205,7 @@ def _check(
     for name, bias in biases.items():
         if bias is not None and bias.shape != (gates * size,):
             raise ValueError(f"{name} must have {gates * size} values, got {list(bias.shape)}")
-    return size
+    return int(size)
 
 
 def _reversed(direction: str) -> bool:

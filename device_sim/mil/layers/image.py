@@ -109,7 +109,8 @@ def _spread(low: float, high: float, count: int, mode: str, size: int) -> Array:
     else:
         spacing = max(1.0, extent - 1) / count
         points = low + (np.arange(count) + 0.5) * spacing
-    return np.clip(points, 0, size - 1)
+    inside: Array = np.clip(points, 0, size - 1)
+    return inside
 
 
 def _corners(box: Array, mode: str) -> tuple[float, float, float, float]:
@@ -140,7 +141,7 @@ def _crop_resize(p: Any, weights: Weights) -> Layer:
                 f"x [1, B, C, H, W] and boxes [N, 1, 4 or 5, 1, 1] are expected, "
                 f"got {list(x.shape)} and {list(boxes.shape)}"
             )
-        return boxes.shape[2] == 5
+        return bool(boxes.shape[2] == 5)
 
     def run(x: Array, boxes: Array) -> Array:
         named = check(x, boxes)
@@ -203,7 +204,8 @@ def _overlap(box: Array, boxes: Array) -> Array:
     high = np.minimum(box[:2] + box[2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2)
     common = np.maximum(high - low, 0).prod(axis=1)
     union = box[2:].prod() + boxes[:, 2:].prod(axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    share: Array = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return share
 
 
 def _survivors(boxes: Array, scores: Array, iou: float, least: float, most: int, by_class: bool) -> list[int]:
@@ -258,11 +260,11 @@ def _nms(p: Any, weights: Weights) -> Layer:
 
     def size(boxes: Array, scores: Array, *given: Array) -> int:
         check(boxes, scores)
-        return scores.shape[0] * bound(given)[2] * max(4, scores.shape[2]) + boxes.size + scores.size
+        return int(scores.shape[0] * bound(given)[2] * max(4, scores.shape[2]) + boxes.size + scores.size)
 
     def work(boxes: Array, scores: Array, *given: Array) -> int:
         check(boxes, scores)
-        rounds = min(bound(given)[2], scores.shape[1])
+        rounds = int(min(bound(given)[2], scores.shape[1]))
         return int(scores.shape[0]) * rounds * (ITERATION_WORK + 16 * 8 * int(scores.shape[1]))
 
     return Layer(run, size=size, work=work, fewest=2, most=5, gives=(4, 4))

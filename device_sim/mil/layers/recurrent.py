@@ -201,7 +201,8 @@ def _bi_lstm(p: Any, weights: Weights) -> Layer:
     back = _lstm(p, p.params, p.activationsBackwardLSTM, p.weightParams[1], weights)
 
     def run(x: Array, *states: Array) -> tuple[Array, ...]:
-        h, c, h_back, c_back = (*states, *[None] * (4 - len(states)))
+        given: list[Array | None] = [*states, *[None] * (4 - len(states))]
+        h, c, h_back, c_back = given
         vectors = _vectors(x, inputs)
         one, h, c = forth(vectors, h, c)
         other, h_back, c_back = back(vectors[::-1], h_back, c_back)

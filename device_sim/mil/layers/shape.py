@@ -198,8 +198,8 @@ def _slice(p: Any, weights: Weights) -> Layer:
     axis = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}[choice(p, "axis")]
     if p.stride < 1:
         raise DataError("stride must be positive")
-    index = (slice(p.startIndex, p.endIndex, p.stride), *[slice(None)] * (-axis - 1))
-    return Layer(lambda x: rank_at_least(x, -axis)[(..., *index)])
+    index: tuple[Any, ...] = (..., slice(p.startIndex, p.endIndex, p.stride), *[slice(None)] * (-axis - 1))
+    return Layer(lambda x: rank_at_least(x, -axis)[index])
 
 
 def _slice_static(p: Any, weights: Weights) -> Layer:
@@ -214,7 +214,7 @@ def _slice_dynamic(p: Any, weights: Weights) -> Layer:
     own = [listed(getattr(p, name), name) for name in names]
 
     def run(x: Array, begin: Array, *given: Array) -> Array:
-        end, strides, *masks = [
+        parts: list[Any] = [
             own[i]
             if i >= len(given)
             else sizes_in(given[i])
@@ -222,6 +222,7 @@ def _slice_dynamic(p: Any, weights: Weights) -> Layer:
             else tuple(map(bool, sizes_in(truth(given[i]))))
             for i in range(len(names))
         ]
+        end, strides, *masks = parts
         return slicing.slice_by_index(x, sizes_in(begin), end, strides, *masks)
 
     return Layer(run, fewest=2, most=7)

@@ -124,7 +124,8 @@ def _categorical(p: Any, weights: Weights) -> Layer:
         edges = np.cumsum(chances, axis=-1).reshape(-1, x.shape[-1])
         draws = _generator(p).random((len(edges), count)) * edges[:, -1:]
         found = [np.searchsorted(edge, draw, side="right") for edge, draw in zip(edges, draws, strict=True)]
-        return np.minimum(np.array(found), x.shape[-1] - 1).reshape(*x.shape[:-1], count)
+        drawn: Array = np.minimum(np.array(found), x.shape[-1] - 1)
+        return drawn.reshape(*x.shape[:-1], count)
 
     def size(x: Array) -> int:
         return max(x.size, prod((*x.shape[:-1], count)))

@@ -1,5 +1,7 @@
 """Layers that compute: elementwise, products, normalizations, reductions, recurrent layers."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from layer_harness import LayerCase, built, case, fields
@@ -47,17 +49,17 @@ UNARY: list[LayerCase] = [
     ]
 ]
 
+_BINARY: list[tuple[str, Any]] = [
+    ("addBroadcastable", torch.add),
+    ("subtractBroadcastable", torch.sub),
+    ("multiplyBroadcastable", torch.mul),
+    ("divideBroadcastable", torch.div),
+    ("maxBroadcastable", torch.maximum),
+    ("minBroadcastable", torch.minimum),
+    ("powBroadcastable", torch.pow),
+]
 BINARY: list[LayerCase] = [
-    case(name, fields(name), [X, Y], function(TX, TY))
-    for name, function in [
-        ("addBroadcastable", torch.add),
-        ("subtractBroadcastable", torch.sub),
-        ("multiplyBroadcastable", torch.mul),
-        ("divideBroadcastable", torch.div),
-        ("maxBroadcastable", torch.maximum),
-        ("minBroadcastable", torch.minimum),
-        ("powBroadcastable", torch.pow),
-    ]
+    case(name, fields(name), [X, Y], function(TX, TY)) for name, function in _BINARY
 ] + [
     case(name, fields(name), [SIGNED, Y], function(TS, TY), atol=3e-6)
     for name, function in [
@@ -309,7 +311,7 @@ _FIVE = _STEPS[..., None, None]
 def _gates(layer: nn.Module, order: str, of: str, suffix: str = "") -> dict[str, np.ndarray]:
     """torch's weights of each gate, by its letter; `of` is the order in torch."""
     names = {"W": "weight_ih_l0", "R": "weight_hh_l0", "b": "bias_ih_l0"}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for kind, name in names.items():
         parts = getattr(layer, name + suffix).detach().numpy().reshape(len(of), 4, -1)
         found |= {kind + gate: parts[of.index(gate)] for gate in order}
@@ -329,7 +331,7 @@ def _recurrent() -> list[LayerCase]:
             if "bias_hh" in name:  # the format has one bias for both products
                 value.data.zero_()
     # torch's GRU resets the product with h, the format h itself: they agree where the gate is 1.
-    gru.bias_ih_l0.data[:4] = 40
+    gru.get_parameter("bias_ih_l0").data[:4] = 40
     x = torch.from_numpy(_STEPS)
     h, c = torch.from_numpy(_H), torch.from_numpy(_CELL)
     w = _gates(rnn, "h", "h")

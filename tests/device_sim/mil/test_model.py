@@ -112,21 +112,14 @@ def _relu() -> Any:
         return torch.jit.trace(nn.ReLU(), torch.zeros(1, 3))
 
 
-def test_an_op_without_a_kernel_is_named_before_anything_runs(tmp_path: Path) -> None:
-    @mb.program(input_specs=[mb.TensorSpec((1, 2, 8, 8))], opset_version=ct.target.iOS17)
-    def program(x: Any) -> Any:
-        x = mb.relu(x=x, name="before")
-        x = mb.max_pool(x=x, kernel_sizes=[2, 2], pad_type="valid", name="pooled")
-        return mb.resize_bilinear(x=x, target_size_height=8, target_size_width=8, name="y")
+def test_ops_without_a_kernel_are_named_before_anything_runs(path: Path) -> None:
+    def unheard_of(spec: Any, function: Any, block: Any) -> None:
+        _operation(block, "linear").type = "unheard"
+        _operation(block, "relu").type = "unseen"
 
-    package = ct.convert(program, skip_model_load=True, minimum_deployment_target=ct.target.iOS17)
-    package.save(str(tmp_path / "m.mlpackage"))
-    expected = (
-        r"op max_pool %pooled\w* \(operation \d+\): there is no kernel for it in opset iOS17; "
-        "nor for resize_bilinear"
-    )
+    expected = r"op unheard %\w+ \(operation \d+\): there is no kernel for it in opset iOS17; nor for unseen"
     with pytest.raises(DataError, match=expected):
-        load_mil(tmp_path / "m.mlpackage")
+        load_mil(_mutated(path, unheard_of))
 
 
 def _mutated(path: Path, change: Any) -> Package:
@@ -183,7 +176,7 @@ def _no_such_output(spec: Any, function: Any, block: Any) -> None:
     ("change", "message"),
     [
         (_unknown_opset, "opset 'CoreML4' is unknown; known: CoreML5, "),
-        (_control_flow, r"op relu %\w+ \(operation \d+\): control flow and nested blocks are not supported"),
+        (_control_flow, r"op relu %\w+ \(operation \d+\): it has 0 nested blocks, got 1"),
         (_swapped_order, r"op linear %\w+ \(operation \d+\): x: %\w+ is not defined before it is used"),
         (_defined_twice, r"op relu %\w+ \(operation \d+\): the name %\w+ is empty or defined twice"),
         (_wrong_argument, r"op relu %\w+ .*: it has no argument 'alpha' in opset iOS17; it takes x"),
@@ -210,8 +203,8 @@ def test_a_result_that_is_not_what_the_program_declares(path: Path) -> None:
 
 def test_kinds_that_cannot_be_run(path: Path) -> None:
     package = Package.open(path)
-    package.spec.glmRegressor.SetInParent()
-    with pytest.raises(DataError, match="a model of kind glmRegressor cannot be run here, only mlProgram, "):
+    package.spec.customModel.SetInParent()
+    with pytest.raises(DataError, match="customModel cannot be run here: it runs code of the app"):
         load_mil(package)
 
 
