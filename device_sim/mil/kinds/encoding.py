@@ -35,7 +35,7 @@ def _absent(value: Any) -> str:
 
 
 def one_hot_encoder(bound: Bound) -> Run:
-    """An array with a 1 at the category, or a dictionary of that entry; an unknown one is an error or none."""
+    """An array with a 1 at the category, or a dictionary of that entry; an unknown one is none or refused."""
     index = _index(bound, "CategoryType")
     enter, leave = bound.one(bound.inputs, "input"), bound.one(bound.outputs, "output")
     strict = bound.proto.handleUnknown != _IGNORE_UNKNOWN
