@@ -243,6 +243,62 @@ def conv(
     return convolve(x, weight, bias, windows, groups, acc=acc)
 
 
+def _quantized(weight: Array, quantization_type: str, quant_scale: Array, quant_bias: Array) -> Array:
+    if quantization_type != "linear":
+        raise ValueError(f"only linear weights state their values, got {quantization_type!r}")
+    shape = (-1, *([1] * (weight.ndim - 1)))
+    scale, offset = (
+        v if v.ndim == 0 or v.ndim == weight.ndim else v.reshape(shape) for v in (quant_scale, quant_bias)
+    )
+    return weight.astype(scale.dtype) * scale + offset
+
+
+def _conv_quantized_size(
+    x: Array,
+    weight: Array,
+    quantization_type: str,
+    quant_scale: Array,
+    quant_bias: Array,
+    nbits: int = 8,
+    **others: Any,
+) -> int:
+    return max(weight.size, _conv_size(x, weight, **others))
+
+
+def _conv_quantized_work(
+    x: Array,
+    weight: Array,
+    quantization_type: str,
+    quant_scale: Array,
+    quant_bias: Array,
+    nbits: int = 8,
+    **others: Any,
+) -> int:
+    return _conv_work(x, weight, **others)
+
+
+@op("conv_quantized", size=_conv_quantized_size, work=_conv_quantized_work)
+def conv_quantized(
+    x: Array,
+    weight: Array,
+    quantization_type: str,
+    quant_scale: Array,
+    quant_bias: Array,
+    nbits: int = 8,
+    bias: Array | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+    *,
+    acc: Accumulator,
+) -> Array:
+    """Weights are `weight * quant_scale + quant_bias`, one for all or one for each output."""
+    weight = _quantized(weight, quantization_type, quant_scale, quant_bias)
+    return conv(x, weight, bias, strides, pad_type, pad, dilations, groups, acc=acc)
+
+
 def _transposed(
     x: Array,
     weight: Array,

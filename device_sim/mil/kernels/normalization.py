@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from device_sim.mil.kernels._sizes import along_channel, axes_in
+from device_sim.mil.kernels._windows import Windows
+from device_sim.mil.kernels.pooling import sum_in
 from device_sim.mil.numerics import Accumulator
 from device_sim.mil.registry import op
 from device_sim.mil.types import Array, Ints
@@ -54,6 +56,34 @@ def l2_norm(x: Array, epsilon: float = 1e-6, *, acc: Accumulator) -> Array:
         raise ValueError(f"x must have rank 3 or more, got {list(x.shape)}")
     squares = acc.sum(np.square(x), tuple(range(x.ndim - 3, x.ndim)), True)
     return x / np.sqrt(squares + epsilon)
+
+
+def _neighbours_work(x: Array, size: int, **_: object) -> int:
+    return 16 * x.size * max(size, 1)
+
+
+@op(
+    "local_response_norm",
+    size=lambda x, size, **_: 2 * x.size + size * x.size // max(x.shape[1], 1),
+    work=_neighbours_work,
+)
+def local_response_norm(
+    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, acc: Accumulator
+) -> Array:
+    """Divide by (k + alpha / size * sum of squares of `size` neighbouring channels) ** beta; x (N, C, …)."""
+    if x.ndim < 3 or size < 1:
+        raise ValueError(f"x{list(x.shape)} must have rank 3 or more, and size be positive, got {size}")
+    flat = np.square(x).reshape(*x.shape[:2], 1, -1)
+    around = Windows(
+        (size, 1),
+        (1, 1),
+        (1, 1),
+        ((size // 2, (size - 1) // 2), (0, 0)),
+        (x.shape[1], flat.shape[3]),
+        (x.shape[1], flat.shape[3]),
+    )
+    total = sum_in(flat.swapaxes(1, 2), around, acc=acc).swapaxes(1, 2).reshape(x.shape)
+    return x / (k + alpha / size * total) ** beta
 
 
 @op("layer_norm")
