@@ -9,12 +9,11 @@ import device_sim.mil.kernels  # noqa: F401  (registers them)
 from device_sim.mil.layers import FAMILIES
 from device_sim.mil.layers.control_flow import CONTROL
 from device_sim.mil.registry import all_ops, find
-from device_sim.mil.resolving import CONST
+from device_sim.mil.resolving import SPECIAL
 from personality_common.coreml.proto import Model_pb2
 
 LEFT: Final = {
     "_const_symbolic": "exists in coremltools' own tests alone; no package can hold it",
-    "classify": "a label and a dictionary are no arrays yet",
 }
 """Ops of coremltools' registry without a kernel, and why."""
 
@@ -67,7 +66,7 @@ def _registry(registry: Mapping[str, Collection[str]]) -> list[str]:
     lines = ["", "| opset | ops of coremltools' registry | run here |", "|---|---|---|"]
     left: set[str] = set()
     for opset, names in registry.items():
-        missing = {name for name in names if name != CONST and find(name, opset) is None}
+        missing = {name for name in names if name not in SPECIAL and find(name, opset) is None}
         lines.append(f"| {opset} | {len(names)} | {len(names) - len(missing)} |")
         left |= missing
     reasons = "; ".join(f"`{name}`: {LEFT[name]}" for name in sorted(left))
