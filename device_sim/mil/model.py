@@ -30,7 +30,7 @@ from device_sim.mil.program import Program, load_program
 from device_sim.mil.state import State, fixed_shape
 from device_sim.mil.step import MISFITS
 from device_sim.mil.types import Array, TensorType, extent, prod
-from personality_common.coreml.features import Feature
+from personality_common.coreml.features import Feature, interface
 from personality_common.coreml.linked import linked_package
 from personality_common.coreml.network import network
 from personality_common.coreml.package import Package
@@ -38,7 +38,10 @@ from personality_common.errors import DataError
 
 
 def load_mil(
-    package: Package | str | os.PathLike[str], policy: str = "exact", limits: Limits | None = None
+    package: Package | str | os.PathLike[str],
+    policy: str = "exact",
+    limits: Limits | None = None,
+    function: str | None = None,
 ) -> Model:
     """Open a package for evaluation without Core ML.
 
@@ -46,6 +49,7 @@ def load_mil(
         package: opened, or the path of a `.mlpackage` or `.mlmodel`.
         policy: `exact`, `float64` or `fp16-accumulate`; see `device_sim.mil.numerics.Policy`.
         limits: what the package may use; None for the defaults.
+        function: of an ML Program with several; None for the default one.
 
     Raises:
         DataError: malformed, of a kind or with an op that is not supported (named with its output
@@ -54,7 +58,7 @@ def load_mil(
     """
     if not isinstance(package, Package):
         package = Package.open(package)
-    return _load(package, _policy(policy), Usage(Budget(limits or Limits())))
+    return _load(package, _policy(policy), Usage(Budget(limits or Limits())), function)
 
 
 _policy = policy
@@ -71,11 +75,11 @@ class Model(ABC):
     gives: tuple[str, ...] = ()
     """And of outputs."""
 
-    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
+    def __init__(self, package: Package, policy: Policy, usage: Usage, function: str | None = None) -> None:
         self.where = f"{package.path}{f' ({package.name})' if package.name else ''}"
         self.policy = policy
         self.budget = usage.budget
-        description = package.spec.description
+        description = interface(package, function)
         self.inputs = read_arrays(description.input, self.takes)
         self.outputs = read_arrays(description.output, self.gives)
         self.states = {}
@@ -154,21 +158,17 @@ class ProgramModel(Model):
 
     evaluator: Evaluator
     takes = ("image",)
+    gives = ("string", "int64", "dictionary")
 
-    def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
-        super().__init__(package, policy, usage)
+    def __init__(self, package: Package, policy: Policy, usage: Usage, function: str | None = None) -> None:
+        super().__init__(package, policy, usage, function)
+        self.function = function or package.spec.description.defaultFunctionName or "main"
         program = self._load(package, usage)
         self.states = program.states
         self.evaluator = Evaluator(program, policy, usage.budget)
 
     def _load(self, package: Package, usage: Usage) -> Program:
-        description = package.spec.description
-        function = description.defaultFunctionName or "main"
-        functions = {described.name: described for described in description.functions}
-        if function in functions:
-            self.inputs = read_arrays(functions[function].input, self.takes)
-            self.outputs = read_arrays(functions[function].output, self.gives)
-        program = load_program(package, function, self.policy, usage)
+        program = load_program(package, self.function, self.policy, usage)
         self._match(program)
         return program
 
@@ -191,8 +191,16 @@ class ProgramModel(Model):
 
     def finish(self, evaluation: Evaluation) -> dict[str, Any]:
         """The outputs by feature name, after the last step; see `predict`."""
-        found = evaluation.outputs()
-        return {feature.name: self._output(feature, found[feature.name]) for feature in self.outputs}
+        found: dict[str, Any] = evaluation.outputs()
+        if (classifier := self.evaluator.program.classifier) is not None:
+            label, scores = classify(found[classifier.probabilities], classifier.labels)
+            found |= {classifier.label: label, classifier.scores: scores}
+        return {
+            feature.name: found[feature.name]
+            if feature.type in ProgramModel.gives
+            else self._output(feature, found[feature.name])
+            for feature in self.outputs
+        }
 
     def _evaluate(
         self, inputs: dict[str, Array], state: State | None, observe: Observe | None, usage: Usage
@@ -216,9 +224,19 @@ class ProgramModel(Model):
                     f"input {feature.name!r} is described as {feature.dtype}, the program takes {declared}"
                 )
         described = {feature.name for feature in self.outputs}
-        if not described <= set(program.outputs):
+        given = set(program.outputs)
+        if (classifier := program.classifier) is not None:
+            given |= {classifier.label, classifier.scores}
+            kinds = {feature.name: feature.type for feature in self.outputs}
+            label, scores = kinds.get(classifier.label), kinds.get(classifier.scores)
+            if label not in (None, "string", "int64") or scores not in (None, "dictionary"):
+                raise DataError(
+                    f"a classifier gives a label and a dictionary, described are {label} and {scores}"
+                )
+        arrays = {f.name for f in self.outputs if f.type not in ProgramModel.gives}
+        if not arrays <= set(program.outputs) or not described <= given:
             raise DataError(
-                f"outputs are described as {sorted(described)}, the program gives {sorted(program.outputs)}"
+                f"outputs are described as {sorted(described)}, the program gives {sorted(given)}"
             )
 
 
@@ -226,6 +244,7 @@ class NetworkModel(ProgramModel):
     """A neural network, whose layers are the steps of a program; a regressor is one, too."""
 
     takes = ("image",)
+    gives = ()
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         self._network: Any = network(package)
@@ -429,13 +448,17 @@ _MODELS: dict[str, type[Model]] = {
 }
 
 
-def _load(package: Package, policy: Policy, usage: Usage) -> Model:
+def _load(package: Package, policy: Policy, usage: Usage, function: str | None = None) -> Model:
     kind = _MODELS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
         reason = REFUSED.get(package.kind, f"those that can: {', '.join(_MODELS)}")
         raise DataError(f"{where}: a model of kind {package.kind} cannot be run here: {reason}")
+    if function is not None and kind is not ProgramModel:
+        raise DataError(f"{where}: only an ML Program has functions, this is of kind {package.kind}")
     try:
+        if kind is ProgramModel:
+            return ProgramModel(package, policy, usage, function)
         return kind(package, policy, usage)
     except DataError as error:
         message = str(error)

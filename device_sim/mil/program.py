@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 import device_sim.mil.kernels  # noqa: F401  (registers them)
+from device_sim.mil.classifier import ProgramClassifier, program_classifier
 from device_sim.mil.element_types import check_elements
 from device_sim.mil.limits import Usage
 from device_sim.mil.numerics import Policy
 from device_sim.mil.registry import OPSETS, Kind, Op, Param
-from device_sim.mil.resolving import check_kernels, kernels, placed
+from device_sim.mil.resolving import CLASSIFY, check_kernels, kernels, placed
 from device_sim.mil.step import MAX_LIST, Block, Output, Step, execute, free_early, plain, where
 from device_sim.mil.types import Array, TensorType, tensor_type
 from personality_common.coreml.limits import require_at_most
@@ -38,6 +39,8 @@ class Program:
     outputs: dict[str, int | Array]
     """The slot of each output, or its value if it is constant."""
     slots: int
+    classifier: ProgramClassifier | None = None
+    """Its probabilities are among the outputs."""
 
 
 def load_program(package: Package, function: str, policy: Policy, usage: Usage) -> Program:
@@ -84,6 +87,7 @@ class _Loader:
     inputs: dict[str, Output] = field(default_factory=dict)
     states: dict[str, TensorType] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    classifier: ProgramClassifier | None = None
     prepared: dict[int, tuple[Array, Array]] = field(default_factory=dict)
     """By identity of the constant: it, kept alive, and what kernels get."""
 
@@ -105,19 +109,27 @@ class _Loader:
     def add(self, position: int, operation: Any, op: Op | None) -> None:
         names = [output.name for output in operation.outputs]
         at = where(operation.type, position, names)
-        if op is None:
+        if operation.type == CLASSIFY:
+            if self.classifier is not None or len(self.names.maps) > 1:
+                raise DataError(f"{at}: a program has one, outside of its blocks")
+            self.classifier = program_classifier(operation, at)
+        elif op is None:
             if len(names) != 1 or "val" not in operation.attributes:
                 raise DataError(f"{at}: a constant has one output and an attribute val")
             self._check_new(names[0], at)
             self.names[names[0]] = self._decode(operation.attributes["val"], at)
-            return
-        step = self._step(position, operation, op, at)
-        if op.name.startswith(_CONSTEXPR):
-            self._fold(step, at)
+        elif op.name.startswith(_CONSTEXPR):
+            self._fold(self._step(position, operation, op, at), at)
         else:
-            self.steps.append(step)
+            self.steps.append(self._step(position, operation, op, at))
 
     def finish(self, outputs: list[str]) -> Program:
+        read = self.classifier
+        if read is not None:
+            outputs = [
+                *(name for name in outputs if name not in (read.label, read.scores)),
+                read.probabilities,
+            ]
         found = {name: self._value(name, "the program") for name in outputs}
         kept = {slot for slot in found.values() if isinstance(slot, int)}
         return Program(
@@ -127,6 +139,7 @@ class _Loader:
             free_early(self.steps, kept),
             found,
             len(self.values),
+            read,
         )
 
     def _value(self, name: str, of: str) -> int | Array:

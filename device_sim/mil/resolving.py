@@ -11,6 +11,9 @@ from personality_common.coreml.limits import require_at_most
 from personality_common.errors import DataError
 
 CONST: Final = "const"
+CLASSIFY: Final = "classify"
+SPECIAL: Final = (CONST, CLASSIFY)
+"""Ops that are no function of arrays: the loader reads them."""
 BLOCKS: Final = {"cond": 2, "while_loop": 2}
 """Nested blocks of the ops that have any."""
 
@@ -28,7 +31,7 @@ def check_kernels(operations: Any, opset: str) -> None:
             raise DataError(
                 f"{at}: it has {BLOCKS.get(operation.type, 0)} nested blocks, got {len(operation.blocks)}"
             )
-        if operation.type != CONST and find(operation.type, opset) is None:
+        if operation.type not in SPECIAL and find(operation.type, opset) is None:
             missing.setdefault(operation.type[:40], at)
     if missing:
         (first, at), *_ = missing.items()
@@ -38,8 +41,8 @@ def check_kernels(operations: Any, opset: str) -> None:
 
 
 def kernels(operations: Iterable[Any], opset: str) -> list[Op | None]:
-    """The kernel of each operation, None for `const`."""
-    return [None if operation.type == CONST else find(operation.type, opset) for operation in operations]
+    """The kernel of each operation, None for those of `SPECIAL`."""
+    return [None if operation.type in SPECIAL else find(operation.type, opset) for operation in operations]
 
 
 def placed(operations: Any) -> Iterator[tuple[str, Any]]:

@@ -24,6 +24,7 @@ class RunConfig:
         package: `.mlpackage` or `.mlmodel`.
         input: arrays by the names of the package's inputs; one with a state buffer's name fills it.
         output: outputs by name; a file there is replaced.
+        function: of a package of several; None for the default one.
         runtime: the interpreter, or Core ML itself (macOS).
         max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
         max_seconds: stop when loading the model, or evaluating it once, takes longer.
@@ -32,6 +33,7 @@ class RunConfig:
     package: Path
     input: Path
     output: Path
+    function: str | None = None
     runtime: PackageRuntime = "mil"
     max_model_mib: int = MODEL_MIB
     max_seconds: float = SECONDS

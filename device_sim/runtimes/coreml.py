@@ -12,6 +12,7 @@ import numpy as np
 
 from device_sim.mil.features import OTHERS, check_inputs, read_arrays
 from device_sim.runtimes.runtime import Array
+from personality_common.coreml.features import interface
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, ToolkitError
@@ -23,12 +24,15 @@ COMPUTE_UNITS: Final = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND
 class CoreMLModel:
     """See `LoadedModel`."""
 
-    def __init__(self, package: Package, model: Any, states: Mapping[str, Array]) -> None:
-        self.inputs = read_arrays(package.spec.description.input, OTHERS)
-        self.outputs = read_arrays(package.spec.description.output, OTHERS)
+    def __init__(
+        self, package: Package, model: Any, states: Mapping[str, Array], function: str | None = None
+    ) -> None:
+        description = interface(package, function)
+        self.inputs = read_arrays(description.input, OTHERS)
+        self.outputs = read_arrays(description.output, OTHERS)
         self._model = model
         self._state = None
-        if len(package.spec.description.state):
+        if len(description.state):
             self._state = model.make_state()
             for name, value in states.items():
                 self._state.write_state(name, np.asarray(value))
@@ -53,8 +57,14 @@ class CoreMLRuntime:
 
     name = "coreml"
 
-    def __init__(self, compute_units: str = "cpu", package_limits: Limits = DEFAULT_LIMITS) -> None:
-        """Args: compute_units: key of `COMPUTE_UNITS`; package_limits: see `Package.open`."""
+    def __init__(
+        self,
+        compute_units: str = "cpu",
+        package_limits: Limits = DEFAULT_LIMITS,
+        function: str | None = None,
+    ) -> None:
+        """Args: compute_units: of `COMPUTE_UNITS`; package_limits: see `Package.open`; function: a name."""
+        self.function = function
         if compute_units not in COMPUTE_UNITS:
             allowed = ", ".join(COMPUTE_UNITS)
             raise ConfigError(f"--compute-units must be one of {allowed}, got {compute_units!r}")
@@ -75,7 +85,7 @@ class CoreMLRuntime:
 
             units = getattr(ct.ComputeUnit, COMPUTE_UNITS[self.compute_units])
             try:
-                model = ct.models.MLModel(str(package), compute_units=units)
+                model = ct.models.MLModel(str(package), compute_units=units, function_name=self.function)
             except (RuntimeError, ValueError) as error:
                 raise ToolkitError(f"{package}: Core ML: {' '.join(str(error).split())[:300]}") from error
-        return CoreMLModel(opened, model, states or {})
+        return CoreMLModel(opened, model, states or {}, self.function)

@@ -51,8 +51,10 @@ class MilRuntime:
         policy: str = "exact",
         limits: Limits | None = None,
         package_limits: PackageLimits = DEFAULT_LIMITS,
+        function: str | None = None,
     ) -> None:
         """See `device_sim.mil.load_mil`, and `Package.open` for `package_limits`."""
+        self.function = function
         self.policy = policy
         self.limits = limits
         self.package_limits = package_limits
@@ -62,4 +64,4 @@ class MilRuntime:
 
     def load(self, package: Path, states: Mapping[str, Array] | None = None) -> MilModel:
         opened = Package.open(package, self.package_limits)
-        return MilModel(load_mil(opened, self.policy, self.limits), states or {})
+        return MilModel(load_mil(opened, self.policy, self.limits, self.function), states or {})

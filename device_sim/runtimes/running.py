@@ -10,7 +10,7 @@ from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import Array, Runtime
-from personality_common.coreml.features import features
+from personality_common.coreml.features import features, interface
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
@@ -38,13 +38,17 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     """
     package_limits = PackageLimits(model_bytes=config.max_model_mib << 20)
     runtime: Runtime = (
-        MilRuntime(limits=Limits(seconds=config.max_seconds), package_limits=package_limits)
+        MilRuntime(
+            limits=Limits(seconds=config.max_seconds),
+            package_limits=package_limits,
+            function=config.function,
+        )
         if config.runtime == "mil"
-        else CoreMLRuntime(package_limits=package_limits)
+        else CoreMLRuntime(package_limits=package_limits, function=config.function)
     )
     if reason := runtime.unavailable():
         raise ToolkitError(f"--runtime {config.runtime} is not available here: {reason}")
-    description = Package.open(config.package, package_limits).spec.description
+    description = interface(Package.open(config.package, package_limits), config.function)
     inputs = {feature.name for feature in features(description.input)}
     states = {feature.name: feature for feature in features(description.state)}
     if both := sorted(inputs & states.keys()):

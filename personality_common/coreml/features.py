@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from personality_common.coreml.limits import require_at_most
+from personality_common.coreml.package import Package
 from personality_common.coreml.proto import Model_pb2
+from personality_common.errors import DataError
 
 MAX_FEATURES: Final = 10_000
 MAX_SHAPES: Final = 1_000
@@ -46,6 +48,29 @@ class Feature:
         if self.enumerated:
             return " or ".join(_tuple(map(str, shape)) for shape in self.enumerated)
         return _tuple(map(str, self.shape)) if self.shape else ""
+
+
+def interface(package: Package, function: str | None = None) -> Any:
+    """The message whose `input`, `output` and `state` describe a model.
+
+    Args:
+        function: of a package of several functions; None: the default one.
+
+    Raises:
+        DataError: it has no such function.
+    """
+    description = package.spec.description
+    described = {each.name: each for each in description.functions}
+    name = function or description.defaultFunctionName or "main"
+    if name in described:
+        return described[name]
+    names = sorted(described.keys() or package.spec.mlProgram.functions.keys())
+    if described or (function is not None and name not in names):
+        raise DataError(
+            f"{package.path}: it has no function {name[:80]!r}; "
+            f"its functions: {', '.join(names[:8]) or 'none'}"
+        )
+    return description
 
 
 def features(descriptions: Sequence[Any]) -> tuple[Feature, ...]:

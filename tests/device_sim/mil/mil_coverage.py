@@ -3,9 +3,17 @@
 import sys
 
 import mil_quiet  # noqa: F401
+from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 from mil_cases import CASES
 
 from device_sim.mil.coverage import markdown
 
+OPSETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+REGISTRY = {
+    opset: [name for name, versions in SSAOpRegistry.core_ops.items() if opset in {v.name for v in versions}]
+    for opset in OPSETS
+}
+"""The ops that coremltools has, by opset."""
+
 if __name__ == "__main__":
-    sys.stdout.write(markdown(CASES))
+    sys.stdout.write(markdown(CASES, REGISTRY))
