@@ -29,12 +29,14 @@ class SkipStep(nn.Module):
     feature that is always 1. Autograd takes half as long again for the same network.
 
     Args:
-        model: where training begins; `finish` writes to it.
+        model: where training begins, and where `finish` writes to.
         gradient: of the loss.
     """
 
     def __init__(self, model: SkipModel, gradient: Gradient) -> None:
         super().__init__()
+        # In a tuple, so that its parameters are not this module's.
+        self.model = (model,)
         self.gradient = gradient
         self.drop = model.dropout.p
         self.inner = len(model.first.bias)
@@ -47,16 +49,17 @@ class SkipStep(nn.Module):
             self._parts(self.weights.grad),
         )
         with torch.no_grad():
-            for own, theirs in self._pairs(model):
+            for own, theirs in self._pairs():
                 own.copy_(theirs)
 
-    def finish(self, model: SkipModel) -> None:
+    def finish(self) -> None:
         """Write the weights to the network."""
         with torch.no_grad():
-            for own, theirs in self._pairs(model):
+            for own, theirs in self._pairs():
                 theirs.copy_(own)
 
-    def _pairs(self, model: SkipModel) -> list[tuple[Tensor, Tensor]]:
+    def _pairs(self) -> list[tuple[Tensor, Tensor]]:
+        (model,) = self.model
         read, second, bias, heads = self.parts
         inner, last = self.inner, FEATURES
         return [
@@ -133,8 +136,8 @@ class SeedStep(nn.Module):
         self.model = model
         self.gradient = gradient
 
-    def finish(self, model: SeedModel) -> None:
-        assert model is self.model, "it was trained in place"
+    def finish(self) -> None:
+        """Nothing: the network is trained in place."""
 
     def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
         return self.model.matrices()

@@ -115,7 +115,7 @@ def train(
                         Checkpoint(step, {"epoch": epoch}, history), val_loss, step_of, [optimizer]
                     )
             if epoch == config.epochs:
-                step_of.finish(model)
+                step_of.finish()
                 return history
 
             epoch += 1

@@ -192,12 +192,14 @@ def plain_loss(flat: Tensor, wanted: Tensor, schema: Schema) -> Tensor:
     total = torch.zeros(())
     for output in schema.of_kind("class", "binary", "real"):
         place = schema.places[output.key]
-        kinds = {
-            "class": F.cross_entropy,
-            "binary": F.binary_cross_entropy_with_logits,
-            "real": F.mse_loss,
-        }
-        total = total + HEAD_WEIGHTS[output.head] * kinds[output.kind](flat[:, place], wanted[:, place])
+        ours, theirs = flat[:, place], wanted[:, place]
+        if output.kind == "class":
+            part = F.cross_entropy(ours, theirs)
+        elif output.kind == "binary":
+            part = F.binary_cross_entropy_with_logits(ours, theirs)
+        else:
+            part = F.mse_loss(ours, theirs)
+        total = total + HEAD_WEIGHTS[output.head] * part
     return total
 
 

@@ -155,10 +155,11 @@ def test_a_step_has_the_gradients_of_autograd() -> None:
     torch.testing.assert_close(found.T, flat.detach(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(step.outputs(step.keep(x)), found)
     # Against the weights themselves: one step of gradient descent, written back.
+    assert step.weights.grad is not None
     with torch.no_grad():
         step.weights.sub_(step.weights.grad)
         wanted = {key: p - p.grad for key, p in model.named_parameters() if p.grad is not None}
-    step.finish(model)
+    step.finish()
     assert len(wanted) == 7
     for key, value in wanted.items():
         torch.testing.assert_close(model.get_parameter(key).detach(), value, atol=1e-6, rtol=1e-4)
