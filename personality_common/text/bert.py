@@ -65,17 +65,21 @@ class Bert:
         # Every text is of the first type.
         self._positions = held["position_embeddings"] + held["token_type_embedding"]
         self._norm = held["LayerNorm.weight"], held["LayerNorm.bias"]
-        self._layers = []
+        self._layers: list[tuple[tuple[Tensor, Tensor], ...]] = []
         for i in range(shape.layers):
-            query, key, value = (f"layer.{i}.attention.self.{name}" for name in ("query", "key", "value"))
-            projections = tuple(
-                torch.cat([held[f"{name}.{kind}"] for name in (query, key, value)])
-                for kind in ("weight", "bias")
-            )
-            names = ("attention.output.dense", "attention.output.LayerNorm", "intermediate.dense")
-            names += ("output.dense", "output.LayerNorm")
-            others = [(held[f"layer.{i}.{n}.weight"], held[f"layer.{i}.{n}.bias"]) for n in names]
-            self._layers.append((projections, *others))
+            thirds = [f"layer.{i}.attention.self.{name}" for name in ("query", "key", "value")]
+            weight, bias = (torch.cat([held[f"{t}.{kind}"] for t in thirds]) for kind in ("weight", "bias"))
+            others = [
+                (held[f"layer.{i}.{name}.weight"], held[f"layer.{i}.{name}.bias"])
+                for name in (
+                    "attention.output.dense",
+                    "attention.output.LayerNorm",
+                    "intermediate.dense",
+                    "output.dense",
+                    "output.LayerNorm",
+                )
+            ]
+            self._layers.append(((weight, bias), *others))
 
     @property
     def dim(self) -> int:
