@@ -55,9 +55,9 @@ class Bert:
         import torch
 
         self._shape = shape = read_bert_shape(folder)
-        read_wordpiece_vocabulary(folder)
+        vocabulary = read_wordpiece_vocabulary(folder)
+        self._cls, self._sep = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
         self._tokenizer = read_tokenizer(folder)
-        self._cls, self._sep = (self._tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS - 2)
         self._device = device
