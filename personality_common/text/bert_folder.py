@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from personality_common.errors import DataError, ToolkitError
+from personality_common.files.bounded import read_bounded
 from personality_common.text.wordpiece import MAX_TOKENS, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def read_wordpiece_vocabulary(folder: Path) -> tuple[str, ...]:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer itself.
+    """The tokenizer itself; whether it is uncased BERT's, `read_wordpiece_vocabulary` says.
 
     Raises:
         DataError: `tokenizer.json` is missing or malformed.
@@ -159,7 +160,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
     path = folder / "tokenizer.json"
     try:
-        return Tokenizer.from_str(json.dumps(_read_json(path, dict)))
+        return Tokenizer.from_str(read_bounded(path, _MAX_JSON_BYTES, "tokenizer.json").decode())
     except Exception as error:  # the library raises no narrower class
         raise DataError(f"{path}: not a tokenizer: {str(error)[:200]}") from None
 

@@ -62,6 +62,7 @@ class StockModel:
 
 
 def _load_sentence_transformer(folder: Path, device: str, dtype: torch.dtype) -> SentenceTransformer:
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
@@ -75,7 +76,7 @@ def _load_sentence_transformer(folder: Path, device: str, dtype: torch.dtype) ->
             # Written-out attention: on a CPU, and at these lengths, PyTorch's fused kernel is slower.
             model_kwargs={"dtype": dtype, "use_safetensors": True, "attn_implementation": "eager"},
         )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{folder}: does not load as a SentenceTransformer: {first}") from error
 

@@ -1,6 +1,6 @@
-"""A text encoder where only bookkeeping is tested; run as a program, it is `pt` with that in place of MiniLM,
-and small shards.
+"""A text encoder where only bookkeeping is tested; run as a program, it is `pt` with that in place of MiniLM.
 
+Its shards are small then, so that there are many of few texts.
 Such a process starts in a third of the time, and computes next to nothing until it trains.
 """
 

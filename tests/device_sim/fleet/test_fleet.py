@@ -161,7 +161,10 @@ def workers_of(out: Path) -> list[int]:
 
 def listening(process: int) -> list[str]:
     """Addresses, in hex, at which a process listens."""
-    mine = {str(fd.readlink()) for fd in Path(f"/proc/{process}/fd").iterdir()}
+    mine = set()
+    for fd in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # a file that was closed meanwhile
+            mine.add(str(fd.readlink()))
     lines = [
         line.split()
         for name in ("tcp", "tcp6")

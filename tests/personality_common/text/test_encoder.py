@@ -156,6 +156,16 @@ def test_folders_that_are_no_encoder(tmp_path: Path) -> None:
         load_encoder(str(tmp_path), "cpu", torch.float32)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_broken_file_is_an_error_of_the_data(folder: Path, tmp_path: Path, file: str) -> None:
+    copy = tmp_path / "broken"
+    shutil.copytree(folder, copy)
+    with (copy / file).open("r+b") as broken:
+        broken.truncate(1000)
+    with pytest.raises(DataError, match="broken: does not load as a SentenceTransformer"):
+        load_encoder(str(copy), "cpu", torch.float32)
+
+
 def test_auto_follows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert resolve_auto("auto") == "minilm"

@@ -22,7 +22,7 @@ from pretrain.data.keys import KEY_BYTES
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 PATIENCE = 120
 TEXTS = 1_100
-"""Nine shards, so that there is time between the second and the last."""
+"""Ten shards, so that there is time between the second and the last."""
 WEIGHTS = ("personality_model_weights.safetensors", "embedding_projector_weights.safetensors")
 
 
