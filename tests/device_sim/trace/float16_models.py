@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -152,7 +151,7 @@ FEW = (
 """Those that each stand for a rule of the conversion."""
 
 
-def save(module: nn.Module, x: Tensor, path: Path, precision: Any, target: Any = None) -> Path:
+def save(module: nn.Module, x: Tensor, path: Path, precision: str, target: str = "iOS17") -> Path:
     """Convert; a float input stays float32 in both precisions."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -161,14 +160,14 @@ def save(module: nn.Module, x: Tensor, path: Path, precision: Any, target: Any =
             torch.jit.trace(module.eval(), x, check_trace=False),
             inputs=[ct.TensorType("x", shape=tuple(x.shape), dtype=dtype)],
             outputs=[ct.TensorType("y")],
-            minimum_deployment_target=target or ct.target.iOS17,
-            compute_precision=precision,
+            minimum_deployment_target=ct.target[target],
+            compute_precision=ct.precision[precision],
             skip_model_load=True,
         ).save(str(path))
     return path
 
 
-def errors(name: str, target: Any = None) -> tuple[float, float]:
+def errors(name: str, target: str = "iOS17") -> tuple[float, float]:
     """Relative error of the output, predicted from the float32 package and that of the real float16 one.
 
     Both against the float32 package in float64, root mean square over root mean square.
@@ -177,8 +176,8 @@ def errors(name: str, target: Any = None) -> tuple[float, float]:
     module, x = MODELS[name]()
     with tempfile.TemporaryDirectory() as folder:
         wide, narrow = (
-            save(module, x, Path(folder) / f"{precision.name}.mlpackage", precision, target)
-            for precision in (ct.precision.FLOAT32, ct.precision.FLOAT16)
+            save(module, x, Path(folder) / f"{precision}.mlpackage", precision, target)
+            for precision in ("FLOAT32", "FLOAT16")
         )
         inputs = {"x": x.numpy()}
         (predicted,) = (r.accumulated.relative for r in trace_package(wide, inputs) if r.output == "y")
