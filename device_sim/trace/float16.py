@@ -15,7 +15,7 @@ float16 looks up other rows, which is no matter of precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -76,11 +76,18 @@ def convert(program: Program) -> Program:
     """The program with float16 in the place of float32, as the module says; it is evaluated in float32."""
     exact = _exact(program)
     known: dict[int, tuple[Array, Array]] = {}
-    steps = (
-        step if _stays(step, program.opset, exact) else _converted(step, program.opset, known)
-        for step in program.steps
-    )
-    return replace(program, steps=tuple(steps))
+
+    def each(steps: Iterable[Step]) -> tuple[Step, ...]:
+        found = []
+        for step in steps:
+            blocks = tuple(replace(block, steps=each(block.steps)) for block in step.blocks)
+            inside = replace(step, blocks=blocks)
+            found.append(
+                inside if _stays(step, program.opset, exact) else _converted(inside, program.opset, known)
+            )
+        return tuple(found)
+
+    return replace(program, steps=each(program.steps))
 
 
 def rounds(step: Step) -> bool:
@@ -198,10 +205,11 @@ def _indices(step: Step) -> set[int]:
 
 def _exact(program: Program) -> frozenset[int]:
     """Slots of floats that stand for integers, and have gone through nothing but moves."""
+    steps = tuple(_nested(program.steps))
     floats = {value.slot for value in program.inputs.values() if value.type.dtype.kind == "f"}
-    floats |= {o.slot for step in program.steps for o in step.outputs if o.type.dtype.kind == "f"}
+    floats |= {o.slot for step in steps for o in step.outputs if o.type.dtype.kind == "f"}
     wanted: set[int] = set()
-    for step in reversed(program.steps):
+    for step in reversed(steps):
         to_integer = step.op.name == "cast" and "int" in str(step.constants.get("dtype"))
         moved = step.op.name in _MOVES and any(output.slot in wanted for output in step.outputs)
         if to_integer or moved:
@@ -209,9 +217,17 @@ def _exact(program: Program) -> frozenset[int]:
         if not program.opset:
             wanted |= _indices(step)
     exact = {value.slot for value in program.inputs.values() if value.slot in wanted & floats}
-    for step in program.steps:
+    for step in steps:
         read = floats & set(step.slots)
         from_integer = step.op.name == "cast" and not read
         if from_integer or (step.op.name in _MOVES and read and read <= exact):
             exact |= {output.slot for output in step.outputs if output.slot in floats}
     return frozenset(exact)
+
+
+def _nested(steps: Iterable[Step]) -> Iterator[Step]:
+    """All steps in the order of computing; those of a block before the one that it belongs to."""
+    for step in steps:
+        for block in step.blocks:
+            yield from _nested(block.steps)
+        yield step

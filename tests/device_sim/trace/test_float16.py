@@ -1,5 +1,6 @@
 """`pt trace` predicts what coremltools' float16 conversion does, and names what makes NaN."""
 
+import warnings
 from pathlib import Path
 
 import float16_models
@@ -39,6 +40,34 @@ def test_before_ios_17_epsilon_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
     for target in ("iOS15", "iOS17"):
         predicted, real = errors("rsqrt", target)
         assert predicted == pytest.approx(real, rel=0.01)
+
+
+def test_the_body_of_a_loop_is_converted_too(tmp_path: Path) -> None:
+    ct, x = float16_models.ct, np.linspace(0.1, 1, 8, dtype=np.float32)
+    mb = ct.converters.mil.mil.Builder
+    for precision in ("FLOAT32", "FLOAT16"):
+        program = mb.program(input_specs=[mb.TensorSpec((8,))], opset_version=ct.target.iOS17)(
+            lambda x: mb.while_loop(
+                _cond=lambda i, y: mb.less(x=i, y=5),
+                _body=lambda i, y: (mb.add(x=i, y=1), mb.sub(x=mb.add(x=y, y=100.0), y=99.7)),
+                loop_vars=(0, x),
+            )[1]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ct.convert(
+                program,
+                inputs=[ct.TensorType("x", shape=(8,), dtype=np.float32)],
+                compute_precision=ct.precision[precision],
+                minimum_deployment_target=ct.target.iOS17,
+                skip_model_load=True,
+            ).save(str(tmp_path / f"{precision}.mlpackage"))
+    (expected,) = load_mil(tmp_path / "FLOAT32.mlpackage", "float64").predict({"x": x}).values()
+    (got,) = load_mil(tmp_path / "FLOAT16.mlpackage").predict({"x": x}).values()
+    real = np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
+    *_, end = trace_package(tmp_path / "FLOAT32.mlpackage", {"x": x})
+    assert real > 1e-3
+    assert end.accumulated.relative == pytest.approx(real, rel=0.5)
 
 
 def test_constants_become_what_numpy_makes_of_them() -> None:
