@@ -43,7 +43,9 @@ def test_before_ios_17_epsilon_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_body_of_a_loop_is_converted_too(tmp_path: Path) -> None:
-    ct, x = float16_models.ct, np.linspace(0.1, 1, 8, dtype=np.float32)
+    import coremltools as ct  # here: the models' module imports it first, its warnings silenced
+
+    x = np.linspace(0.1, 1, 8, dtype=np.float32)
     mb = ct.converters.mil.mil.Builder
     for precision in ("FLOAT32", "FLOAT16"):
         program = mb.program(input_specs=[mb.TensorSpec((8,))], opset_version=ct.target.iOS17)(
