@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import os
 import struct
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ from device_sim.mil.types import Array, prod
 from personality_common.coreml.features import Feature
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import atomic_writer, read_json_object
+from personality_common.files.bounded import open_regular
 
 MAX_BYTES: Final = 1 << 30
 """Of the arrays read from one file together, decompressed."""
@@ -56,10 +58,8 @@ def read_arrays(
     if path.suffix != ".npz":
         raise DataError(f"{path}: arrays are read from .npz or .json, got {path.suffix or 'no suffix'!r}")
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             return _read_npz(path, file, features, optional, max_bytes)
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file") from None
     except (*_ZIP_ERRORS, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: not a readable .npz file: {_line(error)}") from None
 

@@ -104,7 +104,8 @@ def _cells(rank: int, record: OpTrace, accumulated: int) -> list[tuple[Text, Tex
     low, high = record.low, record.high
     flag = {
         Overflow.HERE: Text("overflows", "bold red"),
-        Overflow.BEFORE: Text("overflowed before", "yellow"),
+        Overflow.NAN: Text("makes NaN", "bold red"),
+        Overflow.BEFORE: Text("not finite before", "yellow"),
         Overflow.NO: Text(""),
     }
     return [
@@ -122,6 +123,8 @@ def _shown(error: Error | None, name: str) -> Text:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
     return f"{value:.2g}" if value in (0, math.inf) else f"{value:.1e}"
 
 

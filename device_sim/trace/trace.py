@@ -6,9 +6,9 @@ error that this op *adds*), and by the candidate on its own inputs (the error th
 the candidate's op sees them, so an op that magnifies the rounding of its inputs, such as a
 difference of nearly equal numbers, is charged with it.
 
-`float16`: float64 against the policy `float16`: every input, weight and result rounded to
-float16, each op computed in float32. What overflows inside of an op (the squares of a
-normalization) is not seen.
+`float16`: float64 against what coremltools' float16 conversion makes of the program
+(`device_sim.trace.float16`): inputs, constants and results rounded to float16, each op computed in float32.
+What overflows inside of an op (the squares of a normalization) is not seen.
 `int8`: the policy `exact` (float32) with and without the weights that `device_sim.trace.int8`
 quantizes.
 `torch`: the policy `exact` against torch's version of each op that `device_sim.trace.torch_ops` has.
@@ -18,6 +18,7 @@ States of a stateful model are zeros, as `MLModel.newState()` makes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,9 @@ from device_sim.mil.step import Step
 from device_sim.mil.types import Array
 from device_sim.runtimes.arrays import read_arrays
 from device_sim.trace.config import AGAINST, TraceConfig
+from device_sim.trace.float16 import FLOAT16_MAX, constants, convert, half, rounded_slots, rounds
 from device_sim.trace.int8 import quantized_step
-from device_sim.trace.records import OpTrace, Place, compare, lost
+from device_sim.trace.records import Arrived, OpTrace, Place, compare, is_finite, lost
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError
@@ -89,11 +91,9 @@ def trace_package(
 
 def _load_pair(package: Package, against: str, limits: Limits | None) -> tuple[Model, Model]:
     """The reference and the candidate."""
-    if against == "float16":
-        return load_mil(package, "float64", limits), load_mil(package, "float16", limits)
     candidate = load_mil(package, "exact", limits)
     _exchange_steps(candidate, against)
-    return load_mil(package, "exact", limits), candidate
+    return load_mil(package, "float64" if against == "float16" else "exact", limits), candidate
 
 
 def _exchange_steps(model: Model, against: str) -> None:
@@ -103,13 +103,16 @@ def _exchange_steps(model: Model, against: str) -> None:
             _exchange_steps(part, against)
     elif isinstance(model, ProgramModel):
         evaluator = model.evaluator
-        if against == "int8":
+        if against == "float16":
+            program = convert(evaluator.program)
+        elif against == "int8":
             steps = tuple(quantized_step(step) for step in evaluator.program.steps)
+            program = replace(evaluator.program, steps=steps)
         elif isinstance(model, NetworkModel):
             return  # torch's versions are of MIL's ops
         else:
             steps = tuple(_torch_step(step) for step in evaluator.program.steps)
-        program = replace(evaluator.program, steps=steps)
+            program = replace(evaluator.program, steps=steps)
         model.evaluator = Evaluator(program, evaluator.policy, evaluator.budget)
 
 
@@ -155,15 +158,17 @@ def _ops(
     known = reference.start(inputs[0], reference.new_state())
     own = candidate.start(inputs[1], candidate.new_state())
     replayed = candidate.new_state()
-    beyond: set[str] = set()  # what float16 cannot hold, however it is computed
-    if against == "float16" and not label:
-        for name, value in inputs[0].items():
-            expected, rounded = (model.evaluator.enter(name, value) for model in (reference, candidate))
-            if lost(expected, rounded):
-                beyond.add(name)
-            yield compare(Place(label, None, "input", name), (expected, rounded, rounded), against)
-    steps = zip(reference.evaluator.program.steps, candidate.evaluator.program.steps, strict=True)
-    for step, twin in steps:
+    program = candidate.evaluator.program
+    rounded = rounded_slots(program) if against == "float16" else frozenset()
+    beyond: set[int] = set()  # what float16 cannot hold, however it is computed
+    spoiled: set[int] = set()  # what has an infinity or NaN that an op made
+    for name, declared in program.inputs.items() if rounded and not label else ():
+        expected = reference.evaluator.enter(name, inputs[0][name])
+        got = half(expected) if declared.slot in rounded else expected
+        if lost(expected, got):
+            beyond.add(declared.slot)
+        yield compare(Place(label, None, "input", name), (expected, got, got), Arrived(numbers=(expected,)))
+    for step, twin in zip(reference.evaluator.program.steps, program.steps, strict=True):
         read, own_read = known.read(step), own.read(twin)
         with reference.named(), np.errstate(all="ignore"):
             expected_values = known.advance(step)
@@ -171,20 +176,22 @@ def _ops(
             added = candidate.evaluator.run_step(twin, read, replayed, own.usage)
             accumulated = own.advance(twin)
         compared = against != "torch" or getattr(twin.op.kernel, "compared", False)
-        fed = not beyond.isdisjoint(step.inputs)
-        reached = any(lost(read[name], own_read[name]) for name in step.inputs)
+        arrived = Arrived(
+            fed=rounds(twin) and not beyond.isdisjoint(step.slots),
+            reached=any(lost(read[name], own_read[name]) for name in step.inputs),
+            spoiled=not spoiled.isdisjoint(step.slots),
+            numbers=(*read.values(), *own_read.values(), *constants(step)),
+        )
         for output, expected, got in zip(step.outputs, expected_values, accumulated, strict=True):
             place = Place(label, step.position, step.op.name, output.name)
             values = (expected, added[output.name] if compared else None, got)
-            yield compare(place, values, against, fed, reached)
-            if against == "float16" and lost(expected, _float16(expected)):
-                beyond.add(output.name)
+            found = compare(place, values, arrived, FLOAT16_MAX if output.slot in rounded else math.inf)
+            yield found
+            if output.slot in rounded and lost(expected, half(expected)):
+                beyond.add(output.slot)
+            if found.overflow and not (is_finite(expected) and is_finite(got)):
+                spoiled.add(output.slot)
     with reference.named():
-        found = reference.finish(known)
+        end = reference.finish(known)
     with candidate.named():
-        return found, candidate.finish(own)
-
-
-def _float16(value: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return value.astype(np.float16) if value.dtype.kind == "f" else value
+        return end, candidate.finish(own)

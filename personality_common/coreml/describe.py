@@ -6,6 +6,7 @@ the rest is listed under `problems`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,13 +21,14 @@ from personality_common.coreml.description import (
     ModelDescription,
     ParameterCount,
     ParameterRange,
+    Preprocessing,
     TensorInfo,
     UpdateInfo,
 )
 from personality_common.coreml.features import features
 from personality_common.coreml.limits import require_at_most
 from personality_common.coreml.package import PIPELINES, Package
-from personality_common.coreml.values import BlobLocation
+from personality_common.coreml.values import BlobLocation, TensorType
 from personality_common.errors import DataError
 from personality_common.files.fingerprint import fingerprint_bytes
 
@@ -77,6 +79,7 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
     elif message is not None:
         functions = (FunctionInfo("layers", "", _counts(_layer_types(message))),)
         _network_tensors(message, found, fingerprints)
+    labels = _labels(package)
     has_section = bool(functions) or kind in (*PIPELINES, "mlProgram", "unknown")
     description = spec.description
     # A program of several functions describes the features of each apart.
@@ -94,9 +97,13 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
         training_inputs=features(description.trainingInput),
         predicted_feature=default.predictedFeatureName or None,
         predicted_probabilities=default.predictedProbabilitiesName or None,
-        class_labels=_class_labels(getattr(spec, kind)) if kind != "unknown" else None,
+        class_labels=None if labels is None else len(labels),
+        labels=labels or (),
         metadata=_metadata(description.metadata),
         functions=functions,
+        default_function=(chosen or "main") if len(functions) > 1 else None,
+        custom_layers={} if message is None else _counts(network.custom_classes(message)),
+        preprocessing=() if message is None else tuple(map(_preprocessing, message.preprocessing)),
         details={} if has_section else _details(getattr(spec, kind)),
         parameters=tuple(
             ParameterCount(dtype, count, found.elements[dtype], found.bytes[dtype])
@@ -113,13 +120,15 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
 def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> None:
     seen: dict[BlobLocation, TensorInfo] = {}
     broken: set[str] = set()
+    compressed = program.compressed(package)
     for constant in program.constants(package):
-        location = constant.location
+        location, meant = constant.location, compressed.get(constant.name)
         require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         try:
             if location is None:
-                if constant.type.shape and constant.type.dtype.startswith(("float", "bfloat")):
-                    found.add(_inline_tensor(constant, fingerprints), shared=False)
+                floats = constant.type.dtype.startswith(("float", "bfloat"))
+                if constant.type.shape and (floats or constant.name in compressed):
+                    found.add(_unpacked(_inline_tensor(constant, fingerprints), meant), shared=False)
             elif location.file not in broken:
                 try:
                     found.files[location.file] = package.weights(location.file).size
@@ -127,10 +136,19 @@ def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> 
                     broken.add(location.file)
                     raise
                 tensor = _stored_tensor(constant, location, seen.get(location), fingerprints)
-                found.add(tensor, shared=location in seen)
+                found.add(_unpacked(tensor, meant), shared=location in seen)
                 seen[location] = tensor
         except DataError as error:
             found.problem(error)
+
+
+def _unpacked(tensor: TensorInfo, meant: TensorType | None) -> TensorInfo:
+    """A tensor of bytes as the elements that are packed in them, if they take as many bytes."""
+    shape = None if meant is None else meant.static_shape
+    if meant is None or shape is None or meant.dtype == tensor.dtype or tensor.dtype != "uint8":
+        return tensor
+    bits = math.prod(shape) * int(meant.dtype.removeprefix("uint"))
+    return replace(tensor, dtype=meant.dtype, shape=shape) if -(-bits // 8) == tensor.bytes else tensor
 
 
 def _inline_tensor(constant: program.Constant, fingerprints: bool) -> TensorInfo:
@@ -184,10 +202,28 @@ def _network_tensors(message: Any, found: _Findings, fingerprints: bool) -> None
 def _functions(package: Package) -> tuple[FunctionInfo, ...]:
     functions = package.spec.mlProgram.functions
     require_at_most(len(functions), MOST, "functions")
-    return tuple(
-        FunctionInfo(name, functions[name].opset, _counts(program.operation_types(package, name)))
-        for name in sorted(functions)
-    )
+    require_at_most(len(package.spec.description.functions), MOST, "functions")
+    described = {described.name: described for described in package.spec.description.functions}
+    return tuple(_function(package, name, described.get(name)) for name in sorted(functions))
+
+
+def _function(package: Package, name: str, described: Any | None) -> FunctionInfo:
+    opset = package.spec.mlProgram.functions[name].opset
+    operations = _counts(program.operation_types(package, name))
+    if described is None:
+        return FunctionInfo(name, opset, operations)
+    sides = (features(side) for side in (described.input, described.output, described.state))
+    return FunctionInfo(name, opset, operations, *sides)
+
+
+def _preprocessing(message: Any) -> Preprocessing:
+    kind = message.WhichOneof("preprocessor")
+    if kind == "meanImage":
+        values: dict[str, float | str] = {"meanImage": f"{len(message.meanImage.meanImage):,} numbers"}
+    else:
+        fields = ("channelScale", "redBias", "greenBias", "blueBias", "grayBias")
+        values = {name: getattr(message.scaler, name) for name in fields} if kind else {}
+    return Preprocessing(message.featureName, kind or "unknown", values)
 
 
 def _layer_types(message: Any) -> Iterator[str]:
@@ -213,19 +249,31 @@ def _metadata(metadata: Any) -> dict[str, str]:
     return {k: v for k, v in known.items() if v} | dict(sorted(metadata.userDefined.items()))
 
 
-def _class_labels(message: Any) -> int | None:
-    which = message.DESCRIPTOR.oneofs_by_name.get("ClassLabels")
-    chosen = message.WhichOneof("ClassLabels") if which else None
-    return len(getattr(message, chosen).vector) if chosen else None
+def _labels(package: Package) -> tuple[str | int, ...] | None:
+    """Of a classifier, in the order of its probabilities; None for another model."""
+    if package.kind == "unknown":
+        return None
+    if package.kind == "mlProgram":
+        return program.class_labels(package)
+    message = getattr(package.spec, package.kind)
+    if "ClassLabels" not in message.DESCRIPTOR.oneofs_by_name:
+        return None
+    chosen = message.WhichOneof("ClassLabels")
+    return tuple(getattr(message, chosen).vector) if chosen else None
 
 
 def _details(message: Any, depth: int = 2) -> dict[str, Any]:
-    """Set fields of a message: scalars as they are, lists by length, messages two levels down."""
+    """Set fields of a message: scalars as they are, lists by length, messages two levels down.
+
+    Of a choice between messages that has no fields, such as a way of weighting: which was chosen.
+    """
     details: dict[str, Any] = {}
     for descriptor, value in message.ListFields():
         if hasattr(value, "ListFields"):
             inner = _details(value, depth - 1) if depth else {}
             details.update({f"{descriptor.name}.{k}": v for k, v in inner.items()})
+            if not inner and descriptor.containing_oneof is not None:
+                details[descriptor.containing_oneof.name] = descriptor.name
         elif isinstance(value, bytes):
             details[descriptor.name] = f"{len(value):,} bytes"
         elif isinstance(value, (str, int, float)):

@@ -63,6 +63,21 @@ class FunctionInfo:
     opset: str
     operations: dict[str, int]
     """Type -> count, most frequent first."""
+    inputs: tuple[Feature, ...] = ()
+    outputs: tuple[Feature, ...] = ()
+    states: tuple[Feature, ...] = ()
+    """Its own, where the description lists them by function."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network does to an image before its layers see it."""
+
+    feature: str
+    """Empty: the only image."""
+    type: str
+    """`scaler`: channel times scale, plus bias; `meanImage`: an image is subtracted."""
+    values: dict[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,15 @@ class ModelDescription:
     predicted_probabilities: str | None
     class_labels: int | None
     """How many, for a classifier."""
+    labels: tuple[str | int, ...]
+    """In the order of the probabilities."""
     metadata: dict[str, str]
     functions: tuple[FunctionInfo, ...]
+    default_function: str | None
+    """Of several, the one that runs unless another is asked for."""
+    custom_layers: dict[str, int]
+    """Class that the app must bring -> how many layers are of it."""
+    preprocessing: tuple[Preprocessing, ...]
     details: dict[str, Any]
     """Fields of a kind that has no section of its own (trees, scalers, …)."""
     parameters: tuple[ParameterCount, ...]

@@ -60,6 +60,13 @@ def layers(message: Any) -> Iterator[Any]:
             yield from layers(layer.loop.bodyNetwork)
 
 
+def custom_classes(message: Any) -> Iterator[str]:
+    """Class of each custom layer: what an app must bring to run the network."""
+    for layer in layers(message):
+        if layer.WhichOneof("layer") == "custom":
+            yield layer.custom.className[:MAX_NAME]
+
+
 def weights(message: Any) -> Iterator[NetworkWeight]:
     """All weights of a network in the order of its layers."""
     for layer in layers(message):

@@ -14,6 +14,8 @@ from personality_common.errors import DataError, MismatchError
 
 _SAME_ELEMENTS: Final = ("identity", "reshape", "squeeze", "expand_dims", "cast")
 """Ops whose output has the elements of `x` in the same order; a cast may round them."""
+_PALETTES: Final = {2: 1, 4: 2, 16: 4, 64: 6, 256: 8}
+"""Entries of a palette -> bits of an index."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,66 @@ def constants(package: Package) -> Iterator[Constant]:
         for _, block in blocks(package):
             for operation in block.operations:
                 yield from _constants_of(package, operation)
+
+
+def compressed(package: Package) -> dict[str, TensorType | None]:
+    """Names of constants that hold compressed weights.
+
+    With the elements that are packed in them where their own type does not tell: the indices of a palette and
+    the mask of sparse weights are bytes up to iOS 17, and have a type of their own from iOS 18 on.
+    """
+    found: dict[str, TensorType | None] = {}
+    for _, block in blocks(package):
+        named = {o.name: op for op in block.operations if op.type == "const" for o in op.outputs}
+        for operation in block.operations:
+            if operation.type.startswith("constexpr_"):
+                found |= _compressed(package, operation, named)
+    return found
+
+
+def _compressed(package: Package, operation: Any, named: dict[str, Any]) -> dict[str, TensorType | None]:
+    """Args: named: the `const` that makes each value."""
+    given = {constant.name.rpartition(".")[2]: constant for constant in _constants_of(package, operation)}
+    for key, argument in operation.inputs.items():
+        const = named.get(argument.arguments[0].name) if len(argument.arguments) == 1 else None
+        if const is not None and "val" in const.attributes and tensor_type(const.attributes["val"].type):
+            given[key] = _constant(package, const)
+    dense = given.pop("shape", None)
+    found: dict[str, TensorType | None] = {constant.name: None for constant in given.values()}
+    if dense is not None and dense.location is None:
+        shape = tuple(map(int, dense.read().tolist()))
+        if "mask" in given:
+            found[given["mask"].name] = TensorType("uint1", shape)
+        entries = given["lut"].type.static_shape if "lut" in given else None
+        if "indices" in given and entries and len(entries) == 1 and entries[0] in _PALETTES:
+            found[given["indices"].name] = TensorType(f"uint{_PALETTES[entries[0]]}", shape)
+    return found
+
+
+def class_labels(package: Package) -> tuple[str | int, ...] | None:
+    """What an ML Program's `classify` chooses from, in the order of the probabilities; None without one."""
+    for _, block in blocks(package):
+        for operation in block.operations:
+            if operation.type == "classify" and "classes" in operation.inputs:
+                value = _list_value(block, operation.inputs["classes"].arguments)
+                items = () if value is None else value.immediateValue.list.values
+                return tuple(label for item in items for label in _label(item))
+    return None
+
+
+def _list_value(block: Any, arguments: Any) -> Any | None:
+    if len(arguments) != 1:
+        return None
+    if arguments[0].WhichOneof("binding") == "value":
+        return arguments[0].value
+    made = [o for o in block.operations if any(p.name == arguments[0].name for p in o.outputs)]
+    return made[0].attributes["val"] if made and "val" in made[0].attributes else None
+
+
+def _label(item: Any) -> list[str | int]:
+    tensor = item.immediateValue.tensor
+    field = tensor.WhichOneof("value")
+    return list(getattr(tensor, field).values)[:1] if field in ("strings", "ints", "longInts") else []
 
 
 def find_producer(block: Any, name: str) -> Any:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from personality_common.errors import DataError
+
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+"""How a text file begins that Git LFS leaves in the place of a large one; it is 200 bytes at most."""
 
 
 def open_regular(path: Path) -> int:
@@ -14,13 +18,20 @@ def open_regular(path: Path) -> int:
 
     Returns:
         A file descriptor, which the caller closes.
+
+    Raises:
+        DataError: it is no regular file, cannot be read, or is what Git LFS left in the place of one.
     """
     try:
         if stat.S_ISREG(path.stat().st_mode):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+            elif os.pread(descriptor, len(_LFS_POINTER), 0) == _LFS_POINTER:
+                os.close(descriptor)
+                raise DataError(f"{path}: a pointer of Git LFS, not the file itself; run: git lfs pull")
+            else:
                 return descriptor
-            os.close(descriptor)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:

@@ -91,10 +91,16 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
     needs = f"needs {model.minimum_os}" if model.minimum_os else "of an unknown system"
     facts = [model.kind, version, needs, *(["updatable"] if model.updatable else [])]
     console.print(Text(", ".join(facts)))
-    _features(console, model)
+    if model.default_function is None or not any(f.inputs or f.outputs for f in model.functions):
+        groups = (("input", model.inputs), ("output", model.outputs), ("state", model.states))
+        _features(console, "Features", *groups, ("training", model.training_inputs))
     if model.predicted_feature:
         labels = f", {model.class_labels:,} classes" if model.class_labels is not None else ""
         console.print(Text(f"Predicts {excerpt(model.predicted_feature, 60)}{labels}", style="bold"))
+        if model.labels:
+            shown = ", ".join(excerpt(label, 40) for label in model.labels[:_ROWS])
+            more = f" … and {len(model.labels) - _ROWS:,} more" if len(model.labels) > _ROWS else ""
+            console.print(Padding(Text(shown + more), (0, 0, 0, 2)))
     _pairs(console, "Metadata", list(model.metadata.items()))
     _pairs(console, "Fields", list(model.details.items()))
     for function in model.functions:
@@ -102,6 +108,21 @@ def _model(model: ModelDescription, console: Console, weights: bool) -> None:
         label = f"function {excerpt(function.name, 60)}, opset {excerpt(function.opset, 40)}"
         heading = f"Operations ({total:,}; {label})" if function.opset else f"Layers ({total:,})"
         _operations(console, heading, function.operations)
+        if len(model.functions) > 1 and (function.inputs or function.outputs):
+            default = " (default)" if function.name == model.default_function else ""
+            title = f"Features of {excerpt(function.name, 60)}{default}"
+            _features(
+                console,
+                title,
+                ("input", function.inputs),
+                ("output", function.outputs),
+                ("state", function.states),
+            )
+    if model.custom_layers:
+        _operations(console, "Custom layers, whose classes an app must bring", model.custom_layers)
+    for step in model.preprocessing:
+        title = f"Preprocessing of {excerpt(step.feature, 60) or 'the image'}"
+        _pairs(console, title, [("type", step.type), *step.values.items()])
     _parameters(console, model)
     if model.update:
         _update(console, model.update)
@@ -139,20 +160,14 @@ def _onnx(file: OnnxInspection, console: Console, weights: bool) -> None:
     _problems(console, model.problems)
 
 
-def _features(console: Console, model: ModelDescription) -> None:
+def _features(console: Console, title: str, *groups: tuple[str, Iterable[Feature]]) -> None:
     table = _table("", "feature", "type", "dtype", "shape", "")
-    groups: list[tuple[str, Iterable[Feature]]] = [
-        ("input", model.inputs),
-        ("output", model.outputs),
-        ("state", model.states),
-        ("training", model.training_inputs),
-    ]
     rows = [(role, feature) for role, group in groups for feature in group]
     for role, f in rows[:_ROWS]:
         note = "optional " * f.optional + f.description
         _row(table, role, f.name, f.type, f.dtype or "", f.shape_text, note)
     if rows:
-        _section(console, "Features" + _more(rows), table)
+        _section(console, title + _more(rows), table)
 
 
 def _operations(console: Console, heading: str, operations: dict[str, int]) -> None:

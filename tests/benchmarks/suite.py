@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     "quality",
     "labels",
     "mil",
+    "trace",
     "grpo",
     "learning",
     "scale",

@@ -139,18 +139,21 @@ def test_exp_overflows_and_what_is_normalized_back_looks_fine(tmp_path: Path) ->
     assert 0 < records["y"].high <= 1
 
 
-def test_weights_that_float16_cannot_hold(tmp_path: Path) -> None:
-    weight = np.eye(16, dtype=np.float32)
-    weight[0, 0] = 1e5
+def test_what_is_made_in_float32_and_read_in_float16(tmp_path: Path) -> None:
+    """A constant above 65504 keeps its op in float32; what comes out may be too large all the same."""
 
-    def scaled_down(x: Any) -> Any:
-        x = mb.mul(x=x, y=np.float32(0.01), name="small")
-        return mb.linear(x=x, weight=weight, name="y")
+    def scaled(x: Any) -> Any:
+        x = mb.mul(x=mb.relu(x=x, name="positive"), y=np.float32(1e6), name="large")
+        return mb.tanh(x=mb.real_div(x=x, y=np.float32(1e4), name="small"), name="y")
 
-    path = _save(tmp_path / "m.mlpackage", scaled_down)
-    worst = by_added(list(_records(path, _x()).values()))[0]
-    assert (worst.output, worst.overflow) == ("y", "here")
-    assert max(-worst.low, worst.high) < 1001  # its values would fit
+    path = _save(tmp_path / "m.mlpackage", scaled)
+    records = _records(path, _x())
+    worst = by_added(list(records.values()))[0]
+    assert (worst.output, worst.overflow) == ("large", "here")
+    assert worst.accumulated.relative < 1e-3
+    reader = list(records.values())[list(records).index("large") + 1]
+    assert reader.note == "an input of it overflows"
+    assert not any(r.overflow for r in _records(path, 0.01 * _x()).values())
 
 
 def test_inputs_that_float16_cannot_hold(tmp_path: Path) -> None:
@@ -407,11 +410,14 @@ def test_each_side_has_states_of_its_own(tmp_path: Path) -> None:
 
 
 def test_errors_of_values_that_are_not_finite() -> None:
-    x = np.array([1.0, -np.inf, np.nan, 3.0])
+    x = np.array([1.0, -np.inf, 3.0])
     assert error_of(x, x.astype(np.float16)).max_abs == 0
-    assert error_of(x, np.array([1.0, -np.inf, 5.0, 4.0])).relative == pytest.approx(0.5 / np.sqrt(5))
-    assert error_of(x, np.array([np.nan, -np.inf, 0, 3])).max_abs == np.inf
-    assert error_of(x, np.array([1.0, 7.0, 0, 3])).relative == np.inf
+    assert error_of(x, np.array([1.0, -np.inf, 4.0])).relative == pytest.approx(np.sqrt(1 / 3) / np.sqrt(5))
+    assert error_of(x, np.array([np.nan, -np.inf, 3])).max_abs == np.inf
+    assert error_of(x, np.array([1.0, 7.0, 3])).relative == np.inf
+    nan = np.array([1.0, np.nan])
+    assert np.isnan(error_of(nan, nan).relative)
+    assert np.isnan(error_of(nan, np.zeros(2)).max_abs)
     assert error_of(np.zeros(3), np.zeros(3)).relative == 0
     assert error_of(np.zeros(3), np.full(3, 1e-9)).relative == np.inf
     assert error_of(np.zeros((0, 3)), np.zeros((0, 3))).max_abs == 0
@@ -447,8 +453,13 @@ def test_command(overflowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert word in text
     np.savez(tmp_path / "zeros.npz", x=np.zeros(SHAPE, np.float32))
     arguments = [str(overflowing), "--input", str(tmp_path / "zeros.npz"), "--against", "int8"]
-    assert "8 values" not in (text := CliRunner().invoke(trace, arguments, catch_exceptions=False).stdout)
-    assert "7 values against int8, all the same" in " ".join(text.split())
+    text = CliRunner().invoke(trace, arguments, catch_exceptions=False).stdout
+    assert "8 values" not in text
+    # 0 / 0 on either side.
+    assert "makes NaN" in text.splitlines()[2]
+    assert "output y: NaN" in text
+    found = json.loads(CliRunner().invoke(trace, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert (found["added"][0]["op"], found["added"][0]["overflow"]) == ("real_div", "nan")
 
 
 def test_limits_are_the_callers(overflowing: Path, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_not_models(tmp_path: Path, packages: dict[str, Path]) -> None:
     path = tmp_path / "x.mlmodel"
     for content, message in [
         (b"", "states no specification version"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "not a Core ML model"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the file itself"),
         (packages["head.mlmodel"].read_bytes()[:-1], "not a Core ML model"),
     ]:
         path.write_bytes(content)
