@@ -28,6 +28,7 @@ class CoreMLModel:
         self.outputs = read_arrays(package.spec.description.output, OTHERS)
         self._model = model
         self._state = None
+        self._names = [state.name for state in package.spec.description.state]
         if len(package.spec.description.state):
             self._state = model.make_state()
             for name, value in states.items():
@@ -46,6 +47,12 @@ class CoreMLModel:
             else found[feature.name]
             for feature in self.outputs
         }
+
+    def read_states(self) -> dict[str, Array]:
+        """State buffers by name, as the last prediction left them."""
+        if self._state is None:
+            return {}
+        return {name: np.asarray(self._state.read_state(name)) for name in self._names}
 
 
 class CoreMLRuntime:
