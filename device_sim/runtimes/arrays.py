@@ -54,7 +54,10 @@ def read_arrays(
     if path.suffix == ".json":
         read = read_json_object(path, MAX_JSON_BYTES)
         wanted = _choose(path, read, features, optional)
-        return {feature.name: _from_lists(path, feature, read[feature.name]) for feature in wanted}
+        return {
+            feature.name: from_lists(f"{path}: {feature.name!r}", feature, read[feature.name])
+            for feature in wanted
+        }
     if path.suffix != ".npz":
         raise DataError(f"{path}: arrays are read from .npz or .json, got {path.suffix or 'no suffix'!r}")
     try:
@@ -118,8 +121,12 @@ def _parse_npy(where: str, content: bytes) -> Array:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _from_lists(path: Path, feature: Feature, value: Any) -> Array:
-    where = f"{path}: {feature.name!r}"
+def from_lists(where: str, feature: Feature, value: Any) -> Array:
+    """Nested lists as an array of the feature's type.
+
+    Raises:
+        DataError: of different lengths, or not numbers.
+    """
     dtype = np.dtype(feature.dtype)
     try:
         array = np.asarray(value)

@@ -22,8 +22,12 @@ class RunConfig:
 
     Attributes:
         package: `.mlpackage` or `.mlmodel`.
-        input: arrays by the names of the package's inputs; one with a state buffer's name fills it.
-        output: outputs by name; a file there is replaced.
+        input: arrays by the names of the package's inputs (one with a state buffer's name fills it); rows of
+            values, as .json, .jsonl or .csv; or an image, as FILE or name=FILE.
+        output: outputs by name; a file there is replaced. Texts and dictionaries are for .json and .jsonl.
+        state: state buffers to begin with, by name.
+        state_out: where to write the state buffers after the last row.
+        steps: rows are steps of one state, one after the other; arrays have them along their first axis.
         function: of a package of several; None for the default one.
         runtime: the interpreter, or Core ML itself (macOS).
         max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
@@ -35,14 +39,20 @@ class RunConfig:
     output: Path
     function: str | None = None
     runtime: PackageRuntime = "mil"
+    state: Path | None = None
+    state_out: Path | None = None
+    steps: bool = False
     max_model_mib: int = MODEL_MIB
     max_seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
             raise ConfigError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {self.runtime!r}")
-        if self.output.suffix != ".npz":
-            raise ConfigError(f"--output must be a .npz file, got {self.output}")
+        if self.output.suffix not in (".npz", ".json", ".jsonl"):
+            raise ConfigError(f"--output must be a .npz, .json or .jsonl file, got {self.output}")
+        for option, file in (("--state", self.state), ("--state-out", self.state_out)):
+            if file is not None and file.suffix != ".npz":
+                raise ConfigError(f"{option} must be a .npz file, got {file}")
         if self.max_model_mib < 1:
             raise ConfigError(f"--max-model-mib must be 1 or more, got {self.max_model_mib}")
         if not self.max_seconds > 0:

@@ -32,7 +32,8 @@ class CoreMLModel:
         self.outputs = read_arrays(description.output, OTHERS)
         self._model = model
         self._state = None
-        if len(description.state):
+        self._names = [state.name for state in description.state]
+        if self._names:
             self._state = model.make_state()
             for name, value in states.items():
                 self._state.write_state(name, np.asarray(value))
@@ -50,6 +51,12 @@ class CoreMLModel:
             else found[feature.name]
             for feature in self.outputs
         }
+
+    def read_states(self) -> dict[str, Array]:
+        """State buffers by name, as the last prediction left them."""
+        if self._state is None:
+            return {}
+        return {name: np.asarray(self._state.read_state(name)) for name in self._names}
 
 
 class CoreMLRuntime:

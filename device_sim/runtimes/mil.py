@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from device_sim.mil import Limits, Model, Observe, State, load_mil
 from device_sim.runtimes.runtime import Array
@@ -37,8 +38,12 @@ class MilModel:
         """Names of the state buffers."""
         return tuple(self.model.states)
 
-    def predict(self, inputs: Mapping[str, Array], observe: Observe | None = None) -> dict[str, Array]:
+    def predict(self, inputs: Mapping[str, Any], observe: Observe | None = None) -> dict[str, Any]:
         return self.model.predict(inputs, self.state, observe)
+
+    def read_states(self) -> dict[str, Array]:
+        """State buffers by name, as the last prediction left them."""
+        return {} if self.state is None else {name: self.state[name] for name in self.state}
 
 
 class MilRuntime:

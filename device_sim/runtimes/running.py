@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from device_sim.mil import Limits
+from device_sim.mil.types import Array
 from device_sim.runtimes.arrays import read_arrays, write_arrays
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
-from device_sim.runtimes.runtime import Array, Runtime
-from personality_common.coreml.features import features, interface
+from device_sim.runtimes.results import require_arrays, write_rows
+from device_sim.runtimes.rows import Row, read_rows
+from device_sim.runtimes.runtime import Runtime
+from personality_common.coreml.features import Feature, features, interface
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
@@ -21,15 +27,21 @@ from personality_common.terminal.progress import SILENT, Reporter
 class RunResult:
     """What came out."""
 
-    outputs: dict[str, Array]
+    rows: tuple[dict[str, Any], ...]
+    """Of each row of inputs, the outputs by name."""
     zero_states: tuple[str, ...]
-    """State buffers that the inputs did not fill."""
+    """State buffers that nothing filled."""
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Of the last row."""
+        return self.rows[-1]
 
 
 def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
-    """Evaluate a package on the arrays of a file, and write its outputs to another.
+    """Evaluate a package on the rows of a file, and write its outputs to another.
 
-    An array with the name of a state buffer fills it; the other buffers are zero, as on a device.
+    State buffers that neither `--state` nor an array of the inputs fills are zero, as on a device.
 
     Raises:
         DataError: a package or a file of inputs that is malformed, or inputs that the package does
@@ -49,16 +61,39 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     if reason := runtime.unavailable():
         raise ToolkitError(f"--runtime {config.runtime} is not available here: {reason}")
     description = interface(Package.open(config.package, package_limits), config.function)
-    inputs = {feature.name for feature in features(description.input)}
+    inputs = features(description.input)
     states = {feature.name: feature for feature in features(description.state)}
-    if both := sorted(inputs & states.keys()):
+    if both := sorted({feature.name for feature in inputs} & states.keys()):
         raise DataError(f"{config.package}: {both[0]!r} is both an input and a state")
-    arrays = read_arrays(config.input, features(description.input), states.values())
-    filled = {name: array for name, array in arrays.items() if name in states}
+    if not states and (config.state or config.state_out):
+        raise DataError(f"{config.package}: the model has no state for --state and --state-out")
+    rows = read_rows(config.input, inputs, tuple(states.values()), config.steps)
+    if states and len(rows) > 1 and not config.steps:
+        raise DataError(
+            f"{config.input}: has {len(rows)} rows, and the model a state: --steps makes steps of them"
+        )
+    filled = _filled(config.state, states, rows)
     model = runtime.load(config.package, filled)
     zero = tuple(sorted(states.keys() - filled.keys()))
     if zero:
         reporter.warn(f"states {', '.join(zero)} are zero: the inputs have no array of that name")
-    outputs = model.predict({name: array for name, array in arrays.items() if name in inputs})
-    write_arrays(config.output, outputs)
-    return RunResult(outputs, zero)
+    found = []
+    for at, row in enumerate(rows, 1):
+        try:
+            found.append(model.predict(row))
+        except DataError as error:
+            if len(rows) == 1:
+                raise
+            raise DataError(f"{config.input}, row {at}: {error}") from error
+        if config.output.suffix == ".npz":
+            require_arrays(config.output, found[-1])
+    write_rows(config.output, found)
+    if config.state_out is not None:
+        write_arrays(config.state_out, model.read_states())
+    return RunResult(tuple(found), zero)
+
+
+def _filled(path: Path | None, states: Mapping[str, Feature], rows: list[Row]) -> dict[str, Array]:
+    """State buffers to begin with: those of `--state`, and those of the first row, which it loses."""
+    given = {} if path is None else read_arrays(path, (), states.values())
+    return given | {name: rows[0].pop(name) for name in list(rows[0]) if name in states}

@@ -24,13 +24,22 @@ class LoadedModel(Protocol):
     @property
     def outputs(self) -> tuple[Feature, ...]: ...
 
-    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by feature name, for any batch that the package allows.
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by feature name, for any batch that the package allows: arrays, and what
+        `device_sim.mil.features` says of the other types.
 
         Raises:
             DataError: inputs that are not as the package describes them (names, shapes within the
                 ranges, types), or a package that cannot be evaluated.
         """
+        ...
+
+
+class StatefulModel(LoadedModel, Protocol):
+    """One whose state buffers can be read."""
+
+    def read_states(self) -> dict[str, Array]:
+        """By name, as the last prediction left them."""
         ...
 
 
@@ -44,7 +53,7 @@ class Runtime(Protocol):
         """Why this runtime cannot be used here; None if it can."""
         ...
 
-    def load(self, package: Path, states: Mapping[str, Array] | None = None) -> LoadedModel:
+    def load(self, package: Path, states: Mapping[str, Array] | None = None) -> StatefulModel:
         """Open a package.
 
         Args:
