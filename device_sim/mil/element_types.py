@@ -20,7 +20,28 @@ _INTEGERS: Final = "iu"
 _NUMBERS: Final = "fiu"
 _WORDS: Final = {_FLOATS: "floats", _INTEGERS: "integers", _NUMBERS: "numbers"}
 
+_IMAGE: Final = ("avg_pool", "l2_pool", "max_pool", "crop", "local_response_norm", "random_categorical")
+_RESIZED: Final = ("resize_bilinear", "resize_nearest_neighbor", "upsample_bilinear")
+
 TAKES: Final[Mapping[str, Mapping[str, str]]] = {
+    **{name: {"x": _FLOATS} for name in (*_IMAGE, *_RESIZED, "upsample_nearest_neighbor")},
+    "affine": dict.fromkeys(("x", "transform_matrix"), _FLOATS),
+    "conv": dict.fromkeys(("x", "weight", "bias"), _FLOATS),
+    "conv_quantized": {"x": _FLOATS, "weight": _INTEGERS, "quant_scale": _FLOATS, "quant_bias": _FLOATS},
+    "conv_transpose": dict.fromkeys(("x", "weight", "bias"), _FLOATS),
+    "crop_resize": {"x": _FLOATS, "roi": _FLOATS, "boxes": _NUMBERS, "box_indices": _INTEGERS},
+    "gru": dict.fromkeys(("x", "initial_h", "weight_ih", "weight_hh", "bias", "input_bias"), _FLOATS),
+    "lstm": dict.fromkeys(
+        (
+            *("x", "initial_h", "initial_c", "weight_ih", "weight_hh", "bias", "peephole"),
+            *("weight_ih_back", "weight_hh_back", "bias_back", "peephole_back"),
+        ),
+        _FLOATS,
+    ),
+    "non_maximum_suppression": dict.fromkeys(("boxes", "scores"), _FLOATS),
+    "resample": {"x": _FLOATS, "coordinates": _NUMBERS},
+    "resize": {"x": _NUMBERS},
+    "rnn": dict.fromkeys(("x", "initial_h", "weight_ih", "weight_hh", "bias"), _FLOATS),
     "batch_norm": dict.fromkeys(("x", "mean", "variance", "gamma", "beta"), _FLOATS),
     "constexpr_affine_dequantize": {
         "quantized_data": _INTEGERS,

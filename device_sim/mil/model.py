@@ -158,7 +158,7 @@ class ProgramModel(Model):
 
     evaluator: Evaluator
     takes = ("image",)
-    gives = ("string", "int64", "dictionary")
+    gives: tuple[str, ...] = ("string", "int64", "dictionary")
 
     def __init__(self, package: Package, policy: Policy, usage: Usage, function: str | None = None) -> None:
         super().__init__(package, policy, usage, function)
@@ -244,7 +244,7 @@ class NetworkModel(ProgramModel):
     """A neural network, whose layers are the steps of a program; a regressor is one, too."""
 
     takes = ("image",)
-    gives = ()
+    gives: tuple[str, ...] = ()
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         self._network: Any = network(package)

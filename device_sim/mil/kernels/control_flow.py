@@ -115,6 +115,8 @@ def list_scatter(ls: Array, indices: Ints, value: Array) -> Array:
 def _written(ls: Array, indices: Ints, elements: Array) -> Array:
     if min(indices, default=0) < 0:
         raise ValueError(f"an index must not be negative, got {min(indices)}")
+    if elements.dtype.kind != ls.dtype.kind:
+        raise ValueError(f"elements of the list are {ls.dtype.name}, got {elements.dtype.name}")
     known, element = ls.shape[1:], elements.shape[1:]
     if len(known) != len(element) or any(a not in (0, b) for a, b in zip(known, element, strict=True)):
         raise ValueError(f"elements of the list are {list(known)}, got {list(element)}")

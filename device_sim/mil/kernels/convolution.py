@@ -250,7 +250,7 @@ def _quantized(weight: Array, quantization_type: str, quant_scale: Array, quant_
     scale, offset = (
         v if v.ndim == 0 or v.ndim == weight.ndim else v.reshape(shape) for v in (quant_scale, quant_bias)
     )
-    return weight.astype(scale.dtype) * scale + offset
+    return np.asarray(weight.astype(scale.dtype) * scale + offset)
 
 
 def _conv_quantized_size(

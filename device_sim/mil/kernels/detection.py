@@ -71,7 +71,7 @@ def _check(boxes: Array, scores: Array, max_boxes: int, four: int, many: int) ->
         )
     if len(boxes) != len(scores) or boxes.shape[many] != scores.shape[many] or not scores.shape[four]:
         raise ValueError(f"boxes{list(boxes.shape)} and scores{list(scores.shape)} do not fit each other")
-    return boxes.shape[many]
+    return int(boxes.shape[many])
 
 
 def _size(boxes: Array, scores: Array, max_boxes: int, **_: object) -> int:

@@ -52,7 +52,8 @@ def _categorical_size(x: Array, mode: str = "logits", size: int = 1, seed: int =
 
 
 def _categorical_work(x: Array, mode: str = "logits", size: int = 1, seed: int = -1) -> int:
-    return 64 * prod((*x.shape, max(size, 1))) + x.shape[-1] * ITERATION_WORK
+    classes = x.shape[-1] if x.ndim else 0
+    return 64 * prod((*x.shape, max(size, 1))) + int(classes) * ITERATION_WORK
 
 
 @op("random_categorical", size=_categorical_size, work=_categorical_work)

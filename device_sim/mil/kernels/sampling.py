@@ -230,7 +230,7 @@ def _box_grid(starts: Array, ends: Array, out: int, mode: str) -> Array:
         return starts[:, None] + i * ((length + 1) / out)
     if mode == "OFFSET_CORNERS":
         return starts[:, None] + (i + 0.5) * (np.maximum(1, length) / out)
-    return starts[:, None] + (i + 0.5) * ((length + 1) / out) - 0.5
+    return np.asarray(starts[:, None] + (i + 0.5) * ((length + 1) / out) - 0.5)
 
 
 def _crop_size(x: Array, boxes: int, target_height: int, target_width: int) -> int:
@@ -238,7 +238,7 @@ def _crop_size(x: Array, boxes: int, target_height: int, target_width: int) -> i
         raise ValueError(
             f"x (B, C, H, W) and a size are expected, got {list(x.shape)}, {target_height}, {target_width}"
         )
-    return boxes * x.shape[1] * max(prod(x.shape[2:]), prod((target_height, target_width)))
+    return prod((boxes, x.shape[1], max(prod(x.shape[2:]), prod((target_height, target_width)))))
 
 
 def _roi_size(x: Array, roi: Array, target_height: int = 1, target_width: int = 1, **_: object) -> int:

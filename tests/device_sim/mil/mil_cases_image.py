@@ -238,7 +238,7 @@ def _gru(  # type: ignore[no-untyped-def]
         y, h = _run(module, x, initial_h[None], weights, direction, output_sequence)
         return y, h[0]
     whole = [torch.zeros(len(weight_ih)) if b is None else b for b in (bias, input_bias)]
-    (b_r, b_o, b_z), h, steps = sum(whole).chunk(3), initial_h, []
+    (b_r, b_o, b_z), h, steps = torch.add(*whole).chunk(3), initial_h, []
     (w_r, w_o, w_z), (u_r, u_o, u_z) = weight_ih.chunk(3), weight_hh.chunk(3)
     for entering in x.flip(0) if direction == "reverse" else x:
         r = torch.sigmoid(F.linear(entering, w_r, b_r) + F.linear(h, u_r))
@@ -301,9 +301,9 @@ def _interpolate(x: Any, size: tuple[int, ...], mode: str) -> Any:
     return F.grid_sample(x.double(), places, padding_mode="border", align_corners=True).float()
 
 
-def _torch_upsample(
+def _torch_upsample(  # type: ignore[no-untyped-def]
     x, scale_factor_height, scale_factor_width, align_corners=True, half_pixel_centers=None
-) -> Any:  # type: ignore[no-untyped-def]
+) -> Any:
     size = (x.shape[2] * scale_factor_height, x.shape[3] * scale_factor_width)
     if half_pixel_centers is False and not align_corners:
         return _interpolate(x, size, "DEFAULT")
@@ -561,7 +561,7 @@ def _from_batch(draw: Any) -> dict[str, Any]:
 
 def _torch_from_batch(x: Any, block_shape: Any, crops: Any) -> Any:
     down, across = block_shape
-    n, c, h, w = len(x) // (down * across), *x.shape[1:]
+    n, (c, h, w) = len(x) // (down * across), x.shape[1:]
     whole = torch.zeros(n, c, h * down, w * across)
     for place, part in enumerate(x.split(n)):
         whole[:, :, place // across :: down, place % across :: across] = part

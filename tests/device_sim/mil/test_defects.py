@@ -124,7 +124,7 @@ def _domain(op: Op, param: str) -> set[np.dtype[Any]]:
 def test_nothing_that_mil_allows_is_refused() -> None:
     checked = 0
     for op in all_ops():
-        for param in TAKES.get(op.name, {}):
+        for param in TAKES.get(op.name, {}).keys() & op.params.keys():
             check_elements(op, param, sorted(_domain(op, param), key=str), op.name)
             checked += 1
     assert checked >= sum(map(len, TAKES.values()))

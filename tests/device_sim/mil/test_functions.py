@@ -51,7 +51,7 @@ def two(module: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_a_function_runs_on_its_own_inputs(
     two: Path, module: torch.nn.Module, function: str | None, name: str, size: int, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "in.npz", **{name: X[size]})
+    np.savez(tmp_path / "in.npz", **{name: X[size]})  # type: ignore[arg-type]
     run_package(RunConfig(two, tmp_path / "in.npz", tmp_path / "out.npz", function=function))
     found = np.load(tmp_path / "out.npz")["y"]
     np.testing.assert_allclose(found, wanted(module, X[size]), atol=1e-6)
@@ -71,7 +71,7 @@ def test_a_program_that_classifies_gives_a_label_and_scores(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = ct.convert(
-            torch.jit.trace(module, torch.from_numpy(X[1])),
+            torch.jit.trace(module, torch.from_numpy(X[1])),  # type: ignore[no-untyped-call]
             inputs=[ct.TensorType("x", shape=(1, 8))],
             classifier_config=ct.ClassifierConfig(labels, predicted_feature_name="kind"),
             compute_precision=ct.precision.FLOAT32,

@@ -48,6 +48,26 @@ class Block(nn.Module):
         return torch.where(y > 0, y, -y) / (1 + y.pow(2).sum(1, keepdim=True)) + values[:, :1] + index[:, :1]
 
 
+class Picture(nn.Module):
+    """Convolutions, pooling, resizing, an LSTM, and a GRU, which becomes a loop over a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, 2, 1)
+        self.depthwise = nn.Conv2d(4, 4, 3, 1, "same", groups=4)
+        self.up = nn.ConvTranspose2d(4, 2, 2, 2)
+        self.lstm, self.gru = nn.LSTM(8, 3, bidirectional=True), nn.GRU(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.max_pool2d(torch.relu(self.first(x)), 3, 1, 1)
+        y = self.up(nn.functional.avg_pool2d(self.depthwise(y), 2))
+        y = nn.functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.gru(self.lstm(y[0])[0])[0]
+
+
+PICTURE = {"x": np.linspace(-1, 1, 128, dtype=np.float32).reshape(1, 2, 8, 8)}
+
+
 def _network() -> Any:
     features = [("x", ct.models.datatypes.Array(16))], [("y", ct.models.datatypes.Array(8))]
     builder = NeuralNetworkBuilder(*features, disable_rank5_shape_mapping=True)
@@ -112,6 +132,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     for name, model in models.items():
         model.save(str(folder / f"{name}.mlpackage"))
         found[name] = (folder / f"{name}.mlpackage", INPUTS)
+    convert(Picture(), PICTURE, most=None).save(str(folder / "picture.mlpackage"))
+    found["picture"] = (folder / "picture.mlpackage", PICTURE)
     network = folder / "network.mlmodel"
     network.write_bytes(_network().SerializeToString())
     found["network"] = (network, {"x": np.linspace(-1, 1, 16)})
