@@ -37,11 +37,11 @@ class RunConfig:
     package: Path
     input: Path
     output: Path
-    function: str | None = None
     runtime: PackageRuntime = "mil"
     state: Path | None = None
     state_out: Path | None = None
     steps: bool = False
+    function: str | None = None
     max_model_mib: int = MODEL_MIB
     max_seconds: float = SECONDS
 

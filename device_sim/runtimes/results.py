@@ -18,7 +18,8 @@ SUFFIXES: Final = (".npz", ".json", ".jsonl")
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write outputs: one object or a list of them as `.json`, a line each as `.jsonl`; arrays and numbers as `.npz`.
+    """Write outputs: one object or a list of them as `.json`, a line each as `.jsonl`, and what has arrays
+    and numbers alone as `.npz`.
 
     Several rows in an `.npz` lie along a new first axis. Numbers that JSON lacks (NaN, infinity) are texts.
 

@@ -24,9 +24,9 @@ def read_rows(
 ) -> list[Row]:
     """Read inputs from a file of the user's.
 
-    `.npz` and a `.json` object are one row; a `.json` list of objects, `.jsonl` and `.csv` have a row each. In
-    rows, an image is a file's name beside the rows; in cells of `.csv`, arrays, dictionaries and sequences are
-    JSON. A `.png` or `.jpg`, or `name=FILE`, is one row of one image.
+    `.npz` and a `.json` object are one row; a `.json` list of objects, `.jsonl` and `.csv` have a row each.
+    In rows, an image is a file's name beside the rows; in cells of `.csv`, arrays, dictionaries and sequences
+    are JSON. A `.png` or `.jpg`, or `name=FILE`, is one row of one image.
 
     Args:
         features: the model's inputs; what has other names is left alone.

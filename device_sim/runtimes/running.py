@@ -15,7 +15,6 @@ from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.results import require_arrays, write_rows
 from device_sim.runtimes.rows import Row, read_rows
-from device_sim.runtimes.runtime import Runtime
 from personality_common.coreml.features import Feature, features, interface
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
@@ -49,7 +48,7 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         ToolkitError: the runtime is not available here.
     """
     package_limits = PackageLimits(model_bytes=config.max_model_mib << 20)
-    runtime: Runtime = (
+    runtime = (
         MilRuntime(
             limits=Limits(seconds=config.max_seconds),
             package_limits=package_limits,

@@ -35,14 +35,6 @@ class LoadedModel(Protocol):
         ...
 
 
-class StatefulModel(LoadedModel, Protocol):
-    """One whose state buffers can be read."""
-
-    def read_states(self) -> dict[str, Array]:
-        """By name, as the last prediction left them."""
-        ...
-
-
 class Runtime(Protocol):
     """Loads packages."""
 
@@ -53,7 +45,7 @@ class Runtime(Protocol):
         """Why this runtime cannot be used here; None if it can."""
         ...
 
-    def load(self, package: Path, states: Mapping[str, Array] | None = None) -> StatefulModel:
+    def load(self, package: Path, states: Mapping[str, Array] | None = None) -> LoadedModel:
         """Open a package.
 
         Args:

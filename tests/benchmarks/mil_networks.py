@@ -51,7 +51,7 @@ class Decoder(nn.Module):
         x = self.embedding(tokens)
         for layer in self.layers:
             x = layer(x, self.angles.cos(), self.angles.sin())
-        return self.head(norm(x))
+        return torch.as_tensor(self.head(norm(x)))
 
 
 class Layer(nn.Module):
@@ -70,7 +70,7 @@ class Layer(nn.Module):
         weights = (scores + torch.full((length, length), -1e4).triu(1)).softmax(-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(n, length, WIDTH))
         y = norm(x)
-        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return torch.as_tensor(x + self.down(F.silu(self.gate(y)) * self.up(y)))
 
 
 def norm(x: Tensor) -> Tensor:

@@ -227,9 +227,9 @@ def _box_grid(starts: Array, ends: Array, out: int, mode: str) -> Array:
     if mode == "ALIGN_CORNERS":
         return starts[:, None] + length / 2
     if mode == "DEFAULT":
-        return starts[:, None] + i * ((length + 1) / out)
+        return np.asarray(starts[:, None] + i * ((length + 1) / out))
     if mode == "OFFSET_CORNERS":
-        return starts[:, None] + (i + 0.5) * (np.maximum(1, length) / out)
+        return np.asarray(starts[:, None] + (i + 0.5) * (np.maximum(1, length) / out))
     return np.asarray(starts[:, None] + (i + 0.5) * ((length + 1) / out) - 0.5)
 
 

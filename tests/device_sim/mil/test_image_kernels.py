@@ -30,7 +30,7 @@ def one(*values: float) -> np.ndarray:
 
 
 def test_an_lstm_with_peepholes_and_a_clip_by_hand() -> None:
-    """One unit, relu for all gates: i = x + c/2, f = 2x - c, z = x, c' = f c + i z, o = x + 3 c', h = o c'."""
+    """One unit, relu at all gates: i = x + c/2, f = 2x - c, z = x, c' = f c + i z, o = x + 3 c', h = o c'."""
     weights = {"weight_ih": one(1, 2, 1, 1).reshape(4, 1), "weight_hh": np.zeros((4, 1), np.float32)}
     relu = dict.fromkeys(("recurrent_activation", "cell_activation", "activation"), "relu")
     arguments: dict[str, Any] = {

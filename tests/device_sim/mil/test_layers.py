@@ -72,7 +72,7 @@ def test_categorical_distribution(own: dict[str, Any], x: Any) -> None:
     y = _run(case("categoricalDistribution", layer, [x], np.zeros((2, 20_000))))["y0"]
     assert y.shape == (2, 20_000)
     shares = np.array([[float((row == k).mean()) for k in range(3)] for row in y])
-    np.testing.assert_allclose(shares, [[0.1, 0.2, 0.7], [1, 0, 0]], atol=0.015)  # 4.6 deviations
+    np.testing.assert_allclose(shares, np.array([[0.1, 0.2, 0.7], [1, 0, 0]]), atol=0.015)  # 4.6 deviations
 
 
 def test_lstm_with_peepholes_coupled_gates_and_clipping() -> None:
