@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "pretrain.character.cli:character",
         "Predict what a story's character does, says, notices and feels.",
     ),
+    "lm": ("pretrain.lm.cli:lm", "Train a small language model that llama.cpp, transformers and Ollama run."),
     "parity": ("device_sim.parity.cli:parity", "Prove that a bundle computes what PyTorch computes."),
     "run": ("device_sim.runtimes.cli:run", "Run a Core ML package on arrays, on any machine."),
     "inspect": (
