@@ -1,0 +1,1 @@
+"""A trained language model as files that other runtimes load."""
