@@ -4,7 +4,7 @@
     conversation   <|system|>…<|end|> <|tools|>a signature per line<|end|>, each if there is any, then turns:
                    <|user|>…<|end|>             the last: <|user|><|newton|>…<|end|> if a perspective is asked
                    <|assistant|>…<|end|>
-                   <|assistant|><|call|>{"arguments":{…},"name":"…"}<|end|>
+                   <|assistant|><|invoke|>{"arguments":{…},"name":"…"}<|end|>
                    <|assistant|><|none|>…<|end|>  where tools are offered and none fits
                    <|result|>…<|end|>                  of a call
 
@@ -27,8 +27,10 @@ PERSPECTIVES: Final = get_args(Perspective)
 
 PAD: Final = "<|pad|>"
 END: Final = "<|end|>"
-ASSISTANT: Final = "<|assistant|>"
-SPECIAL_TOKENS: Final = (PAD, END, *(f"<|{name}|>" for name in (*ROLES, *PERSPECTIVES)))
+ROLE_TOKENS: Final[dict[Role, str]] = {role: f"<|{role}|>" for role in ROLES} | {"call": "<|invoke|>"}
+"""llama.cpp ends generation at any token that is called `<|call|>`: other models end a call with it."""
+PERSPECTIVE_TOKENS: Final[dict[Perspective, str]] = {name: f"<|{name}|>" for name in PERSPECTIVES}
+SPECIAL_TOKENS: Final = (PAD, END, *ROLE_TOKENS.values(), *PERSPECTIVE_TOKENS.values())
 """In the order of their ids, which start at 0."""
 SPECIAL_IDS: Final = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
 PAD_ID: Final = SPECIAL_IDS[PAD]
@@ -102,12 +104,12 @@ def render(document: Document) -> Iterator[Part]:
                 f"document {document.id!r}: a role must be one of {', '.join(ROLES)}, got {turn.role!r}"
             )
         if turn.role in ("call", "none"):
-            yield Part(ASSISTANT, True, False)
-            yield Part(f"<|{turn.role}|>", True, turn.loss)
+            yield Part(ROLE_TOKENS["assistant"], True, False)
+            yield Part(ROLE_TOKENS[turn.role], True, turn.loss)
         else:
-            yield Part(f"<|{turn.role}|>", True, False)
+            yield Part(ROLE_TOKENS[turn.role], True, False)
         if document.perspective and index == users[-1]:
-            yield Part(f"<|{document.perspective}|>", True, False)
+            yield Part(PERSPECTIVE_TOKENS[document.perspective], True, False)
         yield Part(turn.text, False, turn.loss)
         yield Part(END, True, turn.loss)
 

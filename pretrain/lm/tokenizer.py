@@ -11,7 +11,7 @@ from typing import Any, Final
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import atomic_writer
 from personality_common.files.bounded import read_bounded
-from pretrain.lm.chat import ASSISTANT, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
+from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
 from pretrain.lm.config import TokenizerConfig
 
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -104,7 +104,7 @@ class Tokenizer:
 
     def encode_prompt(self, document: Document) -> list[int]:
         """Ids of a conversation so far, with the assistant's mark after it: what generation goes on from."""
-        return [*self.encode_document(document)[0], SPECIAL_IDS[ASSISTANT]]
+        return [*self.encode_document(document)[0], SPECIAL_IDS[ROLE_TOKENS["assistant"]]]
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
