@@ -1,0 +1,143 @@
+"""A GGUF file in llama.cpp, in this process: by the package `xllamacpp`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personality_common.errors import DataError, ToolkitError
+from pretrain.lm.bundle.gguf_file import read_gguf
+from pretrain.lm.tokenizer import import_extra
+
+TIMEOUT_S: Final = 120.0
+_QUIET: Final = -1
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What was generated after a prompt.
+
+    Attributes:
+        ids: tokens, without the one that ended it.
+        ended: the model said that it was done, or the grammar was satisfied; not cut off.
+    """
+
+    ids: list[int]
+    ended: bool
+
+
+class Llama:
+    """A model that llama.cpp has loaded. One request at a time; it stays until the object goes."""
+
+    def __init__(self, path: Path, *, exact: bool = False, threads: int = 1) -> None:
+        """Load a file.
+
+        Args:
+            exact: keys and values in float32 and plain attention: to compare with PyTorch. Otherwise llama.cpp's
+                own defaults, which round to float16.
+            threads: more than there are idle cores make it slower by far.
+
+        Raises:
+            DataError: no GGUF file, or llama.cpp does not take it.
+            ToolkitError: a package is not installed.
+        """
+        file = read_gguf(path)
+        self.vocab_size = len(file.metadata.get("tokenizer.ggml.tokens", ()))
+        self.context_length = file.metadata.get("starcoder2.context_length", 0)
+        llama = import_extra("xllamacpp")
+        settings = llama.CommonParams()
+        settings.model.path = str(path)
+        settings.n_ctx = self.context_length
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+        settings.n_parallel = settings.n_threads_http = 1
+        settings.warmup = False
+        settings.verbosity = _QUIET
+        settings.use_jinja = True
+        settings.port = 0
+        if exact:
+            settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+            settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        try:
+            self._server = llama.Server(settings)
+        except RuntimeError as error:
+            raise DataError(f"{path}: llama.cpp must take the file, does not: {error}") from None
+
+    def log_probabilities(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Of the token after `ids`: (V,)."""
+        choice = self._complete(ids, {"n_predict": 1, "n_probs": self.vocab_size, "ignore_eos": False})
+        found = np.full(self.vocab_size, np.nan, np.float32)
+        for entry in choice["logprobs"]["content"][0]["top_logprobs"]:
+            found[entry["id"]] = entry["logprob"]
+        return found
+
+    def generate(
+        self,
+        ids: Sequence[int],
+        most: int,
+        grammar: str | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Completion:
+        """Go on after a prompt until `<|end|>`, the end of the grammar, or `most` tokens.
+
+        Args:
+            grammar: GBNF that what is said must follow.
+            temperature: 0 takes the likeliest.
+
+        Raises:
+            ToolkitError: llama.cpp refuses the grammar, or the prompt is longer than the context.
+        """
+        request: dict[str, Any] = {"n_predict": most, "n_probs": 1, "temperature": temperature, "seed": seed}
+        choice = self._complete(ids, request | ({"grammar": grammar} if grammar else {}))
+        entries = (choice.get("logprobs") or {}).get("content", ())
+        return Completion([entry["id"] for entry in entries], choice["finish_reason"] == "stop")
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text.
+
+        Args:
+            special: names of special tokens become those tokens.
+        """
+        answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": special})
+        return list(answer["tokens"])
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = (), **variables: Any
+    ) -> str:
+        """The file's chat template over OpenAI's messages and tools, by llama.cpp.
+
+        Args:
+            variables: of the template, such as `perspective`.
+        """
+        request: dict[str, Any] = {"messages": list(messages), "chat_template_kwargs": variables}
+        answer = self._post("/apply-template", request | ({"tools": list(tools)} if tools else {}))
+        return str(answer["prompt"])
+
+    def _complete(self, ids: Sequence[int], request: dict[str, Any]) -> Any:
+        defaults = {"prompt": list(ids), "cache_prompt": False, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        defaults |= {"temperature": 0.0, "repeat_penalty": 1.0}
+        answer = self._server.handle_completions(defaults | request)
+        if "choices" not in answer:
+            raise ToolkitError(f"llama.cpp must complete {len(ids)} tokens, does not: {str(answer)[:300]}")
+        return answer["choices"][0]
+
+    def _post(self, path: str, request: dict[str, Any]) -> Any:
+        address = urlsplit(self._server.listening_address)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+        try:
+            connection.request("POST", path, json.dumps(request), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            body = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise ToolkitError(f"llama.cpp must answer {path}, says {answer.status}: {body[:300]!r}")
+        return json.loads(body)
