@@ -1,0 +1,1 @@
+"""Sources -> documents without duplicates, divided, checked for leaks, on disk."""

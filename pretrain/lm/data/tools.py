@@ -1,0 +1,134 @@
+"""Examples of calling tools: a question, three tools on offer, and the call, or that none of them fits."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pretrain.lm.chat import Document, Turn, call_text, go_json, signature_text
+from pretrain.lm.data.values import CLOSED, OPEN, Value, Values, is_held_out
+
+OFFERED: Final = 3
+NONE_SHARE: Final = 0.2
+"""Of the questions for which the right tool is not offered."""
+RESULT_SHARE: Final = 0.1
+"""Of the calls after which the result comes, and an answer made of it."""
+NONE_TEXT: Final = "I have no tool for that."
+_OPENERS: Final = (
+    "", "", "", "", "", "hey, ", "hi, ", "ok, ", "can you help me: ", "quick question: ", "hello! ",
+    "now ", "well, ", "one thing: ", "next: ", "I have a question, ", "listen, ", "so, ",
+)  # fmt: skip
+_CLOSERS: Final = ("", "", "", ".", "?", " please", ", please", ", thanks", ", thank you", "!")
+_TRIES: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool and what is said of it.
+
+    Attributes:
+        name, description: as offered.
+        arguments: name -> kind of value.
+        phrasings: how it is asked for.
+        unseen: the same, never in training.
+        result: what comes back: name -> kind of value; empty where no example shows it.
+        answer: what the assistant makes of it; like a phrasing, with values in braces.
+    """
+
+    name: str
+    description: str
+    arguments: Mapping[str, str]
+    phrasings: tuple[str, ...]
+    unseen: tuple[str, ...]
+    result: Mapping[str, str] = field(default_factory=dict)
+    answer: str = ""
+
+    @cached_property
+    def signature(self) -> str:
+        """Its line in a prompt."""
+        types = {name: argument_type(kind) for name, kind in self.arguments.items()}
+        return signature_text(self.name, self.description, types)
+
+
+def argument_type(kind: str) -> str:
+    """Of a kind of value, its type as JSON Schema calls it."""
+    return "integer" if isinstance((OPEN | CLOSED)[kind](random.Random(0)), int) else "string"
+
+
+@cache
+def tools() -> tuple[Tool, ...]:
+    """All of them, in the order of `tools.toml`."""
+    text = Path(__file__).with_name("tools.toml").read_text(encoding="utf-8")
+    return tuple(
+        Tool(**{**entry, "phrasings": tuple(entry["phrasings"]), "unseen": tuple(entry["unseen"])})
+        for entry in tomllib.loads(text)["tools"]
+    )
+
+
+def tool_documents(source: str, count: int, seed: int, held_out: float) -> Iterator[Document]:
+    """Examples; the first ones are the same however many there are.
+
+    Half of what is held out asks, in phrasings of training, about values that training never sees; the other
+    half asks, about values of training, in phrasings that it never sees. What is asked for as a whole, all
+    values of a call together, is in the second half another than in training, too.
+
+    Args:
+        source: of the mix.
+        held_out: share of the examples that training must not see.
+    """
+    for number in range(count):
+        yield _document(source, number, seed, held_out)
+
+
+def _document(source: str, number: int, seed: int, held_out: float) -> Document:
+    rng = random.Random(f"tools/{seed}/{number}")
+    drawn = rng.random()
+    unseen: Literal["value", "phrasing"] | None = (
+        None if drawn >= held_out else "value" if drawn < held_out / 2 else "phrasing"
+    )
+    tool = rng.choice(tools())
+    fits = rng.random() >= NONE_SHARE
+    others = rng.sample([other for other in tools() if other is not tool], OFFERED - fits)
+    offered = [*others, tool] if fits else others
+    rng.shuffle(offered)
+    values = Values(rng, unseen == "value")
+    arguments = _arguments(tool, values, unseen)
+    question = _question(rng.choice(tool.unseen if unseen == "phrasing" else tool.phrasings), arguments, rng)
+    turns = [
+        Turn("tools", "\n".join(other.signature for other in offered), False),
+        Turn("user", question, False),
+        Turn("call", call_text(tool.name, arguments), True) if fits else Turn("none", NONE_TEXT, True),
+    ]
+    if fits and tool.result and rng.random() < RESULT_SHARE:
+        result = {name: values.draw(kind) for name, kind in tool.result.items()}
+        turns.append(Turn("result", go_json(result), False))
+        turns.append(Turn("assistant", tool.answer.format_map(arguments | result), True))
+    name = f"{source}/{number}"
+    return Document(name, source, name, None, tuple(turns), unseen)
+
+
+def _arguments(tool: Tool, values: Values, unseen: str | None) -> dict[str, Value]:
+    """Values of a call, no two the same; as a whole on the side that they are to be on."""
+    for _ in range(_TRIES):
+        found = {name: values.draw(kind) for name, kind in tool.arguments.items()}
+        apart = is_held_out("call", call_text(tool.name, found)) == (unseen == "phrasing")
+        if len(set(found.values())) == len(found) and (apart or unseen == "value"):
+            return found
+    raise AssertionError(f"{tool.name} has too few values")
+
+
+def _question(phrasing: str, arguments: Mapping[str, Any], rng: random.Random) -> str:
+    """A phrasing with its values, which stay as they are whatever is around them."""
+    opener, closer = rng.choice(_OPENERS), rng.choice(_CLOSERS)
+    text = opener + phrasing
+    if rng.random() < 0.5 and not text.startswith("{"):
+        text = text[0].upper() + text[1:]
+    if phrasing.endswith("{text}"):
+        # What is to be said word for word ends with the question.
+        closer = ""
+    return text.format_map(arguments) + closer
