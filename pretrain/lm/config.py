@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
 SizeName = Literal["demo", "standard", "small", "medium", "large"]
 SIZE_NAMES: Final = get_args(SizeName)
+OptimizerName = Literal["muon", "adamw"]
+OPTIMIZER_NAMES: Final = get_args(OptimizerName)
 
 
 def _require(holds: bool, message: str) -> None:
@@ -99,3 +103,84 @@ class TokenizerConfig:
             512 <= self.vocab_size <= 65_536,
             f"--vocab-size must be between 512 and 65,536, got {self.vocab_size}",
         )
+
+
+def sized(size: str, vocab_size: int) -> ModelConfig:
+    """The shape that `--size` names.
+
+    Args:
+        size: a name of SIZES, changes to it after commas: `demo`, `standard,layers=8,rope_base=1e6`; changes
+            without a name are to `demo`.
+        vocab_size: the tokenizer's, whatever the named size has.
+
+    Raises:
+        ConfigError: no such size, no such field, no number, or a field's value is out of range.
+    """
+    first, *changes = size.split(",")
+    if "=" in first:
+        first, changes = "demo", [first, *changes]
+    named = {str(name): config for name, config in SIZES.items()}
+    _require(first in named, f"--size must begin with one of {', '.join(named)}, got {first!r}")
+    numbers: dict[str, float] = {"vocab_size": vocab_size}
+    kinds = {field.name: type(getattr(named[first], field.name)) for field in dataclasses.fields(ModelConfig)}
+    kinds.pop("vocab_size")
+    for change in changes:
+        name, _, value = change.partition("=")
+        _require(name in kinds, f"--size changes one of {', '.join(kinds)}, got {change!r}")
+        try:
+            numbers[name] = kinds[name](value)
+        except ValueError:
+            raise ConfigError(f"--size {name} must be a number, got {value!r}") from None
+    return dataclasses.replace(named[first], **numbers)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of `pt lm train`.
+
+    Attributes:
+        data: folder of pt lm data.
+        tokenizer: folder of pt lm tokenizer.
+        output_dir: the run.
+        size: demo, standard, small, medium or large; then, after commas, changes to it: layers=8.
+        tokens: to train on, in millions; the data are gone through as often as that takes.
+        batch_size: rows of context_length tokens in a step.
+        optimizer: muon for the matrices of the layers and AdamW for all else, or adamw for all.
+        lr: AdamW's, at its highest.
+        muon_lr: Muon's, at its highest.
+        evaluate_every: steps between two measurements on held-out text, each with a checkpoint.
+        seed: of weights and order.
+        device: auto, cpu, cuda or mps.
+        resume: go on where a killed run stopped.
+    """
+
+    data: Path
+    tokenizer: Path
+    output_dir: Path
+    size: str = "demo"
+    tokens: float = 6.0
+    batch_size: int = 8
+    optimizer: OptimizerName = "muon"
+    lr: float = 3e-3
+    muon_lr: float = 0.02
+    evaluate_every: int = 200
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        sized(self.size, TokenizerConfig.vocab_size)
+        _require(0 < self.tokens <= 1e9, f"--tokens must be above 0 and at most 1e9, got {self.tokens}")
+        _require(self.batch_size >= 1, f"--batch-size must be 1 or more, got {self.batch_size}")
+        _require(
+            self.optimizer in OPTIMIZER_NAMES,
+            f"--optimizer must be one of {', '.join(OPTIMIZER_NAMES)}, got {self.optimizer}",
+        )
+        for name, lr in (("--lr", self.lr), ("--muon-lr", self.muon_lr)):
+            _require(0 < lr <= 1, f"{name} must be above 0 and at most 1, got {lr}")
+        _require(self.evaluate_every >= 1, f"--evaluate-every must be 1 or more, got {self.evaluate_every}")
+        _require(0 <= self.seed < 2**32, f"--seed must be between 0 and 2^32 - 1, got {self.seed}")
+
+    def steps(self, context_length: int) -> int:
+        """Of the optimizer."""
+        return max(1, round(self.tokens * 1e6 / (self.batch_size * context_length)))
