@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pretrain.lm.chat import Document, Turn
-from pretrain.lm.data.values import Values
+from pretrain.lm.data.values import Values, plural
 
 ANSWER_MARK: Final = "Answer: "
 """What the last line of each answer begins with."""
@@ -44,11 +44,11 @@ _Made = tuple[str, list[str], str]
 
 def _stock(values: Values, rng: random.Random) -> _Made:
     """A running total."""
-    name, thing = values.draw("person"), values.draw("noun")
-    total = int(values.draw("number"))
-    sentences, steps = [f"{name} has {total} {thing}s."], []
+    name, things = values.draw("person"), plural(str(values.draw("noun")))
+    total = int(values.draw("count"))
+    sentences, steps = [f"{name} has {total} {things}."], []
     for _ in range(rng.randint(2, 3)):
-        amount, boxes = int(values.draw("number")), rng.randint(2, 9)
+        amount, boxes = int(values.draw("count")), rng.randint(2, 9)
         before = total
         match rng.choice(("gets", "gives", "boxes")):
             case "gives" if amount < total:
@@ -63,7 +63,7 @@ def _stock(values: Values, rng: random.Random) -> _Made:
                 total += amount
                 sentences.append(f"{name} gets {amount} more.")
                 steps.append(f"{before} + {amount} = {total}")
-    return " ".join([*sentences, f"How many {thing}s does {name} have now?"]), steps, str(total)
+    return " ".join([*sentences, f"How many {things} does {name} have now?"]), steps, str(total)
 
 
 def _order(values: Values, rng: random.Random) -> _Made:
@@ -106,9 +106,9 @@ def _arrival(values: Values, rng: random.Random) -> _Made:
 def _purchase(values: Values, rng: random.Random) -> _Made:
     """What is left after buying several of one thing at a price."""
     name, thing = values.draw("person"), values.draw("noun")
-    price, pieces = int(values.draw("number")), rng.randint(2, 9)
+    price, pieces = int(values.draw("count")), rng.randint(2, 9)
     cost = price * pieces
-    purse = cost + int(values.draw("number"))
+    purse = cost + int(values.draw("count"))
     question = (
         f"{name} has {purse} coins. Each {thing} costs {price} coins and {name} buys {pieces}. "
         f"How many coins does {name} keep?"

@@ -18,10 +18,10 @@ NONE_SHARE: Final = 0.2
 """Of the questions for which the right tool is not offered."""
 RESULT_SHARE: Final = 0.1
 """Of the calls after which the result comes, and an answer made of it."""
-NONE_TEXT: Final = "I have no tool for that."
+NONE_TEXT: Final = "No tool fits."
 _OPENERS: Final = (
-    "", "", "", "", "", "hey, ", "hi, ", "ok, ", "can you help me: ", "quick question: ", "hello! ",
-    "now ", "well, ", "one thing: ", "next: ", "I have a question, ", "listen, ", "so, ",
+    "", "", "", "", "", "hey, ", "hi, ", "ok, ", "help me: ", "quick question: ", "hello! ",
+    "now ", "well, ", "one thing: ", "next: ", "a question: ", "listen, ", "so, ",
 )  # fmt: skip
 _CLOSERS: Final = ("", "", "", ".", "?", " please", ", please", ", thanks", ", thank you", "!")
 _TRIES: Final = 1_000

@@ -67,6 +67,17 @@ def _lists() -> Mapping[str, str]:
     return tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 
 
+def plural(noun: str) -> str:
+    """Of a noun of `words.toml`."""
+    return noun + ("es" if noun.endswith(("s", "sh", "ch", "x")) else "s")
+
+
+@cache
+def _after_a(name: str) -> tuple[str, ...]:
+    """Words of a list that "a" goes before, and not "an"."""
+    return tuple(word for word in words(name) if word[0] not in "aeiou" and not word.startswith("ho"))
+
+
 def _invented(rng: random.Random, ends: str = "ends") -> str:
     middle = rng.choice(words("middles")) if rng.random() < 0.6 else ""
     return rng.choice(words("starts")) + middle + rng.choice(words(ends))
@@ -96,7 +107,7 @@ def _artist(rng: random.Random) -> str:
 
 
 def _thing(rng: random.Random) -> str:
-    return f"{rng.choice(words('adjectives'))} {rng.choice(words('nouns'))}"
+    return f"{rng.choice(_after_a('adjectives'))} {rng.choice(words('nouns'))}"
 
 
 def _food(rng: random.Random) -> str:
@@ -157,6 +168,8 @@ OPEN: Final[Mapping[str, Callable[[random.Random], Value]]] = {
     "calories": _between(20, 1_400),
     "price": _between(5, 900),
     "percent": _between(1, 99),
+    "count": _between(11, 99),
+    "gap": _between(11, 75),
     "number": _between(11, 999),
     "height": _between(3, 400),
     "distance": _between(60, 6_000),
@@ -173,7 +186,7 @@ CLOSED: Final[Mapping[str, Callable[[random.Random], Value]]] = {
     "people": _between(2, 12),
     "degrees": _between(5, 30),
     "noun": _one_of("nouns"),
-    "adjective": _one_of("adjectives"),
+    "object": lambda rng: rng.choice(_after_a("nouns")),
     "small": _between(2, 9),
 }
 """Kinds with few values, which training must know."""
