@@ -2,9 +2,95 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
 import click
+
+from personality_common.terminal.options import dataclass_options, take
+from pretrain.lm.config import FORMATS, QUANTIZATIONS, ExportConfig, TokenizerConfig, TrainConfig
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.group()
 def lm() -> None:
     """Train a small language model that llama.cpp, transformers and Ollama run."""
+
+
+@lm.command()
+@click.argument("data", type=_FOLDER)
+@click.option("--out", required=True, type=_FOLDER, metavar="TOK", help="Folder for the tokenizer.")
+@dataclass_options(TokenizerConfig)
+def tokenizer(data: Path, out: Path, **options: Any) -> None:
+    """Learn a tokenizer from the training documents of DATA."""
+    config = take(TokenizerConfig, options)
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.pipeline import make_tokenizer
+
+    made = make_tokenizer(data, out, config, ConsoleReporter())
+    output.print(f"tokenizer  {out}: {made.vocab_size} tokens", soft_wrap=True)
+
+
+@lm.command()
+@click.argument("data", type=_FOLDER)
+@dataclass_options(TrainConfig, skip=("data", "resume"), metavars={"tokenizer": "TOK", "output_dir": "RUN"})
+@click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(as_json: bool, **options: Any) -> None:
+    """Train a decoder on the documents of DATA."""
+    config = take(TrainConfig, options)
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.pipeline import train_lm
+    from pretrain.lm.rendering import health_table
+    from pretrain.lm.run import CURVE_FILE
+
+    reporter = ConsoleReporter()
+    try:
+        result = train_lm(config, reporter)
+    except KeyboardInterrupt:
+        reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
+        raise
+    if as_json:
+        click.echo(json.dumps({"run": str(result.run), "history": result.history}))
+        return
+    output.print(health_table(result.history))
+    output.print(f"run             {result.run}", soft_wrap=True)
+    output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
+    output.print(f"held-out loss   {result.history[-1]['val_loss']:.4f} nats a token", soft_wrap=True)
+
+
+@lm.command()
+@click.argument("run", type=_FOLDER)
+@click.option(
+    "--out", required=True, type=_FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
+)
+@click.option(
+    "--formats", default=",".join(FORMATS), show_default=True, help="What to write, with commas between."
+)
+@click.option(
+    "--quantize",
+    default=",".join(ExportConfig.quantize),
+    show_default=True,
+    help=f"A GGUF file for each, with commas between; of {', '.join(QUANTIZATIONS)}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def export(as_json: bool, formats: str, quantize: str, **options: Any) -> None:
+    """Export a run for llama.cpp, transformers, MLX and Ollama."""
+    lists = {"formats": formats, "quantize": quantize}
+    config = take(ExportConfig, options | {k: tuple(filter(None, v.split(","))) for k, v in lists.items()})
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.export.folder import export as run_export
+
+    result = run_export(config, ConsoleReporter())
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result.manifest)))
+        return
+    for name, entry in result.manifest.files.items():
+        output.print(f"{entry.bytes:>13,}  {name}", soft_wrap=True)
+    output.print(f"folder  {result.folder}", soft_wrap=True)

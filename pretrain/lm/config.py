@@ -9,6 +9,10 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
+Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k"]
+QUANTIZATIONS: Final = get_args(Quantization)
+FORMATS: Final = ("gguf", "hf", "ollama")
+
 SizeName = Literal["demo", "standard", "small", "medium", "large"]
 SIZE_NAMES: Final = get_args(SizeName)
 OptimizerName = Literal["muon", "adamw"]
@@ -184,3 +188,37 @@ class TrainConfig:
     def steps(self, context_length: int) -> int:
         """Of the optimizer."""
         return max(1, round(self.tokens * 1e6 / (self.batch_size * context_length)))
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What `pt lm export` is asked for.
+
+    Attributes:
+        run: what to export.
+        out: a new folder, or one that an earlier export made.
+        formats: gguf for llama.cpp; hf for transformers and MLX; ollama, whose Modelfile needs gguf.
+        quantize: how the matrices of each GGUF file are stored; of several, Ollama gets q8_0, or the first.
+    """
+
+    run: Path
+    out: Path
+    formats: tuple[str, ...] = FORMATS
+    quantize: tuple[Quantization, ...] = ("f32", "q8_0")
+
+    def __post_init__(self) -> None:
+        for option, given, choices in (
+            ("--formats", self.formats, FORMATS),
+            ("--quantize", self.quantize, QUANTIZATIONS),
+        ):
+            _require(bool(given), f"{option} must name at least one of {', '.join(choices)}, names none")
+            _require(len(set(given)) == len(given), f"{option} must name each once, got {', '.join(given)}")
+            for name in given:
+                _require(name in choices, f"{option} must be of {', '.join(choices)}, got {name}")
+        _require(
+            "ollama" not in self.formats or "gguf" in self.formats, "--formats ollama needs gguf beside it"
+        )
+
+    @property
+    def for_ollama(self) -> Quantization:
+        return "q8_0" if "q8_0" in self.quantize else self.quantize[0]

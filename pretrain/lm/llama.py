@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from personality_common.errors import DataError, ToolkitError
 from pretrain.lm.bundle.gguf_file import read_gguf
+from pretrain.lm.chat import SPECIAL_TOKENS
 from pretrain.lm.tokenizer import import_extra
 
 TIMEOUT_S: Final = 120.0
@@ -41,8 +42,8 @@ class Llama:
         """Load a file.
 
         Args:
-            exact: keys and values in float32 and plain attention: to compare with PyTorch. Otherwise llama.cpp's
-                own defaults, which round to float16.
+            exact: keys and values in float32 and plain attention: to compare with PyTorch. Otherwise
+                llama.cpp's own defaults, which round to float16.
             threads: more than there are idle cores make it slower by far.
 
         Raises:
@@ -72,9 +73,12 @@ class Llama:
 
     def log_probabilities(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Of the token after `ids`: (V,)."""
-        choice = self._complete(ids, {"n_predict": 1, "n_probs": self.vocab_size, "ignore_eos": False})
+        # What is said of a token waits until the text so far is UTF-8, and never comes for an end. So "!" is
+        # drawn, whatever the logits are; those that are reported are from before that.
+        request = {"n_predict": 1, "n_probs": self.vocab_size, "logit_bias": [[len(SPECIAL_TOKENS), 1e6]]}
+        answer = self._complete(ids, request)
         found = np.full(self.vocab_size, np.nan, np.float32)
-        for entry in choice["logprobs"]["content"][0]["top_logprobs"]:
+        for entry in answer["completion_probabilities"][0]["top_logprobs"]:
             found[entry["id"]] = entry["logprob"]
         return found
 
@@ -95,10 +99,10 @@ class Llama:
         Raises:
             ToolkitError: llama.cpp refuses the grammar, or the prompt is longer than the context.
         """
-        request: dict[str, Any] = {"n_predict": most, "n_probs": 1, "temperature": temperature, "seed": seed}
-        choice = self._complete(ids, request | ({"grammar": grammar} if grammar else {}))
-        entries = (choice.get("logprobs") or {}).get("content", ())
-        return Completion([entry["id"] for entry in entries], choice["finish_reason"] == "stop")
+        request = {"n_predict": most, "return_tokens": True, "temperature": temperature, "seed": seed}
+        answer = self._complete(ids, request | ({"grammar": grammar} if grammar else {}))
+        ended = answer["stop_type"] == "eos"
+        return Completion(answer["tokens"][:-1] if ended else answer["tokens"], ended)
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text.
@@ -121,15 +125,11 @@ class Llama:
         answer = self._post("/apply-template", request | ({"tools": list(tools)} if tools else {}))
         return str(answer["prompt"])
 
-    def _complete(self, ids: Sequence[int], request: dict[str, Any]) -> Any:
+    def _complete(self, ids: Sequence[int], request: Mapping[str, Any]) -> Any:
         defaults = {"prompt": list(ids), "cache_prompt": False, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-        defaults |= {"temperature": 0.0, "repeat_penalty": 1.0}
-        answer = self._server.handle_completions(defaults | request)
-        if "choices" not in answer:
-            raise ToolkitError(f"llama.cpp must complete {len(ids)} tokens, does not: {str(answer)[:300]}")
-        return answer["choices"][0]
+        return self._post("/completion", {**defaults, "temperature": 0.0, "repeat_penalty": 1.0, **request})
 
-    def _post(self, path: str, request: dict[str, Any]) -> Any:
+    def _post(self, path: str, request: Mapping[str, Any]) -> Any:
         address = urlsplit(self._server.listening_address)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
         try:

@@ -63,7 +63,10 @@ def estimate(
         optimizer=_FLOAT * remembered,
         # Logits, their logarithms, and the gradient of each.
         activations=tokens
-        * (config.layers * layer_floats(config, written_out) * dtype.itemsize + 4 * config.vocab_size * _FLOAT),
+        * (
+            config.layers * layer_floats(config, written_out) * dtype.itemsize
+            + 4 * config.vocab_size * _FLOAT
+        ),
     )
 
 

@@ -107,9 +107,7 @@ def pack(documents: Iterable[Encoded], length: int, fill: Fill) -> Iterator[NDAr
             yield _row(row, length)
 
 
-def _take(
-    waiting: dict[int, list[list[NDArray[np.uint16]]]], room: int
-) -> list[NDArray[np.uint16]]:
+def _take(waiting: dict[int, list[list[NDArray[np.uint16]]]], room: int) -> list[NDArray[np.uint16]]:
     rows = waiting[room]
     row = rows.pop(0)
     if not rows:

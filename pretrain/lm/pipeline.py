@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from pretrain.lm.data.folder import Data, SplitName, open_data
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.packing import Encoded, Fill, pack, write_rows
-from pretrain.lm.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, tokenizer_sha256
+from pretrain.lm.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, run_entries
 from pretrain.lm.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer, train_tokenizer
 from pretrain.lm.training import train
 
@@ -153,8 +152,7 @@ def _plan(
     """All that the bits of the result depend on."""
     return {
         "data_fingerprint": data.fingerprint,
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "model": dataclasses.asdict(shape),
+        **run_entries(shape, tokenizer),
         "tokens": config.tokens,
         "batch_size": config.batch_size,
         "optimizer": config.optimizer,
@@ -172,15 +170,13 @@ def _write_results(
     work: Path, model: Decoder, tokenizer: Tokenizer, config: TrainConfig, history: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Everything but `run.json`, which it returns, less what is said of the data."""
-    sha256 = tokenizer_sha256(tokenizer)
-    tensors = save_weights(work, {WEIGHTS_FILE: model.cpu()}, {"tokenizer_sha256": sha256})
+    entries = run_entries(model.config, tokenizer)
+    metadata = {"tokenizer_sha256": str(entries["tokenizer_sha256"])}
+    tensors = save_weights(work, {WEIGHTS_FILE: model.cpu()}, metadata)
     tokenizer.save(work)
     write_json(work / HISTORY_FILE, {"evaluations": history})
     draw_learning_curve("step", [entry["step"] for entry in history], _panels(history), work / CURVE_FILE)
-    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors) | {
-        "model": dataclasses.asdict(model.config),
-        "tokenizer_sha256": sha256,
-    }
+    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors) | entries
 
 
 def _panels(history: list[dict[str, Any]]) -> list[Panel]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from personality_common.contract import RUN_FILE
-from personality_common.errors import ConfigError, DataError, MismatchError
+from personality_common.errors import DataError, MismatchError
 from personality_common.files.typed import from_json
 from personality_common.runs.record import Record, read_record
 from pretrain.lm.config import ModelConfig
@@ -16,27 +17,23 @@ from pretrain.lm.model import Decoder
 from pretrain.lm.tokenizer import Tokenizer, load_tokenizer
 
 TRAINER: Final = "lm"
-WEIGHTS_FILE: Final = "decoder_weights.safetensors"
+WEIGHTS_FILE: Final = "lm_weights.safetensors"
 CURVE_FILE: Final = "learning_curve.png"
-_BYTES: Final = 4
-"""Of a weight."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run of a language model.
+    """A finished run of the language model.
 
     Attributes:
         record: what every run says of itself.
+        model: on the CPU, in eval mode.
         tokenizer: that it was trained with.
-        model: on the CPU, in eval mode; its shape is `model.config`.
-        data_fingerprint: of the documents that it was trained on.
     """
 
     record: Record
-    tokenizer: Tokenizer
     model: Decoder
-    data_fingerprint: str
+    tokenizer: Tokenizer
 
     @property
     def path(self) -> Path:
@@ -44,13 +41,14 @@ class Run:
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256, in hex, of its tensors and tokenizer."""
-        return self.record.fingerprint(tokenizer_sha256(self.tokenizer))
+        """SHA-256, in hex, of its tensors, its tokenizer and its shape."""
+        entries = run_entries(self.model.config, self.tokenizer)
+        return self.record.fingerprint(json.dumps(entries, sort_keys=True))
 
 
-def tokenizer_sha256(tokenizer: Tokenizer) -> str:
-    """SHA-256, in hex, of its file."""
-    return hashlib.sha256(tokenizer.data).hexdigest()
+def run_entries(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What `run.json` says beside what every run does; `load_run` holds the run to it."""
+    return {"model": asdict(config), "tokenizer_sha256": hashlib.sha256(tokenizer.data).hexdigest()}
 
 
 def load_run(path: Path) -> Run:
@@ -61,30 +59,21 @@ def load_run(path: Path) -> Run:
         MismatchError: its files do not belong together, or it is another trainer's.
     """
     record = read_record(path, TRAINER)
-    content, file = record.content, path / RUN_FILE
-    try:
-        shape, declared = content["model"], content["tokenizer_sha256"]
-        data_fingerprint = str(content["data"]["fingerprint"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{file}: not the record of a run: {error!r:.200}") from None
-    try:
-        config = from_json(ModelConfig, shape, f"{file}: model")
-    except ConfigError as error:
-        raise DataError(f"{file}: {error}") from None
+    file = path / RUN_FILE
+    config = from_json(ModelConfig, record.content.get("model"), f"{file}: model")
     tokenizer = load_tokenizer(path)
-    if tokenizer_sha256(tokenizer) != declared:
-        raise MismatchError(f"{path}: must have the tokenizer that {RUN_FILE} names, has another")
+    for key, value in run_entries(config, tokenizer).items():
+        if record.content.get(key) != value:
+            raise MismatchError(f"{file}: {key} must be {str(value)[:40]}…, as of its files; train again")
     if tokenizer.vocab_size != config.vocab_size:
         raise MismatchError(
-            f"{file}: vocab_size must be the tokenizer's, {tokenizer.vocab_size}, is {config.vocab_size}"
+            f"{path}: the model must have its tokenizer's {tokenizer.vocab_size} tokens, "
+            f"has {config.vocab_size}"
         )
-    # A record may claim any shape; memory is taken only for one whose weights are there.
     weights = path / WEIGHTS_FILE
-    size = weights.stat().st_size if weights.is_file() else 0
-    if size < _BYTES * config.parameters:
-        raise DataError(
-            f"{weights}: must hold the {config.parameters:,} numbers of its model, has {size:,} bytes"
-        )
+    # Before memory is taken for a model that the file only claims.
+    if not weights.is_file() or weights.stat().st_size < 4 * config.parameters:
+        raise DataError(f"{weights}: must hold {config.parameters:,} numbers in float32, holds fewer")
     model = Decoder(config)
     record.load_into(model, WEIGHTS_FILE)
-    return Run(record, tokenizer, model.eval(), data_fingerprint)
+    return Run(record, model.eval(), tokenizer)

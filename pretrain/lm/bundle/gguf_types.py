@@ -27,7 +27,7 @@ class GgufType(NamedTuple):
         gguf = import_extra("gguf")
         rows = raw.reshape(*shape[:-1], -1)
         values = gguf.dequantize(rows, gguf.GGMLQuantizationType(self.number))
-        return np.ascontiguousarray(values, dtype=np.float32).reshape(shape)
+        return np.array(values, dtype=np.float32).reshape(shape)
 
 
 TYPES: Final = {

@@ -11,7 +11,8 @@ import numpy as np
 from pretrain.lm.bundle.names import tensor_names
 from pretrain.lm.chat import END_ID, PAD_ID, SPECIAL_TOKENS
 from pretrain.lm.chat_template import CHAT_TEMPLATE
-from pretrain.lm.export.quantization import FILE_TYPES, Quantization, choose_type, quantize
+from pretrain.lm.config import Quantization
+from pretrain.lm.export.quantization import FILE_TYPES, choose_type, quantize
 from pretrain.lm.model import Decoder
 from pretrain.lm.tokenizer import Tokenizer, import_extra
 

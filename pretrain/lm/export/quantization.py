@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.errors import ToolkitError
 from pretrain.lm.bundle.gguf_types import TYPES, GgufType
+from pretrain.lm.config import Quantization
 from pretrain.lm.tokenizer import import_extra
 
-Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k"]
-QUANTIZATIONS: Final = get_args(Quantization)
 FILE_TYPES: Final[dict[Quantization, int]] = {
     "f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q5_0": 8, "q4_k_m": 15, "q6_k": 18, "bf16": 32,
 }  # fmt: skip
@@ -26,8 +25,8 @@ _EMBEDDING: Final[dict[Quantization, str]] = {"q5_0": "Q8_0", "q4_0": "Q8_0", "q
 def choose_type(name: str, shape: tuple[int, ...], quantization: Quantization, layers: int) -> GgufType:
     """The type of a tensor in a file.
 
-    Vectors stay in float32. Q4_K_M has Q6_K in half of the layers' values and second feed-forward matrices, as
-    llama.cpp mixes it. Rows that are no whole blocks of 256 get Q8_0, whose blocks are of 32, or float16.
+    Vectors stay in float32. Q4_K_M has Q6_K in half of the layers' values and second feed-forward matrices,
+    as llama.cpp mixes it. Rows that are no whole blocks of 256 get Q8_0, whose blocks are of 32, or float16.
 
     Args:
         name: in GGUF.

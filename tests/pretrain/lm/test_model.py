@@ -31,7 +31,7 @@ def rough(config: ModelConfig = TINY) -> Decoder:
 def transformers_model(model: Decoder) -> Any:
     """The same weights in transformers' implementation, attention written out."""
     torch.manual_seed(1)
-    settings = hugging_face_config(model.config, 0, 1)
+    settings = hugging_face_config(model.config)
     other = Starcoder2ForCausalLM(Starcoder2Config(**settings, attn_implementation="eager")).eval()
     ours = model.state_dict()
     theirs = {names.hugging_face: ours[names.ours] for names in tensor_names(model.config)}
