@@ -74,7 +74,8 @@ def layer_floats(config: ModelConfig, written_out: bool) -> int:
     """Numbers per token that a layer keeps for its backward pass.
 
     Two normalised inputs, queries, keys and values, the mixed values, and the stream before each half; the
-    hidden units before and after GELU; of attention that is written out, each head's weights, else its result.
+    hidden units before and after GELU; of attention that is written out, each head's weights, else its
+    result.
     """
     scores = config.heads * config.context_length if written_out else config.embedding_size
     return 8 * config.embedding_size + 2 * config.feed_forward_size + scores

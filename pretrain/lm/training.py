@@ -44,8 +44,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train a decoder in place; a checkpoint at each measurement, in `folder`.
 
-    What a step learns from depends on the seed and the step's number alone, so that going on from a checkpoint
-    gives the bits of an uninterrupted run.
+    What a step learns from depends on the seed and the step's number alone, so that going on from a
+    checkpoint gives the bits of an uninterrupted run.
 
     Args:
         model: at its start.

@@ -96,7 +96,9 @@ def _equal(band: NDArray[np.uint32]) -> list[NDArray[np.int64]]:
     return [group for group in np.split(order, starts) if len(group) > 1]
 
 
-def _compare(signatures: NDArray[np.uint32], members: NDArray[np.int64], found: NDArray[np.bool_]) -> None:
+def _compare(
+    signatures: NDArray[np.uint32], members: NDArray[np.int64], found: NDArray[np.bool_]
+) -> None:
     while len(members) > 1:
         first, rest = members[0], members[1:]
         similar = (signatures[rest] == signatures[first]).mean(axis=1) >= SIMILAR
