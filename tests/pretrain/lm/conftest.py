@@ -1,14 +1,25 @@
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
+from personality_common.files.atomic import write_json
 from personality_common.runs.folder import hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Silent
-from pretrain.lm.config import ExportConfig, ModelConfig, TokenizerConfig
+from pretrain.lm.chat import Document, Turn
+from pretrain.lm.config import ExportConfig, ModelConfig, TokenizerConfig, TrainConfig
+from pretrain.lm.data.documents import document_line
+from pretrain.lm.data.folder import DATA_FILE, DataRecord, Shard, SplitName
+from pretrain.lm.data.reasoning import reasoning_documents
+from pretrain.lm.data.tools import tool_documents
 from pretrain.lm.export.folder import export
 from pretrain.lm.model import Decoder
+from pretrain.lm.pipeline import make_tokenizer, train_lm
 from pretrain.lm.run import TRAINER, WEIGHTS_FILE, Run, load_run, run_entries
 from pretrain.lm.tokenizer import Tokenizer, train_tokenizer
 
@@ -62,3 +73,63 @@ def lm_folder(lm_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     quantize = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k")
     export(ExportConfig(lm_run.path, out, quantize=quantize), Silent())
     return out
+
+
+def write_data(folder: Path, splits: dict[SplitName, Iterable[Document]]) -> Path:
+    """A folder as `pt lm data` writes it, of these documents."""
+    folder.mkdir()
+    files: dict[str, Shard] = {}
+    for split, documents in splits.items():
+        lines = [document_line(document) for document in documents]
+        content = b"".join(lines)
+        (folder / f"{split}-00000.jsonl").write_bytes(content)
+        files[f"{split}-00000.jsonl"] = Shard(
+            split, len(lines), len(content), hashlib.sha256(content).hexdigest()
+        )
+    fingerprint = hashlib.sha256("".join(shard.sha256 for shard in files.values()).encode()).hexdigest()
+    write_json(folder / DATA_FILE, asdict(DataRecord(1, 0, "0" * 64, fingerprint, (), files)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lm_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Calls of tools, reasoning, and lines of text; one in five held out."""
+    pool = list(tool_documents("tools", 600, 0, 0.2))
+    pool += [one for one, _ in islice(reasoning_documents("reasoning", 100, 0, 0.2), 100)]
+    pool += [
+        Document(f"text/{i}", "text", f"text/{i}", None, (Turn("text", line, True),))
+        for i, line in enumerate(texts())
+        if len(line) > 20
+    ]
+    unseen = [one for i, one in enumerate(pool) if one.held_out or (one.source != "tools" and i % 5 == 0)]
+    train = [one for one in pool if one not in unseen]
+    splits: dict[SplitName, Iterable[Document]] = {
+        "train": train,
+        "validation": unseen[::2],
+        "test": unseen[1::2],
+    }
+    return write_data(tmp_path_factory.mktemp("lm") / "data", splits)
+
+
+@pytest.fixture(scope="session")
+def lm_tokenizer(lm_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 640 tokens, learned from the training documents."""
+    out = tmp_path_factory.mktemp("lm") / "tokenizer"
+    make_tokenizer(lm_data, out, TokenizerConfig(640), Silent())
+    return out
+
+
+@pytest.fixture(scope="session")
+def train_config(lm_data: Path, lm_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A model that trains in a second: 24 steps, measured after 8, 16, 24."""
+    size = "layers=2,heads=2,embedding_size=32,feed_forward_size=64,context_length=128"
+    run = tmp_path_factory.mktemp("lm") / "run"
+    return TrainConfig(
+        lm_data, lm_tokenizer, run, size, tokens=0.024576, batch_size=8, evaluate_every=8, device="cpu"
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(train_config: TrainConfig) -> Path:
+    train_lm(train_config, Silent())
+    return train_config.output_dir
