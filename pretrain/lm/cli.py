@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from personality_common.terminal.options import dataclass_options, take
-from pretrain.lm.config import FORMATS, QUANTIZATIONS, ExportConfig, TokenizerConfig, TrainConfig
+from pretrain.lm.config import FORMATS, QUANTIZATIONS, EvalConfig, ExportConfig, TokenizerConfig, TrainConfig
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -62,6 +62,26 @@ def train(as_json: bool, **options: Any) -> None:
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
     output.print(f"held-out loss   {result.history[-1]['val_loss']:.4f} nats a token", soft_wrap=True)
+
+
+@lm.command(name="eval")
+@click.argument("run", type=_FOLDER)
+@dataclass_options(EvalConfig, skip=("run",))
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def evaluate(as_json: bool, **options: Any) -> None:
+    """Measure a run on test documents: bits per byte, calls, reasoning, perspectives."""
+    config = take(EvalConfig, options)
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.evaluation import evaluate as run_evaluate
+    from pretrain.lm.rendering import evaluation_tables
+
+    evaluation = run_evaluate(config, ConsoleReporter())
+    if as_json:
+        click.echo(json.dumps(evaluation.to_json()))
+        return
+    for table in evaluation_tables(evaluation):
+        output.print(table)
 
 
 @lm.command()

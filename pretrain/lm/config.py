@@ -222,3 +222,21 @@ class ExportConfig:
     @property
     def for_ollama(self) -> Quantization:
         return "q8_0" if "q8_0" in self.quantize else self.quantize[0]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What `pt lm eval` measures.
+
+    Attributes:
+        run: what was trained.
+        data: other data than the run was trained with.
+        examples: answers that are decoded, of each kind.
+    """
+
+    run: Path
+    data: Path | None = None
+    examples: int = 200
+
+    def __post_init__(self) -> None:
+        _require(self.examples >= 1, f"--examples must be 1 or more, got {self.examples}")

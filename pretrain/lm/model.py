@@ -133,7 +133,13 @@ class Decoder(nn.Module):
             else:
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
 
-    def forward(self, ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        document_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        at: Tensor | None = None,
+    ) -> Tensor:
         """Logits of the token after each one.
 
         Args:
@@ -142,9 +148,10 @@ class Decoder(nn.Module):
                 its own document alone, and positions start again with each: as if each were a row of its own.
                 None where each row is one document.
             cache: of the tokens before these, to which these are added; not together with `document_ids`.
+            at: (B, T) bool: the N tokens after which logits are asked for; None for all.
 
         Returns:
-            (B, T, V) float32.
+            (B, T, V) float32, or (N, V) where `at` is given.
         """
         assert cache is None or document_ids is None
         start, length = 0 if cache is None else cache.length, ids.shape[1]
@@ -159,6 +166,8 @@ class Decoder(nn.Module):
             x = layer(x, rotation, bias, cache, index)
         if cache is not None:
             cache.length += length
+        if at is not None:
+            x = x[at]
         return F.linear(self.norm(x), self.embedding.weight).float()
 
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

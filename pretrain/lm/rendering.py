@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.table import Table
 
+from pretrain.lm.evaluation import Evaluation
 from pretrain.lm.training import GROUPS
 
 MOST_ROWS: Final = 20
@@ -37,3 +38,48 @@ def health_table(history: Sequence[Mapping[str, Any]]) -> Table:
             row.append(f"{entry['tokens_per_second']:,.0f}")
         table.add_row(*row)
     return table
+
+
+def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """Bits per byte by source, beside what counting and xz reach; shares of right answers; samples."""
+    yield _table(
+        "bits per byte of test documents (lower is better)",
+        ("source", "documents", "bytes", "this run", "Kneser-Ney", "xz"),
+        [
+            (source, str(b.documents), f"{b.bytes:,}", *(f"{x:.3f}" for x in (b.model, b.kneser_ney, b.xz)))
+            for source, b in evaluation.bits.items()
+        ],
+    )
+    rows = [
+        (
+            f"call, {kind}",
+            str(found.examples),
+            f"{found.exact:.3f}",
+            f"right tool {found.tool:.3f}, valid {_shown(found.valid)}, abstained {found.abstained:.3f}",
+        )
+        for kind, found in evaluation.calls.items()
+    ]
+    for name, share in (("no tool fits", evaluation.abstention), ("reasoning", evaluation.reasoning)):
+        if share is not None:
+            rows.append((name, str(share.examples), f"{share.right:.3f}", ""))
+    if rows:
+        yield _table("answers, decoded greedily", ("of", "prompts", "right", ""), rows)
+    if (tags := evaluation.tags) is not None:
+        yield _table(
+            "bits per byte under a perspective's tag",
+            ("documents", "right tag", "another"),
+            [(str(tags.documents), f"{tags.right:.3f}", f"{tags.shuffled:.3f}")],
+        )
+    samples = [(one.source, one.prompt, one.text) for one in evaluation.samples]
+    yield _table("samples", ("source", "after", "the model says"), samples)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*columns, title=title, box=None, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

@@ -138,11 +138,11 @@ def batch_loss(model: Decoder, rows: NDArray[np.uint16]) -> Tensor:
     device = model.embedding.weight.device
     packed = torch.from_numpy(rows.astype(np.int64)).to(device)
     precision = fast_dtype(device.type)
-    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-        logits = model(packed[:, INPUTS], packed[:, DOCUMENTS])
-    targets = packed[:, TARGETS].flatten()
+    targets = packed[:, TARGETS]
     bearing = targets != NO_TARGET
-    return F.cross_entropy(logits.flatten(0, 1)[bearing], targets[bearing], reduction="none")
+    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+        logits = model(packed[:, INPUTS], packed[:, DOCUMENTS], at=bearing)
+    return F.cross_entropy(logits, targets[bearing], reduction="none")
 
 
 @torch.no_grad()
