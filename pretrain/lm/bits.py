@@ -1,4 +1,4 @@
-"""Bits per byte of held-out text, by source: the model beside Kneser-Ney and xz, which know the training text.
+"""Bits per byte of held-out text, by source: the model beside Kneser-Ney and xz, who know the training text.
 
 All three say what bears loss and are given the rest. The model and Kneser-Ney predict the same tokens, ends
 of turns among them; a byte is one of the text that bears loss, in UTF-8.

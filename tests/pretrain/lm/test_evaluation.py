@@ -59,7 +59,7 @@ def says(monkeypatch: pytest.MonkeyPatch, lm_run: Run) -> dict[str, str]:
 
 
 def test_calls_are_counted_by_what_was_said(lm_run: Run, says: dict[str, str]) -> None:
-    """Right; right but for a space; another city; another tool; no tool; no call; no JSON; no such argument."""
+    """Right; right but for a space; another city; another tool; none; no call; no JSON; no such argument."""
     said = {
         "a": f"<|invoke|>{RIGHT}",
         "b": "<|invoke|>" + RIGHT.replace(":", ": "),
@@ -107,6 +107,7 @@ def test_a_valid_call_has_the_arguments_of_a_tool_on_offer() -> None:
     assert not is_valid_call("[" * 100_000, offered)
 
 
+@torch.no_grad()
 def test_bits_are_those_of_each_document_alone(lm_run: Run) -> None:
     """One of them is longer than the context, whose second piece knows nothing of the first but a token."""
     long = Document("t", "t", "t", None, (Turn("text", " ".join(map(str, range(90))), True),))
@@ -140,7 +141,7 @@ def test_xz_knows_what_it_was_given() -> None:
     text = "".join(random.Random(0).choices(letters, k=4_000))
     new = Document("a", "a", "a", None, (Turn("text", text, True),))
     told = Document("b", "a", "b", None, (Turn("user", text, False), Turn("assistant", "yes", True)))
-    assert xz_bits(b"", [new]) / 4_000 == pytest.approx(6, abs=0.2)
+    assert 6 < xz_bits(b"", [new]) / 4_000 < 6.5
     assert xz_bits(f"before {text} after".encode(), [new]) < 400
     assert xz_bits(b"", [told]) < 400
     assert bits.bytes_of(told) == 3
