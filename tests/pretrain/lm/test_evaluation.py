@@ -180,12 +180,15 @@ def test_a_sample_goes_on_from_a_documents_beginning(lm_run: Run, monkeypatch: p
     assert prompts[1].endswith("<|user|>1?<|end|><|assistant|>")
 
 
-def test_the_command_prints_a_run_beside_its_baselines(trained_run: Path) -> None:
-    arguments = ["eval", str(trained_run), "--examples", "2"]
-    printed = CliRunner().invoke(lm, arguments, catch_exceptions=False).stdout
+def test_the_command_prints_a_run_beside_its_baselines(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = evaluation.evaluate(EvalConfig(trained_run, examples=2), Silent())
+    monkeypatch.setattr(evaluation, "evaluate", lambda *given: made)
+    printed = CliRunner().invoke(lm, ["eval", str(trained_run)], catch_exceptions=False).stdout
     for word in ("Kneser-Ney", "xz", "held-out values", "held-out phrasings", "no tool fits", "reasoning"):
         assert word in printed
-    found = json.loads(CliRunner().invoke(lm, [*arguments, "--json"], catch_exceptions=False).stdout)
+    found = json.loads(CliRunner().invoke(lm, ["eval", str(trained_run), "--json"]).stdout)
     assert set(found["bits"]) == {"tools", "reasoning", "text"}
     # It has seen 24 steps: more than nothing, less than counting.
     for source in found["bits"].values():
