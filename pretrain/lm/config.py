@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
@@ -99,3 +100,16 @@ class TokenizerConfig:
             512 <= self.vocab_size <= 65_536,
             f"--vocab-size must be between 512 and 65,536, got {self.vocab_size}",
         )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What `pt lm data` makes.
+
+    Attributes:
+        mix: the mix file; none for the one that comes with the toolkit, which needs no other file.
+        out: folder of the data.
+    """
+
+    mix: Path | None
+    out: Path

@@ -19,7 +19,9 @@ def final_answer(text: str) -> str | None:
     return last.removeprefix(ANSWER_MARK) if last.startswith(ANSWER_MARK) else None
 
 
-def reasoning_documents(source: str, count: int, seed: int, held_out: float) -> Iterator[tuple[Document, bool]]:
+def reasoning_documents(
+    source: str, count: int, seed: int, held_out: float
+) -> Iterator[tuple[Document, bool]]:
     """Questions and answers, and whether each is kept from training: it is then about names and numbers that
     training never sees.
 
@@ -91,8 +93,7 @@ def _arrival(values: Values, rng: random.Random) -> _Made:
     total = hours * 60 + minutes + ride + walk
     end = f"{total // 60 % 24:02}:{total % 60:02}"
     question = (
-        f"{name} leaves at {start}, rides for {ride} minutes and walks for {walk}. "
-        f"When does {name} arrive?"
+        f"{name} leaves at {start}, rides for {ride} minutes and walks for {walk}. When does {name} arrive?"
     )
     together = ride + walk
     steps = [
