@@ -43,6 +43,7 @@ from pretrain.lm.data.sources import Found, Reading, read_source
 TOLD_EVERY: Final = 1_000
 """Documents between two words of progress."""
 _TRAIN, _VALIDATION, _TEST = range(3)
+_HELD_OUT: Final[tuple[tuple[int, SplitName], ...]] = ((_VALIDATION, "validation"), (_TEST, "test"))
 
 
 def build_data(config: DataConfig, reporter: Reporter) -> DataRecord:
@@ -120,7 +121,7 @@ class _Spool:
         tallies: by number of the source.
         sources, sides, places: of each document the number of its source, its side of the split, and its
             place in the order.
-        bytes: of the file.
+        size: bytes of the file.
     """
 
     path: Path
@@ -129,7 +130,7 @@ class _Spool:
     sources: array[int] = field(default_factory=lambda: array("H"))
     sides: array[int] = field(default_factory=lambda: array("B"))
     places: array[int] = field(default_factory=lambda: array("Q"))
-    bytes: int = 0
+    size: int = 0
 
     def documents(self, wanted: NDArray[np.bool_]) -> Iterator[tuple[int, Document, bytes]]:
         """Number, document and line of those that are wanted."""
@@ -159,7 +160,7 @@ def _collect(file: MixFile, folder: Path, reporter: Reporter) -> _Spool:
                 else:
                     line = document_line(document)
                     out.write(line)
-                    spool.bytes += len(line)
+                    spool.size += len(line)
                     spool.sources.append(number)
                     spool.sides.append(_side(found, file.mix.split))
                     spool.places.append(place_of(document.id, file.mix.seed))
@@ -210,7 +211,7 @@ def _write(
     sides = np.frombuffer(spool.sides, np.uint8)
     held_out = HeldOut()
     shards: dict[SplitName, dict[str, Shard]] = {}
-    for side, split in ((_VALIDATION, "validation"), (_TEST, "test")):
+    for side, split in _HELD_OUT:
         writer = ShardWriter(folder, split, 0)
         for number, document, line in spool.documents(kept & (sides == side)):
             held_out.add(document)
@@ -219,7 +220,7 @@ def _write(
         shards[split] = writer.finish()
     training = kept & (sides == _TRAIN)
     weight = max(tally.source.weight for tally in spool.tallies)
-    writer = ShardWriter(folder, "train", int(spool.bytes * weight))
+    writer = ShardWriter(folder, "train", int(spool.size * weight))
     total = int(training.sum())
     with reporter.stage("comparing with what is held out", total, "documents") as stage:
         for done, (number, document, line) in enumerate(spool.documents(training), 1):

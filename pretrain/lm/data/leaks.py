@@ -71,7 +71,8 @@ class _Index:
             return np.empty(0, np.int64)
         at = np.concatenate(places)
         self.found[at] = True
-        return self.owners[at]
+        owners: NDArray[np.int64] = self.owners[at]
+        return owners
 
     def shares(self, owners: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(owners,) share of each one's hashes that training has, and how many it has in all."""
@@ -174,7 +175,7 @@ def _index(parts: list[tuple[int, Hashes]]) -> _Index:
 def _hashes(document: Document) -> tuple[Hashes, Hashes]:
     """Of a document's runs of words, and of its sentences."""
     text = said(document).lower()
-    # Python's own hash: salted, so that no data can be made to collide; all of one comparison is one process's.
+    # Python's own hash: salted, so that no data can be made to collide. One process makes all of them.
     words = np.array([hash(word) for word in text.split()], np.int64).view(np.uint64)
     sentences = [tuple(sentence.split()) for sentence in _END_OF_SENTENCE.split(text)]
     whole = [hash(sentence) for sentence in sentences if len(sentence) >= SENTENCE]

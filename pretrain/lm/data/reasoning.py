@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from pretrain.lm.chat import Document, Turn
@@ -77,7 +78,7 @@ def _order(values: Values, rng: random.Random) -> _Made:
         if name not in names:
             names.append(name)
     word, most, least = rng.choice((("taller", "tallest", "shortest"), ("older", "oldest", "youngest")))
-    pairs = [f"{a} is {word} than {b}" for a, b in zip(names, names[1:], strict=False)]
+    pairs = [f"{a} is {word} than {b}" for a, b in pairwise(names)]
     told = pairs.copy()
     rng.shuffle(told)
     top = rng.random() < 0.5

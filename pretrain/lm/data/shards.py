@@ -41,7 +41,7 @@ class ShardWriter:
 
     def finish(self) -> dict[str, Shard]:
         """Sort and write: name -> file, in order; of a file without a line, none."""
-        shards = {}
+        shards: dict[str, Shard] = {}
         for file in self._files:
             file.close()
         for rough in self._rough:

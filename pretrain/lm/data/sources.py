@@ -102,8 +102,8 @@ def _corpus(source: SourceConfig, place: str, reading: Reading) -> Iterator[Foun
             except BadRecord as bad:
                 if not source.skip_bad_records:
                     raise DataError(
-                        f"{part.position(number)}: {bad} (skip_bad_records = true in source {source.name} leaves "
-                        "such records out and counts them)"
+                        f"{part.position(number)}: {bad} (skip_bad_records = true in source "
+                        f"{source.name} leaves such records out and counts them)"
                     ) from None
                 reading.bad_records += 1
                 continue
