@@ -1,4 +1,4 @@
-"""JSON and JSONL files, plain or gzipped -> numbered records.
+"""JSON and JSONL files, plain or gzipped, and files of text -> numbered records.
 
 Our own reader, since the usual ones take a whole file at a time, or stop without saying on which
 line. At most one record (and a buffer) is in memory, however long the file.
@@ -42,6 +42,19 @@ def read_json_values(path: Path) -> Records:
     In an array there is no telling where the record after a bad one starts: the file ends there.
     """
     return _read(path, _lines_or_values)
+
+
+def read_prose(path: Path) -> Records:
+    """Yield one record with the text of a file of nothing else."""
+    with path.open("rb") as file:
+        data = file.read(MAX_RECORD_BYTES + 1)
+    if len(data) > MAX_RECORD_BYTES:
+        yield 1, BadRecord(f"more than {MAX_RECORD_BYTES >> 20} MiB: divide the file")
+        return
+    try:
+        yield 1, {"text": data.decode("utf-8-sig")}
+    except UnicodeDecodeError as error:
+        yield 1, BadRecord(f"not UTF-8 at byte {error.start + 1}")
 
 
 def _read(path: Path, records: Callable[[BufferedIOBase], Records]) -> Records:

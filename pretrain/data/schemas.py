@@ -12,15 +12,22 @@ A human turn, and a record with ``text``, may have ``tokens``: a list of labels,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Final, Literal, NamedTuple
 
+Speaker = Literal["text", "system", "user", "assistant"]
 Unit = Literal["turn", "conversation"]
 
 SCHEMA_KEYS: Final = ("conversations", "messages", "text")
 LABELS_KEY: Final = "tokens"
 HUMAN_ROLES: Final = frozenset({"human", "user"})
+SPEAKERS: Final[Mapping[str, Speaker]] = {
+    **dict.fromkeys(HUMAN_ROLES, "user"),
+    **dict.fromkeys(("assistant", "gpt", "model"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""What the schemas call who speaks."""
 
 
 class BadRecord(Exception):
@@ -28,10 +35,11 @@ class BadRecord(Exception):
 
 
 class Turn(NamedTuple):
-    """What a human wrote, and the object that holds its labels, if any."""
+    """What somebody wrote, the object that holds its labels, if any, and who it was, in the record's word."""
 
     text: str
     holder: dict[str, object]
+    role: str
 
 
 def human_texts(record: object, unit: Unit) -> tuple[list[str], int]:
@@ -87,31 +95,57 @@ def human_turns(record: object) -> tuple[list[Turn], int]:
     Raises:
         BadRecord: as `human_texts`.
     """
-    if not isinstance(record, dict):
-        raise BadRecord(f"a record must be an object, this is {_kind(record)}")
-    if record.get("conversations") is not None:
-        written = _human_turns(record["conversations"], "conversations", "from", "value", _string)
-    elif record.get("messages") is not None:
-        written = _human_turns(record["messages"], "messages", "role", "content", _string_or_parts)
-    elif record.get("text") is not None:
-        try:
-            written = [Turn(_string(record["text"]), record)]
-        except BadRecord as bad:
-            raise BadRecord(f"text{bad}") from None
-    else:
-        nulls = [key for key in SCHEMA_KEYS if key in record]
-        raise BadRecord(
-            f"{' and '.join(nulls)} must not be null"
-            if nulls
-            else "a record must have conversations, messages or text"
-        )
-    turns = [Turn(stripped, holder) for text, holder in written if (stripped := text.strip())]
+    written = _written(record, lambda role: role in HUMAN_ROLES)
+    turns = [turn._replace(text=stripped) for turn in written if (stripped := turn.text.strip())]
     return turns, len(written) - len(turns)
 
 
-def _human_turns(
-    turns: object, key: str, speaker: str, content: str, read: Callable[[object], str]
+def dialogue(record: object) -> list[tuple[Speaker, str]]:
+    """Who says what in one record, stripped, without what is blank; a plain `text` is one turn.
+
+    Raises:
+        BadRecord: as `human_texts`; or somebody speaks who is neither human, assistant nor system.
+    """
+    turns = _written(record, _known_speaker)
+    return [
+        ("text" if turn.role == "text" else SPEAKERS[turn.role], stripped)
+        for turn in turns
+        if (stripped := turn.text.strip())
+    ]
+
+
+def _known_speaker(role: str) -> bool:
+    if role not in SPEAKERS:
+        raise BadRecord(f" must be one of {', '.join(sorted(SPEAKERS))}, this is another")
+    return True
+
+
+def _written(record: object, wanted: Callable[[str], bool]) -> list[Turn]:
+    """The turns of those who are wanted, as they stand."""
+    if not isinstance(record, dict):
+        raise BadRecord(f"a record must be an object, this is {_kind(record)}")
+    if record.get("conversations") is not None:
+        return _turns(record["conversations"], ("conversations", "from", "value"), _string, wanted)
+    if record.get("messages") is not None:
+        return _turns(record["messages"], ("messages", "role", "content"), _string_or_parts, wanted)
+    if record.get("text") is not None:
+        try:
+            return [Turn(_string(record["text"]), record, "text")]
+        except BadRecord as bad:
+            raise BadRecord(f"text{bad}") from None
+    nulls = [key for key in SCHEMA_KEYS if key in record]
+    raise BadRecord(
+        f"{' and '.join(nulls)} must not be null"
+        if nulls
+        else "a record must have conversations, messages or text"
+    )
+
+
+def _turns(
+    turns: object, keys: tuple[str, str, str], read: Callable[[object], str], wanted: Callable[[str], bool]
 ) -> list[Turn]:
+    """Of a list of turns; `keys` are its own in the record, and those of speaker and content in a turn."""
+    key, speaker, content = keys
     if not isinstance(turns, list):
         raise BadRecord(f"{key} must be a list of turns, this is {_kind(turns)}")
     written = []
@@ -121,13 +155,17 @@ def _human_turns(
         role = turn.get(speaker)
         if not isinstance(role, str):
             raise BadRecord(f"{key}[{index}].{speaker} must be a string, this is {_kind_of(turn, speaker)}")
-        if role in HUMAN_ROLES:
-            if content not in turn:
-                raise BadRecord(f"{key}[{index}].{content} is missing")
-            try:
-                written.append(Turn(read(turn[content]), turn))
-            except BadRecord as bad:
-                raise BadRecord(f"{key}[{index}].{content}{bad}") from None
+        try:
+            if not wanted(role):
+                continue
+        except BadRecord as bad:
+            raise BadRecord(f"{key}[{index}].{speaker}{bad}") from None
+        if content not in turn:
+            raise BadRecord(f"{key}[{index}].{content} is missing")
+        try:
+            written.append(Turn(read(turn[content]), turn, role))
+        except BadRecord as bad:
+            raise BadRecord(f"{key}[{index}].{content}{bad}") from None
     return written
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from personality_common.errors import DataError, ToolkitError
-from pretrain.data.json_records import read_json_lines, read_json_values
+from pretrain.data.json_records import read_json_lines, read_json_values, read_prose
 from pretrain.data.parquet_records import read_parquet
 from pretrain.data.schemas import BadRecord
 
@@ -32,6 +32,7 @@ _READERS: Final[dict[str, tuple[str, Callable[[Path], NumberedRecords]]]] = {
     ".json.gz": ("line", read_json_values),
     ".parquet": ("row", read_parquet),
 }
+_PROSE: Final[dict[str, tuple[str, Callable[[Path], NumberedRecords]]]] = {".txt": ("record", read_prose)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Part:
         return f"{self.name}:{number}" if self.counts == "line" else f"{self.name}: {self.counts} {number}"
 
 
-def open_source(source: str, rank: int = 0, size: int = 1) -> list[Part]:
+def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = False) -> list[Part]:
     """Find what there is to read for one of `size` processes; nothing is read yet.
 
     Of many files each process reads some; of few, it takes every size-th record of each. Hub datasets are
@@ -82,12 +83,12 @@ def open_source(source: str, rank: int = 0, size: int = 1) -> list[Part]:
         return [stream_part(source, lambda: open_hub_stream(name, rank, size), rank, size)]
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_readable(file, path))
+        files = sorted(file for file in path.rglob("*") if _is_readable(file, path, prose))
         if not files:
-            raise DataError(f"no {_known()} file in {source}")
+            raise DataError(f"no {_known(prose)} file in {source}")
     elif path.is_file():
-        if _extension(path) is None:
-            raise DataError(f"cannot read {source}: the name must end in {_known()}")
+        if _extension(path, prose) is None:
+            raise DataError(f"cannot read {source}: the name must end in {_known(prose)}")
         files = [path]
     else:
         raise DataError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
@@ -165,9 +166,9 @@ def _reason(error: Exception) -> str:
 
 def _file_part(file: Path, rank: int, size: int, whole: int | None) -> Part:
     """`whole` is the number of a file that goes to one process as it is; None: all share its records."""
-    extension = _extension(file)
+    extension = _extension(file, prose=True)
     assert extension is not None
-    counts, reader = _READERS[extension]
+    counts, reader = (_READERS | _PROSE)[extension]
 
     def read() -> NumberedRecords:
         if whole is not None:
@@ -177,16 +178,17 @@ def _file_part(file: Path, rank: int, size: int, whole: int | None) -> Part:
     return Part(str(file), counts, read if size > 1 else lambda: reader(file))
 
 
-def _extension(file: Path) -> str | None:
+def _extension(file: Path, prose: bool) -> str | None:
     name = file.name.lower()
-    return next((extension for extension in _READERS if name.endswith(extension)), None)
+    known = _READERS | _PROSE if prose else _READERS
+    return next((extension for extension in known if name.endswith(extension)), None)
 
 
-def _is_readable(file: Path, folder: Path) -> bool:
+def _is_readable(file: Path, folder: Path, prose: bool) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and _extension(file) is not None and file.is_file()
+    return not hidden and _extension(file, prose) is not None and file.is_file()
 
 
-def _known() -> str:
-    *others, last = _READERS
+def _known(prose: bool) -> str:
+    *others, last = _READERS | _PROSE if prose else _READERS
     return f"{', '.join(others)} or {last}"

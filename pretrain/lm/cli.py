@@ -10,14 +10,44 @@ from typing import Any
 import click
 
 from personality_common.terminal.options import dataclass_options, take
-from pretrain.lm.config import FORMATS, QUANTIZATIONS, EvalConfig, ExportConfig, TokenizerConfig, TrainConfig
+from pretrain.lm.config import FORMATS, QUANTIZATIONS, DataConfig, EvalConfig, ExportConfig, TokenizerConfig, TrainConfig
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group()
 def lm() -> None:
     """Train a small language model that llama.cpp, transformers and Ollama run."""
+
+
+@lm.command()
+@click.argument("mix", type=_FILE, required=False)
+@click.option("--out", required=True, type=_FOLDER, metavar="DATA", help="Folder for the documents.")
+@click.option("--json", "as_json", is_flag=True, help="Print data.json.")
+def data(mix: Path | None, out: Path, as_json: bool) -> None:
+    """Documents to train with, from a mix file: without duplicates, divided, checked for leaks.
+
+    Without MIX, the one that comes with the toolkit: generated documents alone.
+    """
+    config = DataConfig(mix, out)
+
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.data.build import build_data
+
+    record = build_data(config, ConsoleReporter())
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(record)))
+        return
+    for source in record.sources:
+        dropped = source.exact_duplicates + source.near_duplicates
+        output.print(
+            f"{source.name}: {source.train.documents:,} train, {source.validation.documents:,} validation, "
+            f"{source.test.documents:,} test; {dropped:,} duplicates left out; {source.licence}",
+            soft_wrap=True,
+        )
+    output.print(f"data  {out}", soft_wrap=True)
+
 
 
 @lm.command()
@@ -46,7 +76,7 @@ def train(as_json: bool, **options: Any) -> None:
 
     from personality_common.terminal.console import ConsoleReporter, output
     from pretrain.lm.pipeline import train_lm
-    from pretrain.lm.rendering import health_table
+    from pretrain.lm.rendering import health_tables
     from pretrain.lm.run import CURVE_FILE
 
     reporter = ConsoleReporter()
@@ -58,7 +88,8 @@ def train(as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps({"run": str(result.run), "history": result.history}))
         return
-    output.print(health_table(result.history))
+    for table in health_tables(result.history):
+        output.print(table)
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
     output.print(f"held-out loss   {result.history[-1]['val_loss']:.4f} nats a token", soft_wrap=True)

@@ -109,6 +109,19 @@ class TokenizerConfig:
         )
 
 
+@dataclass(frozen=True)
+class DataConfig:
+    """What `pt lm data` makes.
+
+    Attributes:
+        mix: the mix file; none for the one that comes with the toolkit, which needs no other file.
+        out: folder of the data.
+    """
+
+    mix: Path | None
+    out: Path
+
+
 def sized(size: str, vocab_size: int) -> ModelConfig:
     """The shape that `--size` names.
 

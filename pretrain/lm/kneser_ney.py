@@ -91,7 +91,8 @@ class KneserNey:
             left = np.where(known, level.left[index], 0.0)
             p = np.where(goes_on, left / total + level.gammas[context] * p, p)
             index = np.where(known, index, -1)
-        return p[stream != PAD_ID]
+        asked: Floats = p[stream != PAD_ID]
+        return asked
 
     def _stream(self, documents: Sequence[Ids]) -> Ids:
         padding = np.full(self.order - 1, PAD_ID, np.int64)
@@ -101,7 +102,7 @@ class KneserNey:
 def _level(keys: Ids, counts: Ids, vocab_size: int, contexts: int) -> _Level:
     discounts = discounts_of(counts)[np.minimum(counts, 3)]
     context = keys // vocab_size
-    totals = np.bincount(context, counts, contexts)
+    totals = np.bincount(context, counts.astype(np.float64), contexts)
     taken = np.bincount(context, np.minimum(discounts, counts), contexts)
     gammas = np.divide(taken, totals, out=np.zeros(contexts), where=totals > 0)
     return _Level(keys, np.maximum(counts - discounts, 0.0), totals, gammas)

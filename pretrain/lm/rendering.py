@@ -14,30 +14,30 @@ MOST_ROWS: Final = 20
 """Of a table of measurements; of more, every second, third, … is shown."""
 
 
-def health_table(history: Sequence[Mapping[str, Any]]) -> Table:
-    """How training went: a row per measurement.
+def health_tables(history: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """How training went, a row per measurement: what was learned, and how the steps were.
 
     Losses are in nats a token, `gain` what the held-out one lost since the measurement before; norms of the
-    gradient are from before clipping; the last columns are the share of its own norm by which a step, the
-    last before the measurement, changed each group of matrices.
+    gradient are from before clipping; below a group of matrices stands the share of its own norm by which
+    the last step before the measurement changed it.
     """
-    columns = ("step", "training", "held out", "gain", "gradient", "greatest", "clipped", *GROUPS, "tokens/s")
-    table = Table(title="health of training", box=None, title_justify="left")
-    for column in columns:
-        table.add_column(column.replace("_", "-"), justify="right", no_wrap=True)
     every = -(-len(history) // MOST_ROWS)
-    for index, entry in enumerate(history):
-        if index % every and index + 1 < len(history):
+    shown = [entry for i, entry in enumerate(history) if i % every == 0 or i + 1 == len(history)]
+    learned, stepped = [], []
+    for entry in shown:
+        step, held_out = str(entry["step"]), f"{entry['val_loss']:.4f}"
+        if "train_loss" not in entry:
+            learned.append((step, "", held_out, "", ""))
             continue
-        row = [str(entry["step"]), "", f"{entry['val_loss']:.4f}"]
-        if "train_loss" in entry:
-            gradient, changed = entry["gradient_norm"], entry["update_to_weight"]
-            row[1] = f"{entry['train_loss']:.4f}"
-            row += [f"{entry['gain']:+.4f}", f"{gradient['mean']:.2f}", f"{gradient['max']:.2f}"]
-            row += [f"{gradient['clipped']:.0%}", *(f"{changed[group]:.1e}" for group in GROUPS)]
-            row.append(f"{entry['tokens_per_second']:,.0f}")
-        table.add_row(*row)
-    return table
+        gradient, changed = entry["gradient_norm"], entry["update_to_weight"]
+        trained, rate = f"{entry['train_loss']:.4f}", f"{entry['tokens_per_second']:,.0f}"
+        learned.append((step, trained, held_out, f"{entry['gain']:+.4f}", rate))
+        norms = (f"{gradient['mean']:.2f}", f"{gradient['max']:.2f}", f"{gradient['clipped']:.0%}")
+        stepped.append((step, *norms, *(f"{changed[group]:.1e}" for group in GROUPS)))
+    yield _table("health of training", ("step", "training", "held out", "gain", "tokens/s"), learned)
+    groups = [group.replace("_", "-") for group in GROUPS]
+    columns = ("step", "gradient", "greatest", "clipped", *groups)
+    yield _table("its steps: norm of the gradient, and updates to weights", columns, stepped)
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:

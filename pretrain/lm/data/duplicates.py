@@ -1,14 +1,13 @@
 """Documents that say nearly the same: MinHash by datasketch, candidates by bands of equal hashes.
 
-The signatures lie in a file and bands are compared one at a time, so that a document takes 16 bytes of memory,
-where an index of all bands would take kilobytes.
+The signatures lie in a file and bands are compared one at a time, so that a document takes some tens of bytes
+of memory, where an index of all bands would take kilobytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from array import array
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.lm.chat import Document
-from pretrain.lm.data.documents import said
+from pretrain.lm.data.documents import GIVEN, said
 from pretrain.lm.tokenizer import import_extra
 
 SHINGLE: Final = 5
@@ -26,18 +25,15 @@ ROWS: Final = 8
 """Two documents of similarity 0.8 share a band of 8 hashes with probability 0.95, of 0.9 with 0.9999, of 0.5
 with 0.06."""
 SIMILAR: Final = 0.8
-"""Share of equal hashes, which estimates the Jaccard similarity of the sets of shingles, from which on the later
-of two documents is left out."""
+"""Share of equal hashes from which on the later of two documents is left out; it estimates the Jaccard
+similarity of their sets of shingles."""
 HASHES: Final = BANDS * ROWS
 _DTYPE: Final = np.dtype("<u4")
 _WORD: Final = re.compile(r"\w+")
 
 
 class Signatures:
-    """Signatures of documents, in a file in their order.
-
-    Args of `add`: the document's perspective counts, so that the same answer under another tag is another.
-    """
+    """Signatures of documents, in a file in their order."""
 
     def __init__(self, path: Path) -> None:
         """Start a new file.
@@ -61,6 +57,10 @@ class Signatures:
         signature.update_batch(shingles(document))
         self._file.write(signature.hashvalues.astype(_DTYPE).tobytes())
         self.count += 1
+
+    def remove(self) -> None:
+        """Remove the file."""
+        self._path.unlink()
 
     def near_duplicates(self) -> NDArray[np.bool_]:
         """(documents,) whether each is similar to an earlier one, be that one left out or not."""
@@ -96,9 +96,7 @@ def _equal(band: NDArray[np.uint32]) -> list[NDArray[np.int64]]:
     return [group for group in np.split(order, starts) if len(group) > 1]
 
 
-def _compare(
-    signatures: NDArray[np.uint32], members: NDArray[np.int64], found: NDArray[np.bool_]
-) -> None:
+def _compare(signatures: NDArray[np.uint32], members: NDArray[np.int64], found: NDArray[np.bool_]) -> None:
     while len(members) > 1:
         first, rest = members[0], members[1:]
         similar = (signatures[rest] == signatures[first]).mean(axis=1) >= SIMILAR
@@ -108,5 +106,5 @@ def _compare(
 
 def exact_key(document: Document) -> str:
     """What is equal for documents that say the same under the same tag."""
-    roles = array("u", [turn.role[0] for turn in document.turns]).tounicode()
+    roles = " ".join(turn.role for turn in document.turns if turn.role not in GIVEN)
     return f"{document.perspective}\0{roles}\0{said(document)}"

@@ -60,6 +60,7 @@ class SourceRecord:
         name, kind, licence, weight: as in the mix.
         read: documents that it gave.
         bad_records: malformed ones, left out.
+        silent: records without anything to learn, left out: no turn, or none of the assistant's.
         excluded: documents that the mix names and leaves out.
         exact_duplicates, near_duplicates: documents left out since an earlier one says the same, or nearly.
         over_limit: held-out documents beyond the mix's limit, left out.
@@ -74,6 +75,7 @@ class SourceRecord:
     weight: float
     read: int
     bad_records: int
+    silent: int
     excluded: int
     exact_duplicates: int
     near_duplicates: int

@@ -1,8 +1,9 @@
 """Whether held-out documents stand in training: by runs of thirteen words, and by whole sentences.
 
 A split by files or records is not enough: a book may lie beside its chapters, rows may be made of the same
-few sentences. A document leaks when a fifth of its runs of 13 words, or more, stand in training; not at the first,
-since most honest conversations share one. A source leaks when half of the sentences of its held-out documents do.
+few sentences. A document leaks when a fifth of its runs of 13 words, or more, stand in training; not at the
+first, since most honest conversations share one. A source leaks when half of the sentences of its held-out
+documents do.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class _Index:
             return np.empty(0, np.int64)
         at = np.concatenate(places)
         self.found[at] = True
-        return self.owners[at]
+        owners: NDArray[np.int64] = self.owners[at]
+        return owners
 
     def shares(self, owners: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(owners,) share of each one's hashes that training has, and how many it has in all."""
@@ -103,6 +105,8 @@ class HeldOut:
 
     def scan(self, document: Document) -> None:
         """A training document."""
+        if not self._names:
+            return
         if self._index is None:
             self._freeze()
         assert self._index is not None
@@ -131,8 +135,8 @@ class HeldOut:
             if count >= FEWEST_SENTENCES and share >= LEAK_SENTENCES:
                 raise DataError(
                     f"leak: less than {LEAK_SENTENCES:.0%} of a source's held-out sentences may stand in "
-                    f"training, of {source} {share:.0%} of {count} do: it is made from templates; group the rows "
-                    "that share sentences, or give it held_out = false"
+                    f"training, of {source} {share:.0%} of {count} do: it is made from templates; group the "
+                    "rows that share sentences, or give it held_out = false"
                 )
         found: dict[str, Nearest] = {}
         for index in np.argsort(-shares, kind="stable"):
@@ -171,7 +175,7 @@ def _index(parts: list[tuple[int, Hashes]]) -> _Index:
 def _hashes(document: Document) -> tuple[Hashes, Hashes]:
     """Of a document's runs of words, and of its sentences."""
     text = said(document).lower()
-    # Python's own hash: salted, so that no data can be made to collide, and what is compared is one process's.
+    # Python's own hash: salted, so that no data can be made to collide. One process makes all of them.
     words = np.array([hash(word) for word in text.split()], np.int64).view(np.uint64)
     sentences = [tuple(sentence.split()) for sentence in _END_OF_SENTENCE.split(text)]
     whole = [hash(sentence) for sentence in sentences if len(sentence) >= SENTENCE]

@@ -28,8 +28,8 @@ Facts = dict[str, Value]
 def perspective_documents(
     source: str, count: int, seed: int, held_out: float
 ) -> Iterator[tuple[Document, bool]]:
-    """Documents, six to a question, and whether each is kept from training: its question is then about names and
-    numbers that training never sees.
+    """Documents, six to a question, and whether each is kept from training: its question is then about names
+    and numbers that training never sees.
 
     Args:
         source: of the mix.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from pretrain.lm.chat import Document, Turn
@@ -19,7 +20,9 @@ def final_answer(text: str) -> str | None:
     return last.removeprefix(ANSWER_MARK) if last.startswith(ANSWER_MARK) else None
 
 
-def reasoning_documents(source: str, count: int, seed: int, held_out: float) -> Iterator[tuple[Document, bool]]:
+def reasoning_documents(
+    source: str, count: int, seed: int, held_out: float
+) -> Iterator[tuple[Document, bool]]:
     """Questions and answers, and whether each is kept from training: it is then about names and numbers that
     training never sees.
 
@@ -75,7 +78,7 @@ def _order(values: Values, rng: random.Random) -> _Made:
         if name not in names:
             names.append(name)
     word, most, least = rng.choice((("taller", "tallest", "shortest"), ("older", "oldest", "youngest")))
-    pairs = [f"{a} is {word} than {b}" for a, b in zip(names, names[1:], strict=False)]
+    pairs = [f"{a} is {word} than {b}" for a, b in pairwise(names)]
     told = pairs.copy()
     rng.shuffle(told)
     top = rng.random() < 0.5
@@ -91,8 +94,7 @@ def _arrival(values: Values, rng: random.Random) -> _Made:
     total = hours * 60 + minutes + ride + walk
     end = f"{total // 60 % 24:02}:{total % 60:02}"
     question = (
-        f"{name} leaves at {start}, rides for {ride} minutes and walks for {walk}. "
-        f"When does {name} arrive?"
+        f"{name} leaves at {start}, rides for {ride} minutes and walks for {walk}. When does {name} arrive?"
     )
     together = ride + walk
     steps = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pretrain.lm.chat import Document, Turn, call_text, go_json, signature_text
-from pretrain.lm.data.values import CLOSED, OPEN, Value, Values, is_held_out
+from pretrain.lm.data.values import MAKERS, Value, Values, is_held_out
 
 OFFERED: Final = 3
 NONE_SHARE: Final = 0.2
@@ -57,7 +57,7 @@ class Tool:
 
 def argument_type(kind: str) -> str:
     """Of a kind of value, its type as JSON Schema calls it."""
-    return "integer" if isinstance((OPEN | CLOSED)[kind](random.Random(0)), int) else "string"
+    return "integer" if isinstance(MAKERS[kind](random.Random(0)), int) else "string"
 
 
 @cache

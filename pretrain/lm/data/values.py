@@ -1,7 +1,7 @@
 """Values that generated documents are filled with, of which some are kept from training.
 
-A value is held out by its hash: whatever the mix, its seed and its size, training documents have none of those
-that held-out documents ask about.
+A value is held out by its hash: whatever the mix, its seed and its size, training documents have none of
+those that held-out documents ask about.
 """
 
 from __future__ import annotations
@@ -190,3 +190,6 @@ CLOSED: Final[Mapping[str, Callable[[random.Random], Value]]] = {
     "small": _between(2, 9),
 }
 """Kinds with few values, which training must know."""
+
+MAKERS: Final[Mapping[str, Callable[[random.Random], Value]]] = {**OPEN, **CLOSED}
+"""Both."""

@@ -1,0 +1,174 @@
+"""Examples of tool calls, judged without the code that made them."""
+
+import itertools
+import json
+import re
+import string
+from collections import Counter
+
+import pytest
+
+from pretrain.lm.chat import Document
+from pretrain.lm.data.documents import said
+from pretrain.lm.data.tools import Tool, tool_documents, tools
+from pretrain.lm.data.values import CLOSED, OPEN
+
+TOOLS = {tool.name: tool for tool in tools()}
+TWO_WORDS = ("street", "title", "place", "thing", "food", "artist", "date", "company")
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    return list(tool_documents("tools", 1_500, 0, 0.2))
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(field for _, field, _, _ in string.Formatter().parse(text) if field)
+
+
+NAME, WORD = r"[A-Z]\w+", r"[a-z]+"
+PATTERNS = {
+    "time": r"\d\d:\d\d", "date": rf"\d+ {NAME}", "currency": "[A-Z]{3}", "sentence": ".+",
+    "language": NAME, "list": WORD, "room": WORD, "day": r"\w+", "people": r"\d+",
+    "thing": f"{WORD} {WORD}", "food": f"{WORD}(?: {WORD})?", "artist": f"{NAME}(?: {NAME})?",
+    **dict.fromkeys(("person", "city"), NAME),
+    **dict.fromkeys(("street", "title", "place", "company"), f"{NAME} {NAME}"),
+    **dict.fromkeys(("amount", "minutes", "calories", "percent"), r"\d+"),
+}  # fmt: skip
+
+
+def pattern(phrasing: str, tool: Tool) -> re.Pattern[str]:
+    """What a question is that is asked in these words, whatever it begins and ends with."""
+    text = re.sub(
+        r"\\\{(\w+)\\\}", lambda found: PATTERNS[tool.arguments[found[1]]], f"(?i:{re.escape(phrasing[0])})"
+        f"{re.escape(phrasing[1:])}" if phrasing[0] != "{" else re.escape(phrasing),
+    )  # fmt: skip
+    return re.compile(rf"(?:[\w ]{{1,15}}[:,!] |[Nn]ow )?{text}(?:[.?!]|,? please|, thanks|, thank you)?")
+
+
+ASKED = [(tool, p, pattern(p, tool)) for tool in tools() for p in tool.phrasings + tool.unseen]
+
+
+def asked_for(question: str) -> tuple[str, bool]:
+    """The tool that a question is for by its words, and whether training never sees them."""
+    found = {(tool.name, p in tool.unseen) for tool, p, known in ASKED if known.fullmatch(question)}
+    assert len(found) == 1, (question, found)
+    return found.pop()
+
+
+def moves(document: Document) -> dict[str, str]:
+    return {turn.role: turn.text for turn in document.turns}
+
+
+def test_there_are_enough_tools_and_phrasings() -> None:
+    assert len(TOOLS) >= 12
+    for tool in tools():
+        assert len(set(tool.phrasings)) >= 12
+        assert len(set(tool.unseen)) >= 3
+        assert not set(tool.phrasings) & set(tool.unseen)
+        for phrasing in tool.phrasings + tool.unseen:
+            assert placeholders(phrasing) == sorted(tool.arguments), phrasing
+        assert set(placeholders(tool.answer)) <= set(tool.arguments) | set(tool.result)
+        assert any(kind in OPEN for kind in tool.arguments.values()), tool.name
+        assert set(tool.arguments.values()) | set(tool.result.values()) <= set(OPEN) | set(CLOSED)
+
+
+def test_a_call_is_json_as_it_is_trained_on_and_fits_its_signature(documents: list[Document]) -> None:
+    calls = [moves(document) for document in documents if "call" in moves(document)]
+    assert 0.75 < len(calls) / len(documents) < 0.85
+    for turn in calls:
+        call = json.loads(turn["call"])
+        assert turn["call"] == json.dumps(call, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        offered = {s["name"]: s for s in map(json.loads, turn["tools"].splitlines())}
+        assert len(offered) == 3
+        types = offered[call["name"]]["arguments"]
+        assert set(types) == set(call["arguments"])
+        for name, value in call["arguments"].items():
+            assert types[name] == {str: "string", int: "integer"}[type(value)]
+            assert re.search(rf"(?<!\w){re.escape(str(value))}(?!\w)", turn["user"]), turn
+
+
+def test_a_tool_is_called_if_and_only_if_it_is_offered(documents: list[Document]) -> None:
+    for document in documents:
+        turn = moves(document)
+        offered = {json.loads(line)["name"] for line in turn["tools"].splitlines()}
+        meant, _ = asked_for(turn["user"])
+        assert (meant in offered) == ("call" in turn), turn
+        assert len(offered) == 3
+        if "call" in turn:
+            assert json.loads(turn["call"])["name"] == meant
+
+
+def test_the_right_tool_is_in_any_place(documents: list[Document]) -> None:
+    places: Counter[int] = Counter()
+    for turn in map(moves, documents):
+        if "call" in turn:
+            names = [json.loads(line)["name"] for line in turn["tools"].splitlines()]
+            places[names.index(json.loads(turn["call"])["name"])] += 1
+    assert min(places.values()) > 0.3 * sum(places.values())
+
+
+def open_values(document: Document) -> set[tuple[str, object]]:
+    turn = moves(document)
+    if "call" not in turn:
+        return set()
+    call = json.loads(turn["call"])
+    kinds = TOOLS[call["name"]].arguments
+    return {(kinds[name], value) for name, value in call["arguments"].items() if kinds[name] in OPEN}
+
+
+def test_training_has_none_of_the_held_out_values_and_phrasings(documents: list[Document]) -> None:
+    by = {side: [d for d in documents if d.held_out == side] for side in (None, "value", "phrasing")}
+    assert [len(by[side]) / len(documents) for side in by] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    seen = set().union(*map(open_values, by[None]))
+    unseen = set().union(*map(open_values, by["value"]))
+    assert len(seen) > 500
+    assert len(unseen) > 80
+    assert not seen & unseen
+    assert not unseen & set().union(*map(open_values, by["phrasing"]))
+    for document in documents:
+        _, unseen_words = asked_for(moves(document)["user"])
+        assert unseen_words == (document.held_out == "phrasing")
+
+
+def test_an_example_does_not_depend_on_how_many_there_are(documents: list[Document]) -> None:
+    assert list(tool_documents("tools", 20, 0, 0.2)) == documents[:20]
+    assert list(tool_documents("tools", 20, 1, 0.2)) != documents[:20]
+
+
+def unseen_windows(text: str, tool: Tool) -> tuple[int, int]:
+    """Of the runs of 13 words of a template: those without a whole value of an open kind, and all.
+
+    Of a sentence, the two words that make it one may stand behind three common ones.
+    """
+    words: list[str] = []
+    values = []
+    for word in text.split():
+        kind = next((kind for name, kind in tool.arguments.items() if f"{{{name}}}" in word), None)
+        start = len(words)
+        if kind == "sentence":
+            words += [word] * 7
+            values.append((start + 3, start + 5))
+        elif kind in OPEN:
+            words += [word] * (2 if kind in TWO_WORDS else 1)
+            values.append((start, len(words)))
+        else:
+            words.append(word)
+    count = max(1, len(words) - 12)
+    bare = sum(not any(at <= first and last <= at + 13 for first, last in values) for at in range(count))
+    return bare, count
+
+
+def test_no_template_can_leak(documents: list[Document]) -> None:
+    """Whatever is drawn, less than a fifth of the 13-grams of an example of unseen values can be in training:
+    the rest have a value that training never sees."""
+    openers, closers = ["", "quick question: "], ["", ", thank you"]
+    for tool in tools():
+        values = " ".join(f"{name} {{{name}}}" for name in sorted(tool.arguments))
+        call = f"arguments {values} name {tool.name}"
+        result = " ".join(w for name in sorted(tool.result) for w in (name, "1"))
+        endings = ["No tool fits.", call, *([f"{call} {result} {tool.answer}"] if tool.result else [])]
+        for parts in itertools.product(openers, tool.phrasings + tool.unseen, closers, endings):
+            bare, count = unseen_windows("{}{}{} {}".format(*parts), tool)
+            assert bare / count < 0.2, parts
+    assert max(len(said(d).split()) for d in documents if "none" in moves(d)) < 40
