@@ -6,7 +6,7 @@ import torch
 from personality_common.runs.folder import hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Silent
-from pretrain.lm.config import ExportConfig, ModelConfig, TokenizerConfig
+from pretrain.lm.config import QUANTIZATIONS, ExportConfig, ModelConfig, TokenizerConfig
 from pretrain.lm.export.folder import export
 from pretrain.lm.model import Decoder
 from pretrain.lm.run import TRAINER, WEIGHTS_FILE, Run, load_run, run_entries
@@ -16,6 +16,7 @@ TINY = ModelConfig(640, 128, 2, 2, 64, 256, rope_base=3_000.0)
 """A row of 256 in its feed-forward part, so that one matrix a layer can be in a K type."""
 
 
+@pytest.fixture(scope="session")
 def texts() -> list[str]:
     """Some of this project's own, with what tokenizers stumble over."""
     root = Path(__file__).parents[3]
@@ -28,9 +29,9 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tokenizer(texts: list[str]) -> Tokenizer:
     """640 tokens, learned from the texts."""
-    return train_tokenizer(texts(), TokenizerConfig(TINY.vocab_size))
+    return train_tokenizer(texts, TokenizerConfig(TINY.vocab_size))
 
 
 def make_run(run: Path, model: Decoder, tokenizer: Tokenizer) -> Run:
@@ -59,6 +60,5 @@ def lm_run(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def lm_folder(lm_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model in all forms."""
     out = tmp_path_factory.mktemp("lm") / "folder"
-    quantize = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k")
-    export(ExportConfig(lm_run.path, out, quantize=quantize), Silent())
+    export(ExportConfig(lm_run.path, out, quantize=QUANTIZATIONS), Silent())
     return out

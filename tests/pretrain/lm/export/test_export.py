@@ -193,7 +193,7 @@ def test_another_weight_is_found(
 def test_what_cannot_be_stored_is_refused(lm_run: Run, tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = Decoder(lm_run.model.config)
     with torch.no_grad():
-        model.layers[0].feed_forward.up.weight[3, 3] = 70_000.0  # type: ignore[union-attr]
+        model.get_parameter("layers.0.feed_forward.up.weight")[3, 3] = 70_000.0
     write_gguf(tmp_path / "model.gguf", model, tokenizer, "bf16", {})
     with pytest.raises(ToolkitError, match="finite in F16"):
         write_gguf(tmp_path / "model.gguf", model, tokenizer, "f16", {})
