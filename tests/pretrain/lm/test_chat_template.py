@@ -13,7 +13,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from personality_common.errors import ToolkitError
 from pretrain.lm.bundle.manifest import MODELFILE, gguf_file
-from pretrain.lm.chat import Document, Turn, call_text, go_json, render, signature_text
+from pretrain.lm.chat import Document, Perspective, Turn, call_text, go_json, render, signature_text
 from pretrain.lm.chat_template import CHAT_TEMPLATE
 from pretrain.lm.llama import Llama
 
@@ -73,7 +73,7 @@ def conversation(seed: int) -> Case:
         turns.append(Turn("user", content, False))
         messages.append({"role": "user", "content": content})
         if tools and draw.random() < 0.5:
-            calls = []
+            calls: list[dict[str, Any]] = []
             for _ in range(draw.randint(1, 2)):
                 values = {n: draw.choice([1, -20, 2.5, True, "é<", "x\ny"]) for n in draw.sample(NAMES, 2)}
                 calls.append({"name": draw.choice(NAMES), "arguments": values})
@@ -93,7 +93,7 @@ def conversation(seed: int) -> Case:
     content = "Last" + text()
     turns.append(Turn("user", content, False))
     messages.append({"role": "user", "content": content})
-    perspective = draw.choice(("newton", "systems", None))
+    perspective: Perspective | None = draw.choice(("newton", "systems", None))
     return Document(str(seed), "s", "g", perspective, tuple(turns)), messages, tools
 
 
