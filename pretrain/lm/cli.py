@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from personality_common.terminal.options import dataclass_options, take
-from pretrain.lm.config import FORMATS, QUANTIZATIONS, DataConfig, EvalConfig, ExportConfig, TokenizerConfig, TrainConfig
+from pretrain.lm.config import (
+    FORMATS,
+    QUANTIZATIONS,
+    DataConfig,
+    EvalConfig,
+    ExportConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -47,7 +55,6 @@ def data(mix: Path | None, out: Path, as_json: bool) -> None:
             soft_wrap=True,
         )
     output.print(f"data  {out}", soft_wrap=True)
-
 
 
 @lm.command()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.errors import DataError, ToolkitError
-from pretrain.lm.bundle.gguf_file import read_gguf
+from pretrain.lm.bundle.gguf_model import read_model
 from pretrain.lm.chat import SPECIAL_TOKENS
 from pretrain.lm.tokenizer import import_extra
 
@@ -48,11 +48,11 @@ class Llama:
 
         Raises:
             DataError: no GGUF file, or llama.cpp does not take it.
+            MismatchError: not one that `pt lm export` writes.
             ToolkitError: a package is not installed.
         """
-        file = read_gguf(path)
-        self.vocab_size = len(file.metadata.get("tokenizer.ggml.tokens", ()))
-        self.context_length = file.metadata.get("starcoder2.context_length", 0)
+        _, config = read_model(path)
+        self.vocab_size, self.context_length = config.vocab_size, config.context_length
         llama = import_extra("xllamacpp")
         settings = llama.CommonParams()
         settings.model.path = str(path)

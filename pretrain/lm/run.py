@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from personality_common.contract import RUN_FILE
-from personality_common.errors import DataError, MismatchError
+from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files.typed import from_json
 from personality_common.runs.record import Record, read_record
 from pretrain.lm.config import ModelConfig
@@ -60,7 +60,10 @@ def load_run(path: Path) -> Run:
     """
     record = read_record(path, TRAINER)
     file = path / RUN_FILE
-    config = from_json(ModelConfig, record.content.get("model"), f"{file}: model")
+    try:
+        config = from_json(ModelConfig, record.content.get("model"), f"{file}: model")
+    except ConfigError as error:
+        raise DataError(f"{file}: model: {error}") from None
     tokenizer = load_tokenizer(path)
     for key, value in run_entries(config, tokenizer).items():
         if record.content.get(key) != value:

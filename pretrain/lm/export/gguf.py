@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from pretrain.lm.bundle.gguf_model import ARCHITECTURE, PRE
 from pretrain.lm.bundle.names import tensor_names
 from pretrain.lm.chat import END_ID, PAD_ID, SPECIAL_TOKENS
 from pretrain.lm.chat_template import CHAT_TEMPLATE
@@ -15,10 +16,6 @@ from pretrain.lm.config import Quantization
 from pretrain.lm.export.quantization import FILE_TYPES, choose_type, quantize
 from pretrain.lm.model import Decoder
 from pretrain.lm.tokenizer import Tokenizer, import_extra
-
-ARCHITECTURE: Final = "starcoder2"
-PRE: Final = {False: "gpt-2", True: "smollm"}
-"""How llama.cpp splits text before BPE; where a file does not say, it silently splits otherwise."""
 
 
 def write_gguf(

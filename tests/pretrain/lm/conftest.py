@@ -12,7 +12,7 @@ from personality_common.runs.folder import hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Silent
 from pretrain.lm.chat import Document, Turn
-from pretrain.lm.config import ExportConfig, ModelConfig, TokenizerConfig, TrainConfig
+from pretrain.lm.config import QUANTIZATIONS, ExportConfig, ModelConfig, TokenizerConfig, TrainConfig
 from pretrain.lm.data.documents import document_line
 from pretrain.lm.data.folder import DATA_FILE, DataRecord, Shard, SplitName
 from pretrain.lm.data.reasoning import reasoning_documents
@@ -27,6 +27,7 @@ TINY = ModelConfig(640, 128, 2, 2, 64, 256, rope_base=3_000.0)
 """A row of 256 in its feed-forward part, so that one matrix a layer can be in a K type."""
 
 
+@pytest.fixture(scope="session")
 def texts() -> list[str]:
     """Some of this project's own, with what tokenizers stumble over."""
     root = Path(__file__).parents[3]
@@ -39,9 +40,9 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tokenizer(texts: list[str]) -> Tokenizer:
     """640 tokens, learned from the texts."""
-    return train_tokenizer(texts(), TokenizerConfig(TINY.vocab_size))
+    return train_tokenizer(texts, TokenizerConfig(TINY.vocab_size))
 
 
 def make_run(run: Path, model: Decoder, tokenizer: Tokenizer) -> Run:
@@ -70,8 +71,7 @@ def lm_run(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def lm_folder(lm_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model in all forms."""
     out = tmp_path_factory.mktemp("lm") / "folder"
-    quantize = ("f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k")
-    export(ExportConfig(lm_run.path, out, quantize=quantize), Silent())
+    export(ExportConfig(lm_run.path, out, quantize=QUANTIZATIONS), Silent())
     return out
 
 

@@ -59,7 +59,7 @@ def test_llama_cpp_computes_what_torch_does(
     llama = Llama(path, exact=True)
     for length in (1, 2, len(ids) // 2, len(ids)):
         found = llama.log_probabilities(ids[:length])
-        np.testing.assert_allclose(found, expected[length - 1], rtol=0, atol=most or 0.15)
+        np.testing.assert_allclose(found, expected[length - 1], rtol=0, atol=most or 0.1)
     if most:
         prompts = [ids[:length] for length in (1, 5, 9)]
         told = [list(generate(model, prompt, 64, (1,))) for prompt in prompts]
@@ -193,7 +193,7 @@ def test_another_weight_is_found(
 def test_what_cannot_be_stored_is_refused(lm_run: Run, tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = Decoder(lm_run.model.config)
     with torch.no_grad():
-        model.layers[0].feed_forward.up.weight[3, 3] = 70_000.0  # type: ignore[union-attr]
+        model.get_parameter("layers.0.feed_forward.up.weight")[3, 3] = 70_000.0
     write_gguf(tmp_path / "model.gguf", model, tokenizer, "bf16", {})
     with pytest.raises(ToolkitError, match="finite in F16"):
         write_gguf(tmp_path / "model.gguf", model, tokenizer, "f16", {})
