@@ -92,13 +92,13 @@ def write_data(folder: Path, splits: dict[SplitName, Iterable[Document]]) -> Pat
 
 
 @pytest.fixture(scope="session")
-def lm_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lm_data(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Calls of tools, reasoning, and lines of text; one in five held out."""
     pool = list(tool_documents("tools", 600, 0, 0.2))
     pool += [one for one, _ in islice(reasoning_documents("reasoning", 100, 0, 0.2), 100)]
     pool += [
         Document(f"text/{i}", "text", f"text/{i}", None, (Turn("text", line, True),))
-        for i, line in enumerate(texts())
+        for i, line in enumerate(texts)
         if len(line) > 20
     ]
     unseen = [one for i, one in enumerate(pool) if one.held_out or (one.source != "tools" and i % 5 == 0)]

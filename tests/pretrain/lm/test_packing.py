@@ -65,7 +65,7 @@ def test_rows_of_a_hand_made_example() -> None:
 def test_every_target_stands_behind_its_own_document_once() -> None:
     """Targets of long documents, too: each piece but the first begins with the input that came before."""
     length = 16
-    made = documents(3_000, 50)
+    made = documents(800, 50)
     wanted: Counter[tuple[tuple[int, ...], int]] = Counter()
     for ids, loss in made:
         for place in range(1, len(ids)):
@@ -81,7 +81,7 @@ def test_every_target_stands_behind_its_own_document_once() -> None:
 
 
 def test_rows_are_nearly_full_and_few_wait() -> None:
-    made = documents(20_000, 90)
+    made = documents(6_000, 90)
     fill, given = Fill(256), 0
 
     def counted() -> Iterator[Encoded]:

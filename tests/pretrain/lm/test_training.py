@@ -103,7 +103,7 @@ def test_no_causal_model_beats_the_entropy_of_noise(tmp_path: Path) -> None:
     """
     rng = np.random.default_rng(0)
     shape = ModelConfig(17, 32, 1, 2, 32, 64)
-    config = TrainConfig(tmp_path, tmp_path, tmp_path, tokens=0.05, batch_size=16, evaluate_every=1_000)
+    config = TrainConfig(tmp_path, tmp_path, tmp_path, tokens=0.04, batch_size=16, evaluate_every=1_000)
     final = []
     for noise in (rng.integers(1, 17, (3_000, 12)), np.repeat(rng.integers(1, 17, (3_000, 2)), 6, axis=1)):
         encoded = [(ids, [True] * 12) for ids in noise.tolist()]
