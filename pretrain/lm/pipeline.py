@@ -78,13 +78,13 @@ def train_lm(config: TrainConfig, reporter: Reporter) -> TrainResult:
     data, tokenizer = open_data(config.data), load_tokenizer(config.tokenizer)
     shape = sized(config.size, tokenizer.vocab_size)
     device = choose_device(config.device)
+    memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
+    reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
+    require_fit(memory, device)
     run = config.output_dir
     with hold_run(run, config.resume):
         if take_up(run, _plan(config, shape, device, data, tokenizer), config.resume, reporter):
             return TrainResult(run, read_json_object(run / HISTORY_FILE)["evaluations"])
-        memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
-        reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
-        require_fit(memory, device)
         work = run / WORK_DIR
         rows = work / ROWS_DIR
         rows.mkdir(exist_ok=True)

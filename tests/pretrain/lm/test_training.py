@@ -219,6 +219,7 @@ def test_what_does_not_fit_is_refused(
         ToolkitError, match=r"takes 0.02 GB: weights .*; 0.00 GB are free on cpu; use a small"
     ):
         train_lm(replace(train_config, output_dir=tmp_path / "run"), Silent())
+    assert not (tmp_path / "run").exists()
 
 
 def test_sizes_by_name_and_by_number() -> None:
