@@ -119,7 +119,7 @@ def model_bits(model: Decoder, tokenizer: Tokenizer, documents: Iterable[Documen
     rows = pack((tokenizer.encode_document(document) for document in documents), length, Fill(length))
     nats = 0.0
     while batch := list(islice(rows, BATCH)):
-        nats += float(batch_loss(model, np.stack(batch)).double().sum())
+        nats += float(batch_loss(model, np.stack(batch), "cpu").double().sum())
     return nats / math.log(2)
 
 

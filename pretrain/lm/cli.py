@@ -78,20 +78,33 @@ def tokenizer(data: Path, out: Path, **options: Any) -> None:
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(as_json: bool, **options: Any) -> None:
-    """Train a decoder on the documents of DATA."""
+    """Train a decoder on the documents of DATA.
+
+    In many processes: torchrun --nproc-per-node N -m personality_common.cli lm train, with the same options.
+    """
     config = take(TrainConfig, options)
 
+    import numpy as np
+
+    from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.progress import SILENT
     from pretrain.lm.pipeline import train_lm
     from pretrain.lm.rendering import health_tables
     from pretrain.lm.run import CURVE_FILE
 
-    reporter = ConsoleReporter()
-    try:
-        result = train_lm(config, reporter)
-    except KeyboardInterrupt:
-        reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
-        raise
+    with join_processes() as processes:
+        reporter = ConsoleReporter() if processes.leads else SILENT
+        # torchrun starts the same command again when a process has died.
+        if any(count.item() for count in processes.gather(np.array([restarts()]))):
+            config = dataclasses.replace(config, resume=True)
+        try:
+            result = train_lm(config, reporter, processes)
+        except KeyboardInterrupt:
+            reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
+            raise
+    if not processes.leads:
+        return
     if as_json:
         click.echo(json.dumps({"run": str(result.run), "history": result.history}))
         return

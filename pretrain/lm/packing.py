@@ -126,20 +126,18 @@ def _row(row: list[NDArray[np.uint16]], length: int) -> NDArray[np.uint16]:
     return made
 
 
-def write_rows(rows: Iterable[NDArray[np.uint16]], path: Path, length: int) -> NDArray[np.uint16]:
-    """Write rows one after the other, and open them as an array that stays on the disk.
-
-    Returns:
-        (rows, 3, length).
-    """
-    count = 0
+def write_rows(rows: Iterable[NDArray[np.uint16]], path: Path) -> None:
+    """Write rows one after the other."""
     with path.open("wb") as file:
         for row in rows:
             file.write(row.tobytes())
-            count += 1
-    if not count:
+
+
+def open_rows(path: Path, length: int) -> NDArray[np.uint16]:
+    """(rows, 3, length) of a file of rows, which stay on the disk."""
+    if not path.stat().st_size:
         return np.zeros((0, 3, length), np.uint16)
-    return np.memmap(path, np.uint16, "r", shape=(count, 3, length))
+    return np.memmap(path, np.uint16, "r").reshape(-1, 3, length)
 
 
 class Order:

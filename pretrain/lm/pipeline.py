@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from personality_common.contract import CHECKPOINTS_DIR, HISTORY_FILE
 from personality_common.errors import ConfigError, DataError
@@ -19,13 +19,14 @@ from personality_common.files.staging import staged_folder
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
+from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
 from pretrain.lm.config import ModelConfig, TokenizerConfig, TrainConfig, sized
 from pretrain.lm.data.folder import Data, SplitName, open_data
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
-from pretrain.lm.packing import Encoded, Fill, pack, write_rows
+from pretrain.lm.packing import Encoded, Fill, open_rows, pack, write_rows
 from pretrain.lm.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, run_entries
 from pretrain.lm.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer, train_tokenizer
 from pretrain.lm.training import train
@@ -63,10 +64,11 @@ class TrainResult:
     history: list[dict[str, Any]]
 
 
-def train_lm(config: TrainConfig, reporter: Reporter) -> TrainResult:
+def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALONE) -> TrainResult:
     """Pack, train, and publish a run.
 
-    A run that was stopped goes on with `resume`, and ends with the bits it would have had.
+    A run that was stopped goes on with `resume`, and ends with the bits it would have had. Several processes
+    share the folder: the leader packs and writes, all train together.
 
     Raises:
         ConfigError: the size is none.
@@ -77,31 +79,42 @@ def train_lm(config: TrainConfig, reporter: Reporter) -> TrainResult:
     """
     data, tokenizer = open_data(config.data), load_tokenizer(config.tokenizer)
     shape = sized(config.size, tokenizer.vocab_size)
+    if config.batch_size < processes.size:
+        raise ConfigError(
+            f"--batch-size must give each of {processes.size} processes a row, got {config.batch_size}"
+        )
     device = choose_device(config.device)
     memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
     reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
     require_fit(memory, device)
-    run = config.output_dir
-    with hold_run(run, config.resume):
-        if take_up(run, _plan(config, shape, device, data, tokenizer), config.resume, reporter):
+    run, length = config.output_dir, shape.context_length
+    plan = _plan(config, shape, device, data, tokenizer, processes)
+    processes.require_same(json.dumps(plan), "settings, data and versions")
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> bool:
+            if not processes.leads:
+                return False
+            stack.enter_context(hold_run(run, config.resume))
+            return take_up(run, plan, config.resume, reporter)
+
+        if any(processes.gather_text("finished" if processes.share(begin) else "")):
             return TrainResult(run, read_json_object(run / HISTORY_FILE)["evaluations"])
         work = run / WORK_DIR
         rows = work / ROWS_DIR
-        rows.mkdir(exist_ok=True)
-        fill = Fill(shape.context_length)
-        packed = _packed(data, "train", tokenizer, fill, rows, reporter)
-        held_out = _packed(data, "validation", tokenizer, Fill(shape.context_length), rows, reporter)
-        reporter.say(
-            f"{fill.rows:,} rows of {fill.length} from {fill.documents:,} documents, {fill.rate:.1%} full, "
-            f"{fill.targets:,} targets; {fill.cut:,} documents are longer and were cut"
-        )
+        fill = Fill(length)
+        processes.share(lambda: _pack(data, tokenizer, fill, rows, reporter) if processes.leads else None)
+        packed, held_out = (open_rows(rows / f"{split}.bin", length) for split in ("train", "validation"))
         seed_everything(config.seed)
         model = Decoder(shape)
-        history = train(model, packed, held_out, config, device, work / CHECKPOINTS_DIR, reporter)
+        folder = work / CHECKPOINTS_DIR
+        history = train(model, packed, held_out, config, device, folder, reporter, processes)
         del packed, held_out
-        shutil.rmtree(rows)
-        _warn_of_overfitting(history, reporter)
-        publish(run, _write_results(work, model, tokenizer, config, history) | _source(config, data, fill))
+        if processes.leads:
+            shutil.rmtree(rows)
+            _warn_of_overfitting(history, reporter)
+            record = _write_results(work, model, tokenizer, config, history)
+            publish(run, record | _source(config, data, fill))
     return TrainResult(run, history)
 
 
@@ -118,16 +131,20 @@ def _texts(data: Data, stage: Stage) -> Iterator[str]:
             stage.advance(TOLD_EVERY)
 
 
-def _packed(
-    data: Data, split: SplitName, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: Reporter
-) -> NDArray[np.uint16]:
-    """(rows, 3, context length) of a split, on the disk."""
-    with reporter.stage(f"packing {split}", documents_of(data, split), "documents") as stage:
-        encoded = _encoded(data, split, tokenizer, stage)
-        rows = write_rows(pack(encoded, fill.length, fill), folder / f"{split}.bin", fill.length)
-    if not len(rows):
-        raise DataError(f"{data.folder}: must have documents to learn from in {split}, has none")
-    return rows
+def _pack(data: Data, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: Reporter) -> None:
+    """Write the rows of the training documents, which `fill` counts, and of those that are measured on."""
+    folder.mkdir(exist_ok=True)
+    counts: dict[SplitName, Fill] = {"train": fill, "validation": Fill(fill.length)}
+    for split, count in counts.items():
+        with reporter.stage(f"packing {split}", documents_of(data, split), "documents") as stage:
+            encoded = _encoded(data, split, tokenizer, stage)
+            write_rows(pack(encoded, count.length, count), folder / f"{split}.bin")
+        if not count.rows:
+            raise DataError(f"{data.folder}: must have documents to learn from in {split}, has none")
+    reporter.say(
+        f"{fill.rows:,} rows of {fill.length} from {fill.documents:,} documents, {fill.rate:.1%} full, "
+        f"{fill.targets:,} targets; {fill.cut:,} documents are longer and were cut"
+    )
 
 
 def _encoded(data: Data, split: SplitName, tokenizer: Tokenizer, stage: Stage) -> Iterator[Encoded]:
@@ -147,7 +164,12 @@ def _warn_of_overfitting(history: list[dict[str, Any]], reporter: Reporter) -> N
 
 
 def _plan(
-    config: TrainConfig, shape: ModelConfig, device: str, data: Data, tokenizer: Tokenizer
+    config: TrainConfig,
+    shape: ModelConfig,
+    device: str,
+    data: Data,
+    tokenizer: Tokenizer,
+    processes: Processes,
 ) -> dict[str, Any]:
     """All that the bits of the result depend on."""
     return {
@@ -162,6 +184,7 @@ def _plan(
         "seed": config.seed,
         "device": device,
         "threads": torch.get_num_threads(),
+        "processes": processes.size,
         "torch": torch.__version__,
     }
 

@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import fast_dtype
+from personality_common.runs.processes import ALONE, Processes
 from personality_common.terminal.progress import Reporter
 from pretrain.lm.config import TrainConfig
 from pretrain.lm.model import Decoder
@@ -41,11 +43,15 @@ def train(
     device: str,
     folder: Path,
     reporter: Reporter,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train a decoder in place; a checkpoint at each measurement, in `folder`.
 
     What a step learns from depends on the seed and the step's number alone, so that going on from a
     checkpoint gives the bits of an uninterrupted run.
+
+    Several processes (DistributedDataParallel) take an equal part of every step's rows, and the loss is the
+    mean over all targets of the step: but for rounding, their number changes nothing.
 
     Args:
         model: at its start.
@@ -55,6 +61,7 @@ def train(
         device: cpu, cuda or mps.
         folder: for checkpoints.
         reporter: hears of progress.
+        processes: that train together; the leader writes the checkpoints.
 
     Returns:
         The history: an entry per measurement, the first of the start. What it says is the health of training:
@@ -80,6 +87,9 @@ def train(
     if config.resume and (checkpoint := checkpoints.restore(model, optimizers.all, reporter)):
         step, history = checkpoint.step, checkpoint.history
         reporter.say(f"resuming after step {step} of {steps}")
+    processes.require_same(str(step), "the checkpoint that training goes on from")
+    # Gives all processes the leader's weights.
+    together = DistributedDataParallel(model) if processes.size > 1 else model
 
     trained: dict[str, Any] = {}
     losses, norms = _Figures(), _Figures()
@@ -90,11 +100,11 @@ def train(
             # Measured before the step, so that the start and the end are, too.
             due = step % config.evaluate_every == 0 or step == steps
             if due and (not history or history[-1]["step"] != step):
-                val_loss = mean_loss(model, measured_on, config.batch_size)
+                val_loss = mean_loss(model, measured_on, config.batch_size, processes)
                 gain = history[-1]["val_loss"] - val_loss if history else 0.0
                 entry = {"step": step, "tokens": step * tokens_a_step, "val_loss": val_loss, "gain": gain}
                 history.append(entry | trained)
-                if step > 0:
+                if step > 0 and processes.leads:
                     checkpoints.save(Checkpoint(step, {}, history), val_loss, model, optimizers.all)
                 losses, norms = _Figures(), _Figures()
                 started = time.monotonic()
@@ -102,7 +112,10 @@ def train(
                 return history
 
             batch = rows[order(step * config.batch_size, config.batch_size)]
-            loss = batch_loss(model, batch).mean()
+            targets = int((batch[:, TARGETS] != NO_TARGET).sum())
+            own = np.array_split(batch, processes.size)[processes.rank]
+            # Gradients are averaged over processes, whose rows have not as many targets.
+            loss = batch_loss(together, own, device).sum() * (processes.size / targets)
             loss.backward()  # type: ignore[no-untyped-call]
             norms.add(nn.utils.clip_grad_norm_(model.parameters(), CLIP))
             losses.add(loss)
@@ -123,7 +136,7 @@ def train(
             if last:
                 seconds = time.monotonic() - started
                 trained = {
-                    "train_loss": losses.mean(),
+                    "train_loss": float(processes.sum(losses.all().mean())) / processes.size,
                     "rate": factor,
                     "gradient_norm": {"mean": norms.mean(), "max": norms.max(), "clipped": norms.above(CLIP)},
                     "update_to_weight": update_to_weight(before, _matrices(model)),
@@ -133,27 +146,34 @@ def train(
             stage.advance(tokens_a_step, figures)
 
 
-def batch_loss(model: Decoder, rows: NDArray[np.uint16]) -> Tensor:
-    """(n,) nats of each target of (rows, 3, T), in the order in which they stand."""
-    device = model.embedding.weight.device
+def batch_loss(model: nn.Module, rows: NDArray[np.uint16], device: str) -> Tensor:
+    """(n,) nats of each target of (rows, 3, T), in the order in which they stand.
+
+    Args:
+        model: a `Decoder`, or one that trains with those of other processes; on the device.
+    """
     packed = torch.from_numpy(rows.astype(np.int64)).to(device)
-    precision = fast_dtype(device.type)
+    precision = fast_dtype(device)
     targets = packed[:, TARGETS]
     bearing = targets != NO_TARGET
-    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+    with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
         logits = model(packed[:, INPUTS], packed[:, DOCUMENTS], at=bearing)
     return F.cross_entropy(logits, targets[bearing], reduction="none")
 
 
 @torch.no_grad()
-def mean_loss(model: Decoder, rows: NDArray[np.uint16], batch_size: int) -> float:
-    """Nats per target of rows."""
-    total, count = 0.0, 0
-    for start in range(0, len(rows), batch_size):
-        losses = batch_loss(model, rows[start : start + batch_size])
-        total += float(losses.double().sum())
-        count += len(losses)
-    return total / count
+def mean_loss(
+    model: Decoder, rows: NDArray[np.uint16], batch_size: int, processes: Processes = ALONE
+) -> float:
+    """Nats per target of rows, of which each process takes a part."""
+    device = model.embedding.weight.device.type
+    own = np.array_split(rows, processes.size)[processes.rank]
+    sums = torch.zeros(2, dtype=torch.float64)
+    for start in range(0, len(own), batch_size):
+        losses = batch_loss(model, own[start : start + batch_size], device)
+        sums += torch.tensor([float(losses.cpu().double().sum()), len(losses)])
+    total, count = processes.sum(sums).tolist()
+    return float(total / count)
 
 
 def update_to_weight(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
