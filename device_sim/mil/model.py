@@ -435,7 +435,7 @@ class LinkedModel(Model):
         return {feature.name: found[feature.name] for feature in self.outputs if feature.name in found}
 
 
-_MODELS: dict[str, type[Model]] = {
+MODELS: dict[str, type[Model]] = {
     "mlProgram": ProgramModel,
     "neuralNetwork": NetworkModel,
     "neuralNetworkClassifier": NetworkClassifier,
@@ -449,10 +449,10 @@ _MODELS: dict[str, type[Model]] = {
 
 
 def _load(package: Package, policy: Policy, usage: Usage, function: str | None = None) -> Model:
-    kind = _MODELS.get(package.kind)
+    kind = MODELS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
-        reason = REFUSED.get(package.kind, f"those that can: {', '.join(_MODELS)}")
+        reason = REFUSED.get(package.kind, f"those that can: {', '.join(MODELS)}")
         raise DataError(f"{where}: a model of kind {package.kind} cannot be run here: {reason}")
     if function is not None and kind is not ProgramModel:
         raise DataError(f"{where}: only an ML Program has functions, this is of kind {package.kind}")
