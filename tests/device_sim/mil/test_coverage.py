@@ -7,10 +7,7 @@ import mil_coverage
 import pytest
 
 import device_sim.mil
-from device_sim.mil.kinds import REFUSED
-from device_sim.mil.model import MODELS
 from device_sim.mil.registry import all_ops, find, op
-from personality_common.coreml.proto import Model_pb2
 
 ELSEWHERE = {
     "read_state": "test_state.py",
@@ -33,12 +30,6 @@ def test_every_kernel_has_a_case() -> None:
     assert not missing, f"without a conformance case: {missing}"
     for name in ELSEWHERE.values():
         assert (Path(__file__).parent / name).is_file()
-
-
-def test_every_kind_of_model_runs_or_is_refused_with_a_reason() -> None:
-    kinds = {field.name for field in Model_pb2.Model.DESCRIPTOR.oneofs_by_name["Type"].fields}
-    assert not MODELS.keys() & REFUSED.keys()
-    assert MODELS.keys() | REFUSED.keys() == kinds
 
 
 def test_the_table_is_current() -> None:
