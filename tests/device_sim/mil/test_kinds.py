@@ -287,6 +287,16 @@ def test_support_vector_classifier(load: Any, classes: int, probability: bool) -
         assert [predict(x=x)["label"] for x in rows] == trained.predict(rows).tolist()
 
 
+def test_sparse_vectors_leave_out_trailing_zeros(load: Any) -> None:
+    """A vector of (1, 0) from (1, 2) is 2 away: exp(-4 / 4)."""
+    model = spec({"x": "array:2"}, {"y": "double"})
+    proto = model.supportVectorRegressor
+    set_kernel(proto, "rbf", gamma=0.25)
+    set_vectors(proto, [[1.0, 0.0]], sparse=True)
+    proto.coefficients.alpha.append(1)
+    assert load(model)(x=np.array([1.0, 2.0]))["y"] == pytest.approx(0.36787944117144233)
+
+
 def test_votes_are_no_probabilities(load: Any) -> None:
     model = classifier({"x": "double"}, ["a", "b"], "supportVectorClassifier")
     proto = model.supportVectorClassifier
@@ -492,6 +502,25 @@ def test_number_of_boxes(load: Any) -> None:
     np.testing.assert_array_equal(found["b2"], [BOXES[0], np.zeros(4)])
     found = load(boxes(True, b2="array:1,4"))(c=CONFIDENCE, b=BOXES)
     np.testing.assert_array_equal(found["c2"], CONFIDENCE[:1])
+
+
+def test_least_number_of_boxes(load: Any) -> None:
+    model = boxes(False)
+    sizes = model.description.output[1].type.multiArrayType.shapeRange.sizeRanges
+    sizes.add(lowerBound=3, upperBound=9)
+    sizes.add(lowerBound=4, upperBound=4)
+    found = load(model)(c=CONFIDENCE, b=BOXES)
+    np.testing.assert_array_equal(found["b2"], [BOXES[0], np.zeros(4), np.zeros(4)])
+
+
+def test_recommender_of_numbers(load: Any) -> None:
+    """Without names, items are 0, 1, …"""
+    model = spec({"items": "dict:int64"}, {"list": "seq:int64", "s": "dict:int64"})
+    p = model.itemSimilarityRecommender
+    p.itemItemSimilarities.add(itemId=0).similarItemList.add(itemId=2, similarityScore=0.5)
+    p.itemInputFeatureName = "items"
+    p.recommendedItemListOutputFeatureName, p.recommendedItemScoreOutputFeatureName = "list", "s"
+    assert load(model)(items={0: 4.0})["s"] == {2: 2.0, 1: 0.0}
 
 
 def test_recommender(load: Any) -> None:
