@@ -89,6 +89,16 @@ class ParameterRange:
     maximum: float | int | None = None
     allowed: tuple[float | int, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """`0.01 (0 to 10)`; `10 (one of 5, 10)`."""
+        if self.allowed:
+            allowed = ", ".join(f"{v:g}" for v in self.allowed[:10])
+            return f"{self.default} (one of {allowed}{', …' * (len(self.allowed) > 10)})"
+        if self.minimum is not None:
+            return f"{self.default} ({self.minimum:g} to {self.maximum:g})"
+        return str(self.default)
+
 
 @dataclass(frozen=True)
 class UpdateInfo:
