@@ -23,6 +23,11 @@ MINIMUM_OS: Final = {
 """By specification version."""
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`325x512`; `scalar`."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A parameter: a constant in a weight file, an inline floating-point one, or a layer's weights."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from personality_common.coreml.description import ModelDescription, ParameterCount, UpdateInfo
+from personality_common.coreml.description import ModelDescription, ParameterCount, UpdateInfo, shape_text
 from personality_common.coreml.features import Feature
 from personality_common.inspection.layout import (
     LONG,
@@ -149,7 +149,7 @@ def _onnx(file: OnnxInspection, console: Console, weights: bool) -> None:
         table = new_table("tensor", "dtype", "shape", "bytes", "fingerprint", right=(3,))
         for t in model.tensors:
             where = f" in {t.external}" if t.external is not None else ""
-            shape = "x".join(map(str, t.shape)) or "scalar"
+            shape = shape_text(t.shape)
             add_row(
                 table, t.name, t.dtype, shape, f"{t.bytes:,}{where}", _fingerprint(console, t.fingerprint)
             )
@@ -213,7 +213,7 @@ def _tensors(console: Console, model: ModelDescription) -> None:
             table,
             t.name,
             t.dtype + " *" * t.updatable,
-            "x".join(map(str, t.shape)) or "scalar",
+            shape_text(t.shape),
             f"{t.bytes:,}",
             "inline" if t.offset is None else str(t.offset),
             _fingerprint(console, t.fingerprint),
