@@ -47,7 +47,7 @@ class _Stored:
             DataError: they cannot be told from the bytes.
         """
         if isinstance(self.source, Constant):
-            yield from _pieces_of_constant(self.source, blob_type(self.info.dtype))
+            yield from _pieces_of_constant(self.source, self.info)
         elif (dtype := _NETWORK_DTYPES.get(self.source.dtype)) is not None:
             yield from _cut(np.frombuffer(self.source.data(), dtype))
         else:
@@ -152,8 +152,9 @@ def _bits(array: NDArray[Any]) -> NDArray[Any]:
     return array.view(f"u{array.dtype.itemsize}")
 
 
-def _pieces_of_constant(constant: Constant, meant: BlobType | None) -> Iterator[NDArray[Any]]:
-    """Args: meant: the type of its elements, which may be packed in a constant of bytes."""
+def _pieces_of_constant(constant: Constant, info: TensorInfo) -> Iterator[NDArray[Any]]:
+    """Args: info: of its elements, which may be packed in a constant of bytes."""
+    meant = blob_type(info.dtype)
     packs = meant is not None and meant.bits < 8
     if constant.location is None:
         array = constant.read().reshape(-1)
@@ -166,8 +167,9 @@ def _pieces_of_constant(constant: Constant, meant: BlobType | None) -> Iterator[
     if meant is not None and packs:
         size = PIECE * meant.bits // 8
         for start in range(0, len(array), size):
-            packed = array[start : start + size]
-            yield unpack(packed, meant, len(packed) * 8 // meant.bits)
+            # The last byte may end in padding.
+            count = min(PIECE, info.elements - start * 8 // meant.bits)
+            yield unpack(array[start : start + size], meant, count)
         return
     for piece in _cut(array):
         widened = constant.location is not None and meant is BlobType.BFLOAT16
