@@ -32,8 +32,8 @@ from personality_common.inspection.fields import differing_fields
 from personality_common.inspection.graphs import Graph, NetworkGraph, ProgramGraph, compare_graphs
 from personality_common.inspection.reading import JSON_BYTES, model_problems
 from personality_common.inspection.sections import (
+    FreeNames,
     feature_changes,
-    free_name,
     label_changes,
     model_changes,
     operation_counts,
@@ -69,10 +69,9 @@ class _Model:
     @property
     def submodels(self) -> dict[str, _Model]:
         """By path; a second of a path is `path (2)`."""
-        found: dict[str, _Model] = {}
-        for package, description in zip(self.package.submodels, self.description.submodels, strict=True):
-            found[free_name(description.name, found)] = _Model(package, description)
-        return found
+        names = FreeNames()
+        pairs = zip(self.package.submodels, self.description.submodels, strict=True)
+        return {names.take(found.name): _Model(package, found) for package, found in pairs}
 
 
 def compare_paths(
@@ -210,7 +209,8 @@ def _functions(package: Package, described: ModelDescription) -> dict[str, Calla
     message = network.network(package)
     if message is not None:
         return {"layers": lambda: NetworkGraph(message)}
-    return {f.name: partial(ProgramGraph, package, f.name) for f in described.functions}
+    fingerprints = {tensor.name: tensor.fingerprint for tensor in described.tensors}
+    return {f.name: partial(ProgramGraph, package, f.name, fingerprints) for f in described.functions}
 
 
 def _leaves(manifest: dict[str, Any]) -> dict[str, str]:

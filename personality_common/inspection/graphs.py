@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 
 from personality_common.coreml import network, program
 from personality_common.coreml.limits import require_at_most
@@ -36,6 +36,13 @@ _CONTENT: Final = {
 """What is compared elsewhere: elements of weights by their fingerprints, layers within layers as layers."""
 
 
+class Weight(NamedTuple):
+    """A constant in the place of an argument."""
+
+    name: str
+    fingerprint: str | None
+
+
 @dataclass(frozen=True)
 class Step:
     """An operation or a layer, as far as it can be compared."""
@@ -45,6 +52,8 @@ class Step:
     """Parameter -> names of values that are computed."""
     values: Mapping[str, str]
     """All else that it computes with, as text; of a weight its dtype and shape."""
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    """Parameter -> the weight that it names; one that lies in the operation itself has no name to mistake."""
 
 
 class Graph(Protocol):
@@ -59,10 +68,15 @@ class Graph(Protocol):
 
 
 class ProgramGraph:
-    """A function of an ML Program; its `const` operations are arguments of those that read them."""
+    """A function of an ML Program; its `const` operations are arguments of those that read them.
 
-    def __init__(self, package: Package, function: str) -> None:
+    Args:
+        fingerprints: of its weights, by name.
+    """
+
+    def __init__(self, package: Package, function: str, fingerprints: Mapping[str, str | None]) -> None:
         self._package = package
+        self._fingerprints = fingerprints
         self._operations = []
         self._constants: dict[str, Any] = {}
         for operation in program.operations(package, function):
@@ -81,22 +95,26 @@ class ProgramGraph:
     def step(self, i: int) -> Step:
         operation = self._operations[i]
         reads: dict[str, tuple[str, ...]] = {}
+        weights: dict[str, Weight] = {}
         values = {
             key: self._text(value) for key, value in sorted(operation.attributes.items()) if key != "name"
         }
         for key, argument in sorted(operation.inputs.items()):
             computed = []
             for n, binding in enumerate(argument.arguments):
-                value = binding.value if binding.WhichOneof("binding") == "value" else None
-                value = self._constants.get(binding.name) if value is None else value
+                in_place = binding.WhichOneof("binding") == "value"
+                value = binding.value if in_place else self._constants.get(binding.name)
                 if value is None:
                     computed.append(binding.name)
-                else:
-                    values[key if len(argument.arguments) == 1 else f"{key}[{n}]"] = self._text(value)
+                    continue
+                where = key if len(argument.arguments) == 1 else f"{key}[{n}]"
+                values[where] = self._text(value)
+                if not in_place and binding.name in self._fingerprints:
+                    weights[where] = Weight(binding.name, self._fingerprints[binding.name])
             reads[key] = tuple(computed)
         for n, output in enumerate(operation.outputs):
             values["gives" if n == 0 else f"gives[{n}]"] = _type_text(output.type)
-        return Step(tuple(output.name for output in operation.outputs), reads, values)
+        return Step(tuple(output.name for output in operation.outputs), reads, values, weights)
 
     def _text(self, value: Any) -> str:
         """Of a weight, which has a fingerprint, its type; of a small tensor its elements, too."""
@@ -228,8 +246,12 @@ def _changes(a: Step, b: Step, renaming: Mapping[str, str]) -> Iterator[Change]:
         if tuple(renaming.get(name, name) for name in first) != second:
             yield Change(key, ", ".join(first) or None, ", ".join(second) or None)
     for key in dict.fromkeys((*a.values, *b.values)):
+        weight_a, weight_b = a.weights.get(key), b.weights.get(key)
         if a.values.get(key) != b.values.get(key):
             yield Change(key, a.values.get(key), b.values.get(key))
+        # Of one name with other bytes, the weights tell; of other names with the same bytes, too.
+        elif weight_a and weight_b and all(x != y for x, y in zip(weight_a, weight_b, strict=True)):
+            yield Change(key, weight_a.name, weight_b.name)
 
 
 def _type_text(type_: Any) -> str:

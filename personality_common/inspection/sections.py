@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from personality_common.coreml.description import FunctionInfo, ModelDescription, UpdateInfo
 from personality_common.coreml.features import Feature
@@ -10,13 +10,22 @@ from personality_common.inspection.difference import Change, OperationCount
 from personality_common.inspection.fields import number_text
 
 
-def free_name(name: str, taken: Container[str]) -> str:
-    """The name, or where that is taken `name (2)`, `name (3)`, …"""
-    free, n = name, 1
-    while free in taken:
-        n += 1
-        free = f"{name} ({n})"
-    return free
+class FreeNames:
+    """Names that may come more than once, made distinct: the second is `name (2)`."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._times: dict[str, int] = {}
+
+    def take(self, name: str) -> str:
+        """The name, or the first that is free."""
+        free = name
+        while free in self._taken:
+            # Remembered: a file may have one name for everything.
+            self._times[name] = self._times.get(name, 1) + 1
+            free = f"{name} ({self._times[name]})"
+        self._taken.add(free)
+        return free
 
 
 def text_changes(a: Mapping[str, str], b: Mapping[str, str]) -> list[Change]:

@@ -21,7 +21,7 @@ from personality_common.coreml.values import blob_type
 from personality_common.errors import DataError
 from personality_common.files.fingerprint import compare_fingerprints
 from personality_common.inspection.difference import Weight, WeightChange, WeightsDifference
-from personality_common.inspection.sections import free_name
+from personality_common.inspection.sections import FreeNames
 
 PIECE: Final = 1 << 20
 """Elements that are computed with at a time; a multiple of 8, so that a piece begins with a byte."""
@@ -87,11 +87,12 @@ def _stored(package: Package, described: ModelDescription) -> dict[str, _Stored]
     elif package.kind == "mlProgram":
         sources = (constant for constant, _ in program.parameters(package))
     found: dict[str, _Stored] = {}
+    names = FreeNames()
     for info, source in zip(described.tensors, sources, strict=True):
         known = found.get(info.name)
         if known is not None and known.info.fingerprint == info.fingerprint:
             continue
-        found[free_name(info.name, found)] = _Stored(info, source)
+        found[names.take(info.name)] = _Stored(info, source)
     return found
 
 

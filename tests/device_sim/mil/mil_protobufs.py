@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,11 @@ def trees() -> Any:
     for node in (1, 2):
         ensemble.nodes.add(treeId=0, nodeId=node, nodeBehavior=6).evaluationInfo.add(evaluationValue=node)
     return made
+
+
+def print_of(dtype: str, shape: str, data: bytes) -> str:
+    """A fingerprint by the definition that files/fingerprint.py gives."""
+    return hashlib.sha256(f"{dtype}\0{shape}\0".encode() + data).hexdigest()
 
 
 def save_package(path: Path, model: Any, weights: bytes | None = None) -> Path:

@@ -1,7 +1,6 @@
 """What `pt diff` finds, against values worked out by hand; and that it misses nothing."""
 
 import copy
-import hashlib
 import math
 import struct
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import mutants
 import numpy as np
 import pytest
 
+from personality_common.coreml.proto import MIL_pb2
 from personality_common.errors import DataError
 from personality_common.inspection import comparing, weight_changes
 from personality_common.inspection.comparing import compare_paths
@@ -28,11 +28,6 @@ def edited(model: Any, edit: Callable[[Any], object]) -> Any:
     changed = copy.deepcopy(model)
     edit(changed)
     return changed
-
-
-def print_of(dtype: str, shape: str, data: bytes) -> str:
-    """By the definition that files/fingerprint.py gives."""
-    return hashlib.sha256(f"{dtype}\0{shape}\0".encode() + data).hexdigest()
 
 
 def test_weights_by_hand(diff: Diff) -> None:
@@ -52,8 +47,8 @@ def test_weights_by_hand(diff: Diff) -> None:
     assert (first.changed, first.max_difference) == (2, 0.5)
     assert (first.a.norm, first.relative) == (5.0, 0.1)
     assert first.b.norm == pytest.approx(math.sqrt(9 + 20.25), rel=1e-12)
-    assert first.a.fingerprint == print_of("float32", "2,2", struct.pack("<4f", 3, 4, 0, 0))
-    assert first.b.fingerprint == print_of("float32", "2,2", struct.pack("<4f", 3, 4.5, 0, -0.0))
+    assert first.a.fingerprint == mil.print_of("float32", "2,2", struct.pack("<4f", 3, 4, 0, 0))
+    assert first.b.fingerprint == mil.print_of("float32", "2,2", struct.pack("<4f", 3, 4.5, 0, -0.0))
     assert (second.a.name, second.a.shape, second.b.shape, second.b.norm) == (
         "wide.weights",
         (1, 2),
@@ -126,6 +121,24 @@ def test_weight_files_in_pieces(tmp_path: Path, milblob: Any, monkeypatch: pytes
     assert (integers.a.dtype, integers.changed) == ("uint4", 0)
     assert (integers.max_difference, integers.relative, integers.a.norm) == (None, None, None)
     assert (found.graphs, found.other) == ((), ())
+
+
+def test_indices_packed_in_bytes(diff: Diff) -> None:
+    """As up to iOS 17: four bits for an index into 16 numbers, two of them a byte."""
+
+    def model(indices: bytes) -> Any:
+        operation = mil.op("constexpr_lut_to_dense", "w", (3,))
+        packed = MIL_pb2.Value(type=mil.value_type("uint8", (len(indices),)))
+        packed.immediateValue.tensor.bytes.values = indices
+        shape = mil.inline([3])
+        lut = mil.inline(np.arange(16, dtype=np.float32))
+        for key, value in {"indices": packed, "lut": lut, "shape": shape}.items():
+            operation.attributes[key].CopyFrom(value)
+        return mil.program(operation, mil.op("add", "y", x="x", y="w"))
+
+    (change,) = diff(model(b"\x21\x05"), model(b"\x34\x05")).weights.changed
+    assert (change.a.name, change.a.dtype, change.a.shape) == ("w.indices", "uint4", (3,))
+    assert (change.changed, change.max_difference) == (2, None)
 
 
 def test_weights_of_one_name_in_two_functions(diff: Diff) -> None:

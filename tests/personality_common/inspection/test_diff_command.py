@@ -79,6 +79,37 @@ def test_json_follows_its_schema(tmp_path: Path, pt_diff: PtDiff) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 200])
+def test_what_is_printed(tmp_path: Path, pt_diff: PtDiff, columns: int) -> None:
+    a = mil.network({"d": mil.dense([[3, 4], [0, 0]]), "e": mil.activation("tanh"), "f": mil.dense([[1, 2]])})
+    b = mil.network(
+        {"d": mil.dense([[3, 4.5], [0, 0]]), "e": mil.activation("ReLU"), "g": mil.dense([[2, 1]])}
+    )
+    b.description.metadata.author = "Ada"
+    paths = [mil_specs.save(tmp_path / f"{side}.mlmodel", model) for side, model in (("a", a), ("b", b))]
+    code, out, _ = pt_diff(*paths, columns=columns)
+    print_a, print_b = (
+        mil.print_of("float32", "2,2", struct.pack("<4f", *row)) for row in ((3, 4, 0, 0), (3, 4.5, 0, 0))
+    )
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    shown = f" {print_a[:12]} {print_b[:12]}" if columns == 200 else ""
+    wanted = [
+        "different: metadata 1, graph 2, weights 3",
+        "Metadata",
+        "author - Ada",
+        "Graph of layers: 3 operations in A, 3 in B; 1 differ; 1 have another name",
+        "changed activation e tanh: set -> -; ReLU: - -> set",
+        "Weights that changed: 1, with 0 the same",
+        f"d.weights float32 2x2 1 0.5 0.1{shown}",
+        "Weights only in A: 1",
+        "f.weights float32 1x2 2.24",
+        "Weights only in B: 1",
+    ]
+    found = iter(rows)
+    assert all(any(row.startswith(want) for row in found) for want in wanted), out
+    assert code == 1
+
+
+@pytest.mark.parametrize("columns", [80, 200])
 def test_names_from_a_file_are_not_obeyed(tmp_path: Path, pt_diff: PtDiff, columns: int) -> None:
     def model(number: float, name: str) -> Any:
         made = mil.network({name: mil.dense([[number, 1]]), "end": mil.dense([[number]])})

@@ -3,12 +3,14 @@
 import itertools
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import mil_protobufs as mil
 import numpy as np
 import pytest
 
+from personality_common.coreml.describe import describe
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 from personality_common.inspection import graphs
@@ -16,7 +18,11 @@ from personality_common.inspection.difference import Change, GraphDifference, Pl
 
 
 def compared(a: Any, b: Any) -> GraphDifference:
-    sides = [graphs.ProgramGraph(Package(None, model, "", None), "main") for model in (a, b)]  # type: ignore[arg-type]
+    sides = []
+    for model in (a, b):
+        package = Package(Path(), model, "", Path())
+        fingerprints = {t.name: t.fingerprint for t in describe(package, fingerprints=True).tensors}
+        sides.append(graphs.ProgramGraph(package, "main", fingerprints))
     return graphs.compare_graphs("main", *sides)
 
 
@@ -58,17 +64,14 @@ def test_an_operation_more_is_one_place_though_all_names_move() -> None:
         mil.op("relu", "v2", x="v1"), mil.op("add", "v3", x="v2", y="c"), mil.op("relu", "y", x="v3"),
     )  # fmt: skip
     b = mil.program(
-        mil.op("exp", "v1", x="x"), mil.const("d", mil.inline([5.0, 2.0])),
+        mil.op("exp", "v1", x="x"), mil.const("d", mil.inline([1.0, 2.0])),
         mil.op("add", "v2", x="v1", y="d"), mil.op("relu", "v3", x="v2"),
         mil.op("add", "v4", x="v3", y="d"), mil.op("relu", "y", x="v4"),
     )  # fmt: skip
     found = compared(a, b)
     assert (found.operations_a, found.operations_b, found.aligned) == (4, 5, True)
-    # The elements of c and d are weights, and no matter of the graph; what reads v1 in A reads v2 in B alike.
-    assert found.places == (
-        Place("exp", None, "v1"),
-        Place("add", "v1", "v2", (Change("x", "x", "v1"),)),
-    )
+    # What reads v1 in A reads v2 in B alike.
+    assert found.places == (Place("exp", None, "v1"), Place("add", "v1", "v2", (Change("x", "x", "v1"),)))
     assert (found.count, found.renamed) == (2, 2)
     assert compared(a, a) == GraphDifference("main", 4, 4, True, 0, (), 0)
     back = compared(b, a)
@@ -109,6 +112,21 @@ def test_wires_that_are_swapped() -> None:
 
     (place,) = compared(model("r", "e"), model("e", "r")).places
     assert place == Place("sub", "y", "y", (Change("x", "r", "e"), Change("y", "e", "r")))
+
+
+def test_weights_that_are_swapped() -> None:
+    def model(first: str, second: str, number: float = 1.0) -> Any:
+        return mil.program(
+            mil.const("u", mil.inline([number, 2.0])), mil.const("v", mil.inline([3.0, 4.0])),
+            mil.op("add", "a", x="x", y=first), mil.op("mul", "y", x="a", y=second),
+        )  # fmt: skip
+
+    swapped = Change("y", "u", "v"), Change("y", "v", "u")
+    assert [place.changes for place in compared(model("u", "v"), model("v", "u")).places] == [
+        (swapped[0],), (swapped[1],),
+    ]  # fmt: skip
+    # Other elements alone are no matter of the graph.
+    assert compared(model("u", "v"), model("u", "v", 7.0)).count == 0
 
 
 def test_operations_of_nested_blocks() -> None:
