@@ -88,12 +88,12 @@ def _graph(console: Console, graph: GraphDifference) -> None:
         mark = "only A" if place.b is None else "only B" if place.a is None else "changed"
         names = dict.fromkeys(excerpt(name, 60) for name in (place.a, place.b) if name is not None)
         add_row(table, mark, place.type, " -> ".join(names), "; ".join(map(_short, place.changes)))
-    facts = [f"{graph.operations_a:,} operations in A, {graph.operations_b:,} in B"]
+    facts = [f"{graph.operations_a:,} -> {graph.operations_b:,} operations"]
     if graph.count:
-        first = f", the first {_PLACES}" if graph.count > _PLACES else ""
-        facts.append(f"{graph.count:,} differ{first}")
+        first = f" (the first {_PLACES})" if graph.count > _PLACES else ""
+        facts.append(f"{graph.count:,} place{'s differ' if graph.count > 1 else ' differs'}{first}")
     if graph.renamed:
-        facts.append(f"{graph.renamed:,} have another name")
+        facts.append(f"{graph.renamed:,} renamed")
     if not graph.aligned:
         facts.append("too different to be aligned")
     print_section(console, f"Graph of {excerpt(graph.function, 60)}: {'; '.join(facts)}", table)

@@ -96,7 +96,7 @@ def test_what_is_printed(tmp_path: Path, pt_diff: PtDiff, columns: int) -> None:
         "different: metadata 1, graph 2, weights 3",
         "Metadata",
         "author - Ada",
-        "Graph of layers: 3 operations in A, 3 in B; 1 differ; 1 have another name",
+        "Graph of layers: 3 -> 3 operations; 1 place differs; 1 renamed",
         "changed activation e tanh: set -> -; ReLU: - -> set",
         "Weights that changed: 1, with 0 the same",
         f"d.weights float32 2x2 1 0.5 0.1{shown}",
