@@ -47,7 +47,6 @@ class Weight(NamedTuple):
 class Step:
     """An operation or a layer, as far as it can be compared."""
 
-    outputs: tuple[str, ...]
     reads: Mapping[str, tuple[str, ...]]
     """Parameter -> names of values that are computed."""
     values: Mapping[str, str]
@@ -63,6 +62,8 @@ class Graph(Protocol):
     def types(self) -> Sequence[str]: ...
 
     def name(self, i: int) -> str: ...
+
+    def outputs(self, i: int) -> tuple[str, ...]: ...
 
     def step(self, i: int) -> Step: ...
 
@@ -92,6 +93,9 @@ class ProgramGraph:
         outputs = self._operations[i].outputs
         return outputs[0].name if outputs else ""
 
+    def outputs(self, i: int) -> tuple[str, ...]:
+        return tuple(output.name for output in self._operations[i].outputs)
+
     def step(self, i: int) -> Step:
         operation = self._operations[i]
         reads: dict[str, tuple[str, ...]] = {}
@@ -114,7 +118,7 @@ class ProgramGraph:
             reads[key] = tuple(computed)
         for n, output in enumerate(operation.outputs):
             values["gives" if n == 0 else f"gives[{n}]"] = _type_text(output.type)
-        return Step(tuple(output.name for output in operation.outputs), reads, values, weights)
+        return Step(reads, values, weights)
 
     def _text(self, value: Any) -> str:
         """Of a weight, which has a fingerprint, its type; of a small tensor its elements, too."""
@@ -146,6 +150,9 @@ class NetworkGraph:
     def name(self, i: int) -> str:
         return str(self._layers[i].name)
 
+    def outputs(self, i: int) -> tuple[str, ...]:
+        return tuple(self._layers[i].output)
+
     def step(self, i: int) -> Step:
         layer, kind = self._layers[i], self.types[i]
         values = dict(field_texts(getattr(layer, kind), _CONTENT)) if kind != "unknown" else {}
@@ -154,7 +161,7 @@ class NetworkGraph:
         for side in ("inputTensor", "outputTensor"):
             for n, tensor in enumerate(getattr(layer, side)):
                 values[f"{side}[{n}]"] = ", ".join(text for _, text in field_texts(tensor))
-        return Step(tuple(layer.output), {"input": tuple(layer.input)}, values)
+        return Step({"input": tuple(layer.input)}, values)
 
 
 def compare_graphs(function: str, a: Graph, b: Graph) -> GraphDifference:
@@ -166,7 +173,7 @@ def compare_graphs(function: str, a: Graph, b: Graph) -> GraphDifference:
     pairs, aligned = align(a.types, b.types)
     renaming: dict[str, str] = {}
     for i, j in pairs:
-        renaming.update(zip(a.step(i).outputs, b.step(j).outputs, strict=False))
+        renaming.update(zip(a.outputs(i), b.outputs(j), strict=False))
     count = renamed = i = j = 0
     places: list[Place] = []
     for at_a, at_b in [*pairs, (len(a.types), len(b.types))]:

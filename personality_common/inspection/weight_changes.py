@@ -114,7 +114,7 @@ def _renamed(
 
 def _weight(name: str, stored: _Stored, norm: float | None = None) -> Weight:
     if norm is None and stored.is_float:
-        norm = math.sqrt(sum(_square_sum(piece.astype(np.float64)) for piece in stored.pieces()))
+        norm = math.sqrt(sum(_square_sum(_wide(piece)) for piece in stored.pieces()))
     info = stored.info
     return Weight(name, info.dtype, info.shape, _fingerprint(stored), norm)
 
@@ -130,7 +130,7 @@ def _change(name: str, a: _Stored, b: _Stored) -> WeightChange:
             same = _bits(first) == _bits(second) if first.dtype == second.dtype else first == second
             changed += same.size - int(np.count_nonzero(same))
             if floats:
-                x, y = first.astype(np.float64), second.astype(np.float64)
+                x, y = _wide(first), _wide(second)
                 with np.errstate(invalid="ignore", over="ignore"):
                     step = np.where(same, 0.0, y - x)
                 largest = float(np.max(np.abs(step), initial=largest))
@@ -142,6 +142,12 @@ def _change(name: str, a: _Stored, b: _Stored) -> WeightChange:
     norm_a, norm_b, norm = map(float, np.sqrt(squares))
     relative = norm / norm_a if norm_a else None
     return WeightChange(_weight(name, a, norm_a), _weight(name, b, norm_b), changed, largest, relative)
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.float64]:
+    # A NaN that signals is one for NumPy to warn of.
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
 
 
 def _square_sum(values: NDArray[np.float64]) -> float:

@@ -17,8 +17,8 @@ def diff(tmp_path: Path) -> Callable[[Any, Any], ModelDifference]:
     """Of two protobufs."""
 
     def run(a: Any, b: Any) -> ModelDifference:
-        paths = [mil_specs.save(tmp_path / f"{side}.mlmodel", model) for side, model in (("a", a), ("b", b))]
-        (found,) = compare_paths(*paths).models
+        first, second = mil_specs.save(tmp_path / "a.mlmodel", a), mil_specs.save(tmp_path / "b.mlmodel", b)
+        (found,) = compare_paths(first, second).models
         return found
 
     return run

@@ -73,6 +73,16 @@ def test_numbers_that_are_none(diff: Diff) -> None:
     assert made.changed == 1
     assert math.isnan(made.max_difference)
     assert change([1, 3], [inf, 3]).max_difference == inf
+    signalling = np.array([0x7F800001], "<u4").view("<f4")
+
+    def signals(layer: Any) -> None:
+        mil.dense([[0]])(layer)
+        layer.innerProduct.weights.ClearField("floatValue")
+        layer.innerProduct.weights.MergeFromString(b"\x0a\x04" + signalling.tobytes())
+
+    (found,) = diff(mil.network({"d": mil.dense([[1]])}), mil.network({"d": signals})).weights.changed
+    assert found.max_difference is not None
+    assert math.isnan(found.max_difference)
     zero = change([0, 0], [0, 2])
     assert (zero.a.norm, zero.max_difference, zero.relative) == (0.0, 2.0, None)
 
