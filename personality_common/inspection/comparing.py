@@ -208,7 +208,8 @@ def _graphs(a: _Model, b: _Model) -> Iterator[GraphDifference]:
 def _functions(package: Package, described: ModelDescription) -> dict[str, Callable[[], Graph]]:
     message = network.network(package)
     if message is not None:
-        return {"layers": lambda: NetworkGraph(message)}
+        results = [feature.name for feature in described.outputs]
+        return {"layers": lambda: NetworkGraph(message, results)}
     fingerprints = {tensor.name: tensor.fingerprint for tensor in described.tensors}
     return {f.name: partial(ProgramGraph, package, f.name, fingerprints) for f in described.functions}
 

@@ -23,6 +23,7 @@ class Place:
     """Where two graphs differ: an operation that one has alone, or that does something else."""
 
     type: str
+    """Of the operation or layer; `outputs`: it is about what the graph gives."""
     a: str | None
     """Its name: of its first output, or of the layer; None: only B has it."""
     b: str | None

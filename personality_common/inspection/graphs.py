@@ -61,6 +61,10 @@ class Graph(Protocol):
     @property
     def types(self) -> Sequence[str]: ...
 
+    @property
+    def results(self) -> Sequence[str]:
+        """Names of the values that it gives, and those of nested blocks."""
+
     def name(self, i: int) -> str: ...
 
     def outputs(self, i: int) -> tuple[str, ...]: ...
@@ -88,6 +92,8 @@ class ProgramGraph:
                 self._operations.append(operation)
         require_at_most(len(self._operations), MOST_OPERATIONS, "operations")
         self.types: Sequence[str] = [operation.type for operation in self._operations]
+        blocks = (block for name, block in program.blocks(package) if name == function)
+        self.results: Sequence[str] = [name for block in blocks for name in block.outputs]
 
     def name(self, i: int) -> str:
         outputs = self._operations[i].outputs
@@ -140,9 +146,15 @@ class ProgramGraph:
 
 
 class NetworkGraph:
-    """The layers of a neural network, those of branches and loops after the layer that has them."""
+    """The layers of a neural network, those of branches and loops after the layer that has them.
 
-    def __init__(self, message: Any) -> None:
+    Args:
+        message: `NeuralNetwork`, or that of a classifier or regressor.
+        results: names of the model's outputs.
+    """
+
+    def __init__(self, message: Any, results: Sequence[str] = ()) -> None:
+        self.results = results
         self._layers = list(network.layers(message))
         require_at_most(len(self._layers), MOST_OPERATIONS, "layers")
         self.types: Sequence[str] = [layer.WhichOneof("layer") or "unknown" for layer in self._layers]
@@ -190,6 +202,11 @@ def compare_graphs(function: str, a: Graph, b: Graph) -> GraphDifference:
         renamed += not changes and a.name(at_a) != b.name(at_b)
         if changes and len(places) < MOST_PLACES:
             places.append(Place(a.types[at_a], a.name(at_a), b.name(at_b), changes))
+    given = [renaming.get(name, name) for name in a.results]
+    if given != list(b.results):
+        count += 1
+        change = Change("in the names of B", ", ".join(given), ", ".join(b.results))
+        places = [Place("outputs", ", ".join(a.results), change.b, (change,)), *places][:MOST_PLACES]
     return GraphDifference(function, len(a.types), len(b.types), aligned, count, tuple(places), renamed)
 
 

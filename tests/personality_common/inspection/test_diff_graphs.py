@@ -114,6 +114,18 @@ def test_wires_that_are_swapped() -> None:
     assert place == Place("sub", "y", "y", (Change("x", "r", "e"), Change("y", "e", "r")))
 
 
+def test_an_output_that_comes_from_elsewhere() -> None:
+    """The same operations, of which another one is given the output's name."""
+
+    def model(first: str, second: str, output: str = "y") -> Any:
+        operations = mil.op("relu", first, x="x"), mil.op("exp", second, x=first)
+        return mil.program(*operations, outputs=[output])
+
+    (place,) = compared(model("y", "z"), model("z", "y")).places
+    assert place == Place("outputs", "y", "y", (Change("in the names of B", "z", "y"),))
+    assert compared(model("r", "y"), model("r", "q", "q")).places == ()
+
+
 def test_weights_that_are_swapped() -> None:
     def model(first: str, second: str, number: float = 1.0) -> Any:
         return mil.program(
