@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +41,7 @@ def read_picture(path: Path, feature: Feature) -> Array:
     data = read_bounded(path, MAX_BYTES, "an image")
     gray = (feature.dtype or "").startswith("grayscale")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            warnings.simplefilter("ignore")  # of Pillow, about sizes: they are held against ours
+        with _quiet(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             width, height = image.size
             # Before anything is decoded: a file of some kB can hold billions of pixels.
             if not accepts(feature, (height, width)) or width * height > MAX_PIXELS:
@@ -62,3 +63,11 @@ def read_picture(path: Path, feature: Feature) -> Array:
         return pixels[None]
     ordered = pixels[..., ::-1] if feature.dtype == "bgr" else pixels
     return np.ascontiguousarray(ordered.transpose(2, 0, 1))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings: about sizes, which are held against ours, and about damage that it mends."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
