@@ -18,10 +18,11 @@ from personality_common.coreml.proto import MIL_pb2, Model_pb2
 from personality_common.errors import ConfigError, DataError
 
 X = np.array([[1, 2], [3, 5], [1000, 0.5], [-1, 0.125]], np.float32)
-SUMS = [[1, 2], [4, 7], [1004, 7.5], [1003, 7.625]]
+SUMS: list[list[float]] = [[1, 2], [4, 7], [1004, 7.5], [1003, 7.625]]
 """Of the rows so far: `acc` after each step; exact in float16."""
-SQUARES = [[1, 4], [16, 49], [65504, 56.25], [65504, 58.125]]
-"""`y`, the sum times itself: of the two that float16 cannot hold, `minimum` keeps its largest number."""
+SQUARES: list[list[float]] = [[1, 4], [16, 49], [65504, 56.25], [65504, 58.125]]
+"""`y`, the sum times itself, the last one rounded from 58.140625: float16 has 58.125 and 58.15625. Of the two
+that it cannot hold, `minimum` keeps its largest number."""
 
 
 def accumulator(size: int = 2, state: str = "acc") -> Any:
@@ -93,14 +94,14 @@ def test_steps_are_calls_in_a_row(package: Path, tmp_path: Path) -> None:
     started(package, together, steps=True, state_out=tmp_path / "end.npz")
     with np.load(tmp_path / "out.npz") as found:
         assert found["y"].dtype == np.float16
-        assert found["y"].tolist() == [list(map(float, np.float16(row))) for row in SQUARES]
+        assert found["y"].tolist() == SQUARES
     state = None
     for at, x in enumerate(X):
         started(package, npz(tmp_path / "one.npz", x=x), state=state, state_out=tmp_path / "state.npz")
         state = tmp_path / "state.npz"
         with np.load(state) as held, np.load(tmp_path / "out.npz") as found:
             assert held["acc"].tolist() == SUMS[at]
-            assert found["y"].tolist() == list(map(float, np.float16(SQUARES[at])))
+            assert found["y"].tolist() == SQUARES[at]
     assert state is not None
     assert state.read_bytes() == (tmp_path / "end.npz").read_bytes()
 
@@ -118,17 +119,13 @@ def test_rows_are_steps(package: Path, tmp_path: Path, name: str) -> None:
         text = "x,acc\n" + "\n".join(f'"{row["x"]}","{row.get("acc", "")}"' for row in rows)
     (tmp_path / name).write_text(text)
     result = started(package, tmp_path / name, steps=True, state_out=tmp_path / "end.npz")
-    assert [row["y"].tolist() for row in result.rows] == [
-        list(map(float, np.float16(r))) for r in SQUARES[1:]
-    ]
+    assert [row["y"].tolist() for row in result.rows] == SQUARES[1:]
     assert result.zero_states == ()
     with np.load(tmp_path / "end.npz") as held:
         assert held["acc"].tolist() == SUMS[-1]
     given = npz(tmp_path / "in.npz", x=X[1:], acc=X[0])
     result = started(package, given, steps=True)
-    assert [row["y"].tolist() for row in result.rows] == [
-        list(map(float, np.float16(r))) for r in SQUARES[1:]
-    ]
+    assert [row["y"].tolist() for row in result.rows] == SQUARES[1:]
 
 
 def test_rows_of_a_state_without_steps(package: Path, tmp_path: Path) -> None:
@@ -148,12 +145,13 @@ def test_rows_of_a_state_without_steps(package: Path, tmp_path: Path) -> None:
 
 def test_states_of_other_models(package: Path, tmp_path: Path) -> None:
     given = npz(tmp_path / "in.npz", x=X[0])
-    for arrays, words in [
+    others: list[tuple[dict[str, Any], str]] = [
         ({"acc": np.zeros(3, np.float16)}, r"state 'acc' is float16\[2\], got float16\[3\]"),
         ({"acc": np.zeros(2, np.int32)}, r"state 'acc' is float16\[2\], got int32\[2\]"),
         ({"total": np.zeros(2, np.float16)}, r"state\.npz: must hold 'acc'; it holds total"),
         ({}, r"state\.npz: must hold 'acc'; it holds nothing"),
-    ]:
+    ]
+    for arrays, words in others:
         with pytest.raises(DataError, match=words):
             started(package, given, state=npz(tmp_path / "state.npz", **arrays))
     other = save(tmp_path / "other.mlmodel", accumulator(state="total"))
@@ -187,9 +185,9 @@ def test_a_model_without_a_state(tmp_path: Path) -> None:
     model.scaler.scaleValue.append(2)
     package = save(tmp_path / "m.mlmodel", model)
     given = npz(tmp_path / "in.npz", x=np.array([1.0, 2.5]))
-    for options in ({"state": tmp_path / "s.npz"}, {"state_out": tmp_path / "s.npz"}):
+    for option in ("state", "state_out"):
         with pytest.raises(DataError, match="the model has no state for --state and --state-out"):
-            started(package, given, **options)
+            started(package, given, **{option: tmp_path / "s.npz"})  # type: ignore[arg-type]
     result = started(package, given, steps=True)
     assert result.rows == ({"y": 2.0}, {"y": 5.0})
     with np.load(tmp_path / "out.npz") as found:
