@@ -332,6 +332,21 @@ def test_nearest_neighbors(load: Any, inverse: bool) -> None:
     agrees(load(neighbors(inverse)), X[1::5], trained.predict_proba(X[1::5]), NAMES, 1e-9)
 
 
+def test_a_vote_counts_the_inverse_of_the_squared_distance(load: Any) -> None:
+    """1 / 1² against 1 / 2² + 1 / 2²; with plain distances it would be 1 to 1."""
+    model = classifier({"x": "double"}, ["near", "far", "far"], "kNearestNeighborsClassifier")
+    proto = model.kNearestNeighborsClassifier
+    proto.nearestNeighborsIndex.numberOfDimensions = 1
+    proto.nearestNeighborsIndex.squaredEuclideanDistance.SetInParent()
+    for sample in (1, 2, -2):
+        proto.nearestNeighborsIndex.floatSamples.add(vector=[sample])
+    proto.numberOfNeighbors.defaultValue = 3
+    proto.inverseDistanceWeighting.SetInParent()
+    found = load(model)(x=0)
+    assert found["label"] == "near"
+    assert found["scores"] == {"near": pytest.approx(2 / 3), "far": pytest.approx(1 / 3)}
+
+
 def test_no_neighbors(load: Any) -> None:
     model = classifier({"x": "array:4"}, ["a"], "kNearestNeighborsClassifier")
     model.kNearestNeighborsClassifier.stringClassLabels.ClearField("vector")
