@@ -7,6 +7,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ from pretrain.lm.data.sources import Found, Reading, read_source
 TOLD_EVERY: Final = 1_000
 """Documents between two words of progress."""
 _TRAIN, _VALIDATION, _TEST = range(3)
+_NOTHING: Final = "a mix must leave documents to train with, this one leaves none"
 _HELD_OUT: Final[tuple[tuple[int, SplitName], ...]] = ((_VALIDATION, "validation"), (_TEST, "test"))
 
 
@@ -63,9 +65,15 @@ def build_data(config: DataConfig, reporter: Reporter) -> DataRecord:
         raise ConfigError(f"--out must be a new folder or one of pt lm data, {config.out} is not")
     file = read_mix(config.mix or DEMO_MIX)
     with staged_folder(config.out) as folder:
-        spool = _collect(file, folder, reporter)
-        kept = _choose(spool, file.mix.split, reporter)
+        spool = _Spool(
+            folder / ".documents", folder / ".signatures", [_Tally(source) for source in file.mix.sources]
+        )
+        with closing(Signatures(spool.signed)) as signatures:
+            _collect(spool, signatures, file, reporter)
+            kept = _choose(spool, signatures, file.mix.split, reporter)
         shards = _write(spool, kept, file, folder, reporter)
+        spool.path.unlink()
+        spool.signed.unlink()
         record = DataRecord(
             schema=SCHEMA,
             seed=file.mix.seed,
@@ -115,17 +123,18 @@ class _Tally:
 
 @dataclass
 class _Spool:
-    """Documents on their way: lines in a file, and of each a few numbers.
+    """Documents on their way: lines in a file, signatures in another, and of each a few numbers.
 
     Attributes:
+        path, signed: the files.
         tallies: by number of the source.
         sources, sides, places: of each document the number of its source, its side of the split, and its
             place in the order.
-        size: bytes of the file.
+        size: bytes of the lines.
     """
 
     path: Path
-    signatures: Signatures
+    signed: Path
     tallies: list[_Tally]
     sources: array[int] = field(default_factory=lambda: array("H"))
     sides: array[int] = field(default_factory=lambda: array("B"))
@@ -140,11 +149,8 @@ class _Spool:
                     yield number, restored(json.loads(line)), line
 
 
-def _collect(file: MixFile, folder: Path, reporter: Reporter) -> _Spool:
+def _collect(spool: _Spool, signatures: Signatures, file: MixFile, reporter: Reporter) -> None:
     """Read all sources; of documents that say the same, the first stays."""
-    spool = _Spool(
-        folder / ".documents", Signatures(folder / ".signatures"), [_Tally(s) for s in file.mix.sources]
-    )
     seen = KeySet()
     with spool.path.open("wb") as out:
         for number, tally in enumerate(spool.tallies):
@@ -164,14 +170,15 @@ def _collect(file: MixFile, folder: Path, reporter: Reporter) -> _Spool:
                     spool.sources.append(number)
                     spool.sides.append(_side(found, file.mix.split))
                     spool.places.append(place_of(document.id, file.mix.seed))
-                    spool.signatures.add(document)
+                    signatures.add(document)
             if excluded:
                 raise DataError(
                     f"source {tally.source.name}: exclude must name documents of the source, "
                     f"{min(excluded)!r} is none"
                 )
             reporter.say(f"{tally.source.name}: {tally.counts['read']:,} documents read")
-    return spool
+    if not spool.size:
+        raise DataError(_NOTHING)
 
 
 def _side(found: Found, split: SplitConfig) -> int:
@@ -186,10 +193,12 @@ def _side(found: Found, split: SplitConfig) -> int:
     return _TEST if is_validation(group, split.test / held_out) else _VALIDATION
 
 
-def _choose(spool: _Spool, split: SplitConfig, reporter: Reporter) -> NDArray[np.bool_]:
+def _choose(
+    spool: _Spool, signatures: Signatures, split: SplitConfig, reporter: Reporter
+) -> NDArray[np.bool_]:
     """(documents,) which are written: none that is nearly another, and of what is held out not too many."""
     reporter.say(f"comparing {len(spool.places):,} documents")
-    near = spool.signatures.near_duplicates()
+    near = signatures.near_duplicates()
     sources, sides = np.frombuffer(spool.sources, np.uint16), np.frombuffer(spool.sides, np.uint8)
     places = np.frombuffer(spool.places, np.uint64)
     kept = ~near
@@ -212,18 +221,36 @@ def _write(
     held_out = HeldOut()
     shards: dict[SplitName, dict[str, Shard]] = {}
     for side, split in _HELD_OUT:
-        writer = ShardWriter(folder, split, 0)
-        for number, document, line in spool.documents(kept & (sides == side)):
-            held_out.add(document)
-            spool.tallies[spool.sources[number]].write(split, document)
-            writer.add(spool.places[number], line)
-        shards[split] = writer.finish()
-    training = kept & (sides == _TRAIN)
+        with closing(ShardWriter(folder, split, 0)) as writer:
+            for number, document, line in spool.documents(kept & (sides == side)):
+                held_out.add(document)
+                spool.tallies[spool.sources[number]].write(split, document)
+                writer.add(spool.places[number], line)
+            shards[split] = writer.finish()
     weight = max(tally.source.weight for tally in spool.tallies)
-    writer = ShardWriter(folder, "train", int(spool.size * weight))
-    total = int(training.sum())
+    with closing(ShardWriter(folder, "train", int(spool.size * weight))) as writer:
+        _train(spool, kept & (sides == _TRAIN), file.mix.seed, held_out, writer, reporter)
+        nearest = held_out.nearest()
+        shards["train"] = writer.finish()
+    for tally in spool.tallies:
+        tally.nearest = nearest.get(tally.source.name)
+    if not shards["train"]:
+        raise DataError(_NOTHING)
+    return {name: shard for split in SPLIT_NAMES for name, shard in shards[split].items()}
+
+
+def _train(
+    spool: _Spool,
+    wanted: NDArray[np.bool_],
+    seed: int,
+    held_out: HeldOut,
+    writer: ShardWriter,
+    reporter: Reporter,
+) -> None:
+    """Write training documents as often as they weigh."""
+    total = int(wanted.sum())
     with reporter.stage("comparing with what is held out", total, "documents") as stage:
-        for done, (number, document, line) in enumerate(spool.documents(training), 1):
+        for done, (number, document, line) in enumerate(spool.documents(wanted), 1):
             tally = spool.tallies[spool.sources[number]]
             for copy in range(_copies(document, tally.source.weight)):
                 if copy == 0:
@@ -231,19 +258,11 @@ def _write(
                     writer.add(spool.places[number], line)
                 else:
                     again = replace(document, id=f"{document.id}#{copy + 1}")
-                    writer.add(place_of(again.id, file.mix.seed), document_line(again))
+                    writer.add(place_of(again.id, seed), document_line(again))
                 tally.write("train", document)
-            if done % TOLD_EVERY == 0 or done == total:
-                stage.advance(TOLD_EVERY if done % TOLD_EVERY == 0 else done % TOLD_EVERY)
-    nearest = held_out.nearest()
-    for tally in spool.tallies:
-        tally.nearest = nearest.get(tally.source.name)
-    shards["train"] = writer.finish()
-    if not shards["train"]:
-        raise DataError("a mix must leave documents to train with, this one leaves none")
-    spool.path.unlink()
-    spool.signatures.remove()
-    return {name: shard for split in SPLIT_NAMES for name, shard in shards[split].items()}
+            if done % TOLD_EVERY == 0:
+                stage.advance(TOLD_EVERY)
+        stage.advance(total % TOLD_EVERY)
 
 
 def _copies(document: Document, weight: float) -> int:

@@ -58,13 +58,13 @@ class Signatures:
         self._file.write(signature.hashvalues.astype(_DTYPE).tobytes())
         self.count += 1
 
-    def remove(self) -> None:
-        """Remove the file."""
-        self._path.unlink()
+    def close(self) -> None:
+        """Close the file, whatever became of it."""
+        self._file.close()
 
     def near_duplicates(self) -> NDArray[np.bool_]:
         """(documents,) whether each is similar to an earlier one, be that one left out or not."""
-        self._file.close()
+        self.close()
         found = np.zeros(self.count, bool)
         if not self.count:
             return found

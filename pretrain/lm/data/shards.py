@@ -39,11 +39,15 @@ class ShardWriter:
         """A line, with its end, at its place in the order."""
         self._files[place * len(self._files) >> 64].write(place.to_bytes(_PLACE, "big") + line)
 
-    def finish(self) -> dict[str, Shard]:
-        """Sort and write: name -> file, in order; of a file without a line, none."""
-        shards: dict[str, Shard] = {}
+    def close(self) -> None:
+        """Close the files, whatever became of them."""
         for file in self._files:
             file.close()
+
+    def finish(self) -> dict[str, Shard]:
+        """Sort and write: name -> file, in order; of a file without a line, none."""
+        self.close()
+        shards: dict[str, Shard] = {}
         for rough in self._rough:
             lines = sorted(_entries(rough.read_bytes()))
             rough.unlink()
