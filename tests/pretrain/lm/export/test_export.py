@@ -163,8 +163,9 @@ def changed(path: Path, name: str, change: str) -> None:
     elif change == "a row further":
         data[place] = np.roll(np.frombuffer(data[place], np.uint8), tensor.bytes // tensor.shape[0]).tobytes()
     elif change == "infinite":
-        # Of Q6_K, the last two bytes are the scale of a block.
-        data[tensor.offset + 208 : tensor.offset + 210] = b"\x00\x7c"
+        # The scale of the first block: the last two bytes of a block in Q6_K, else the first.
+        at = tensor.offset + (tensor.type.bytes - 2 if tensor.type.name == "Q6_K" else 0)
+        data[at : at + 2] = b"\x00\x7c"
     else:
         other = file.tensors[change]
         assert other.bytes == tensor.bytes
@@ -184,6 +185,7 @@ def changed(path: Path, name: str, change: str) -> None:
         ("q4_k_m", "blk.0.ffn_down.weight", "a row further"),
         ("q6_k", "blk.0.ffn_down.weight", "blk.1.ffn_down.weight"),
         ("q6_k", "blk.0.ffn_down.weight", "infinite"),
+        ("q8_0", "blk.0.ffn_down.weight", "infinite"),
     ],
 )
 def test_another_weight_is_found(
