@@ -45,6 +45,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "personality_common.inspection.cli:inspect",
         "What is in a bundle, a Core ML package, an ONNX file, or a run.",
     ),
+    "diff": (
+        "personality_common.inspection.cli:diff",
+        "What changed between two Core ML packages, or two bundles.",
+    ),
     "trace": ("device_sim.trace.cli:trace", "Which op of a package loses the precision."),
     "simulate": (
         "device_sim.simulate.cli:simulate",

@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
 import device_sim.mil.kernels  # noqa: F401  (registers them)
+from device_sim.mil.kinds import REFUSED
 from device_sim.mil.layers import FAMILIES
 from device_sim.mil.layers.control_flow import CONTROL
+from device_sim.mil.model import MODELS
 from device_sim.mil.registry import all_ops, find
 from device_sim.mil.resolving import SPECIAL
 from personality_common.coreml.proto import Model_pb2
@@ -58,7 +60,7 @@ def markdown(cases: Collection[ConformanceCase], registry: Mapping[str, Collecti
         lines += ["", f"## {family}", "", "| op | from opset | references |", "|---|---|---|"]
         for name, opsets in names.items():
             lines.append(f"| `{name}` | {', '.join(opsets)} | {_references(name, cases)} |")
-    return "\n".join([*lines, *_layers()])
+    return "\n".join([*lines, *_layers(), *_kinds()])
 
 
 def _registry(registry: Mapping[str, Collection[str]]) -> list[str]:
@@ -99,6 +101,22 @@ def _layers() -> list[str]:
     for name, family in families.items():
         lines.append(f"| {name} | {', '.join(f'`{layer}`' for layer in family)} |")
     return [*lines, ""]
+
+
+def _kinds() -> list[str]:
+    """The kinds of models that the format has: what runs, and why what is left does not."""
+    every = [field.name for field in Model_pb2.Model.DESCRIPTOR.oneofs_by_name["Type"].fields]
+    run = [name for name in every if name in MODELS]
+    return [
+        "## Kinds of models",
+        "",
+        f"{len(run)} of the {len(every)} that the format has: {', '.join(f'`{name}`' for name in run)}.",
+        "",
+        "| refused | why |",
+        "|---|---|",
+        *(f"| `{name}` | {REFUSED[name]} |" for name in every if name not in MODELS),
+        "",
+    ]
 
 
 def _references(name: str, cases: Collection[ConformanceCase]) -> str:

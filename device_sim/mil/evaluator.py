@@ -160,6 +160,10 @@ class Evaluation:
             self._values[declared.slot] = value
             usage.live += value.nbytes
 
+    def entered(self, name: str) -> Array:
+        """An input of the program, before the first step."""
+        return self._values[self._program.inputs[name].slot]
+
     def finish(self, observe: Observe | None = None) -> None:
         """Compute all steps."""
         with np.errstate(all="ignore"):

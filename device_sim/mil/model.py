@@ -252,7 +252,11 @@ class NetworkModel(ProgramModel):
         super().__init__(package, policy, usage)
 
     def complete(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Optional inputs, such as a recurrent layer's first state, are zeros where they are left out."""
+        """Optional inputs, such as a recurrent layer's first state, are zeros where they are left out.
+
+        The format had them before it had default values; coremltools (`_set_optional_inputs`, and its check
+        of deployment targets) asks for the newer specification only where a default is not zero.
+        """
         absent = [f for f in self.inputs if f.name not in inputs and f.type == "multiArray"]
         return super().complete(inputs | {feature.name: filled(feature, 0) for feature in absent})
 
@@ -335,19 +339,28 @@ class PipelineModel(Model):
         values: dict[str, Any] = dict(inputs)
         before = usage.live
         for name, part in zip(self.names, self.parts, strict=True):
-            wanted = {}
-            for feature in part.inputs:
-                if feature.name in values:
-                    wanted[feature.name] = _handed(name, feature, values[feature.name])
-                elif feature.default is not None:
-                    wanted[feature.name] = filled(feature, feature.default)
-                elif not feature.optional:
-                    raise DataError(f"model {name!r} takes {feature.name!r}, which was left out")
-            values |= part._evaluate(part.complete(wanted), None, _labelled(name, observe), usage)
+            wanted = self.taken(name, part, values)
+            values |= part._evaluate(wanted, None, _labelled(name, observe), usage)
             usage.live = before + sum(
                 value.nbytes for value in values.values() if isinstance(value, np.ndarray)
             )
         return {f.name: self._output(f, values[f.name]) for f in self.outputs if f.name in values}
+
+    def taken(self, name: str, part: Model, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What one of the models takes of the values that are known, with defaults for what none of them is.
+
+        Raises:
+            DataError: a value that does not fit, or none.
+        """
+        wanted = {}
+        for feature in part.inputs:
+            if feature.name in values:
+                wanted[feature.name] = _handed(name, feature, values[feature.name])
+            elif feature.default is not None:
+                wanted[feature.name] = filled(feature, feature.default)
+            elif not feature.optional:
+                raise DataError(f"model {name!r} takes {feature.name!r}, which was left out")
+        return part.complete(wanted)
 
     def _output(self, feature: Feature, value: Any) -> Any:
         if feature.type == "multiArray" and isinstance(value, np.ndarray):
@@ -419,23 +432,25 @@ class LinkedModel(Model):
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         super().__init__(package, policy, usage)
         usage.budget.add_link()
-        self._target = _load(linked_package(package), policy, usage)
-        if self._target.states:
+        self.target = _load(linked_package(package), policy, usage)
+        if self.target.states:
             raise DataError("states inside of a linked model are not supported")
-        for ours, theirs in ((self.inputs, self._target.inputs), (self.outputs, self._target.outputs)):
+        for ours, theirs in ((self.inputs, self.target.inputs), (self.outputs, self.target.outputs)):
             if unknown := {f.name for f in ours} - {f.name for f in theirs}:
                 raise DataError(f"the linked model has no feature {sorted(unknown)[0][:80]!r}")
+
+    def handed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the other model takes."""
+        return self.target.complete(check_inputs(self.target.inputs, inputs))
 
     def _evaluate(
         self, inputs: dict[str, Any], state: State | None, observe: Observe | None, usage: Usage
     ) -> dict[str, Any]:
-        found = self._target._evaluate(
-            self._target.complete(check_inputs(self._target.inputs, inputs)), None, observe, usage
-        )
+        found = self.target._evaluate(self.handed(inputs), None, observe, usage)
         return {feature.name: found[feature.name] for feature in self.outputs if feature.name in found}
 
 
-_MODELS: dict[str, type[Model]] = {
+MODELS: dict[str, type[Model]] = {
     "mlProgram": ProgramModel,
     "neuralNetwork": NetworkModel,
     "neuralNetworkClassifier": NetworkClassifier,
@@ -449,10 +464,10 @@ _MODELS: dict[str, type[Model]] = {
 
 
 def _load(package: Package, policy: Policy, usage: Usage, function: str | None = None) -> Model:
-    kind = _MODELS.get(package.kind)
+    kind = MODELS.get(package.kind)
     where = f"{package.path}{f' ({package.name})' if package.name else ''}"
     if kind is None:
-        reason = REFUSED.get(package.kind, f"those that can: {', '.join(_MODELS)}")
+        reason = REFUSED.get(package.kind, f"those that can: {', '.join(MODELS)}")
         raise DataError(f"{where}: a model of kind {package.kind} cannot be run here: {reason}")
     if function is not None and kind is not ProgramModel:
         raise DataError(f"{where}: only an ML Program has functions, this is of kind {package.kind}")

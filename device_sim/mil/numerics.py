@@ -96,8 +96,6 @@ class Policy:
 
     `exact`: compute in float32, round each result to the type that the program declares.
     `float64`: compute in float64 and round nothing; the yardstick.
-    `float16`: every float value and every weight of rank 1 or more is rounded to float16, whatever
-    the program declares; each op computes in float32.
     `fp16-accumulate`: every float value and every weight of rank 1 or more is rounded to
     float16, whatever the program declares, and sums accumulate in float16
     (`Float16Accumulator`).
@@ -134,7 +132,6 @@ _POLICIES: Final = {
     for policy in (
         Policy("exact", np.dtype(np.float32), None, Accumulator()),
         Policy("float64", np.dtype(np.float64), np.dtype(np.float64), Accumulator()),
-        Policy("float16", np.dtype(np.float32), np.dtype(np.float16), Accumulator()),
         Policy("fp16-accumulate", np.dtype(np.float32), np.dtype(np.float16), Float16Accumulator()),
     )
 }

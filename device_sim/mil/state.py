@@ -23,12 +23,16 @@ class StateBuffer:
         """Replace the content, rounded to the buffer's type.
 
         Raises:
-            DataError: another shape, or floats for integers.
+            DataError: another shape, floats for integers, or an integer that its type cannot hold.
         """
         if not self.type.fits(value.shape) or value.dtype.kind != self.type.dtype.kind:
             got = f"{value.dtype.name}{list(value.shape)}"
             raise DataError(f"state {self.name!r} is {self.type}, got {got}")
-        self.value = value.astype(self.type.dtype)  # a copy: the caller keeps theirs
+        with np.errstate(over="ignore"):
+            written = value.astype(self.type.dtype)  # a copy: the caller keeps theirs
+        if written.dtype.kind == "i" and not np.array_equal(written, value):
+            raise DataError(f"state {self.name!r} must fit {self.type.dtype.name}, got larger numbers")
+        self.value = written
 
 
 class State:

@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from device_sim.mil.features import ARRAYS
 from device_sim.mil.types import Array, prod
 from personality_common.coreml.features import Feature
 from personality_common.errors import DataError, ToolkitError
@@ -125,8 +126,10 @@ def from_lists(where: str, feature: Feature, value: Any) -> Array:
     """Nested lists as an array of the feature's type.
 
     Raises:
-        DataError: of different lengths, or not numbers.
+        DataError: of different lengths, not numbers, or a type that no array has.
     """
+    if feature.dtype not in ARRAYS:
+        raise DataError(f"{where} has elements of {feature.dtype}, not supported")
     dtype = np.dtype(feature.dtype)
     try:
         array = np.asarray(value)

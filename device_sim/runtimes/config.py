@@ -25,7 +25,7 @@ class RunConfig:
         input: arrays by the names of the package's inputs (one with a state buffer's name fills it); rows of
             values, as .json, .jsonl or .csv; or an image, as FILE or name=FILE.
         output: outputs by name; a file there is replaced. Texts and dictionaries are for .json and .jsonl.
-        state: state buffers to begin with, by name.
+        state: all state buffers to begin with, by name, as --state-out writes them.
         state_out: where to write the state buffers after the last row.
         steps: rows are steps of one state, one after the other; arrays have them along their first axis.
         function: of a package of several; None for the default one.
@@ -53,6 +53,8 @@ class RunConfig:
         for option, file in (("--state", self.state), ("--state-out", self.state_out)):
             if file is not None and file.suffix != ".npz":
                 raise ConfigError(f"{option} must be a .npz file, got {file}")
+        if self.state_out is not None and self.state_out.absolute() == self.output.absolute():
+            raise ConfigError(f"--output and --state-out must be two files, got {self.output} twice")
         if self.max_model_mib < 1:
             raise ConfigError(f"--max-model-mib must be 1 or more, got {self.max_model_mib}")
         if not self.max_seconds > 0:

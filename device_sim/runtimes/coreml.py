@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from device_sim.mil.features import OTHERS, check_inputs, read_arrays
+from device_sim.runtimes.pictures import to_picture, to_pixels
 from device_sim.runtimes.runtime import Array
 from personality_common.coreml.features import interface
 from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
@@ -28,8 +29,8 @@ class CoreMLModel:
         self, package: Package, model: Any, states: Mapping[str, Array], function: str | None = None
     ) -> None:
         description = interface(package, function)
-        self.inputs = read_arrays(description.input, OTHERS)
-        self.outputs = read_arrays(description.output, OTHERS)
+        self.inputs = read_arrays(description.input, ("image", *OTHERS))
+        self.outputs = read_arrays(description.output, ("image", *OTHERS))
         self._model = model
         self._state = None
         self._names = [state.name for state in description.state]
@@ -40,6 +41,9 @@ class CoreMLModel:
 
     def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         checked = check_inputs(self.inputs, inputs)
+        for feature in self.inputs:
+            if feature.type == "image" and feature.name in checked:
+                checked[feature.name] = to_picture(checked[feature.name], feature)
         try:
             found = self._model.predict(checked, state=self._state) if self._state else None
             found = self._model.predict(checked) if found is None else found
@@ -48,6 +52,8 @@ class CoreMLModel:
         return {
             feature.name: np.asarray(found[feature.name]).astype(str(feature.dtype), copy=False)
             if feature.type == "multiArray"
+            else to_pixels(found[feature.name], feature)
+            if feature.type == "image"
             else found[feature.name]
             for feature in self.outputs
         }

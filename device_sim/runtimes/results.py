@@ -28,7 +28,8 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         OSError: no space, no permission.
     """
     if path.suffix == ".npz":
-        write_arrays(path, {name: _stacked(path, name, rows) for name in rows[0]})
+        names = dict.fromkeys(name for row in rows for name in row)
+        write_arrays(path, {name: _stacked(path, name, rows) for name in names})
         return
     plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
     lines = plain if path.suffix == ".jsonl" else [plain[0] if len(plain) == 1 else plain]
@@ -51,6 +52,8 @@ def require_arrays(path: Path, row: dict[str, Any]) -> None:
 
 
 def _stacked(path: Path, name: str, rows: Sequence[dict[str, Any]]) -> Any:
+    if any(name not in row for row in rows):
+        raise DataError(f"{path}: output {name!r} is not in all rows: give a .json or .jsonl file")
     arrays = [np.asarray(row[name]) for row in rows]
     if len({array.shape for array in arrays}) != 1:
         raise DataError(f"{path}: output {name!r} has not one shape in all rows: give a .json or .jsonl file")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from personality_common.files.inside import inside
 
 Row = dict[str, Any]
 FORMS: Final = "FILE.npz, .json, .jsonl, .csv, .png or .jpg"
+MAX_ROWS: Final = 1 << 20
+"""Of a file; a row takes hundreds of bytes, of which the file may have had two."""
 
 
 def read_rows(
@@ -36,13 +39,14 @@ def read_rows(
     Raises:
         DataError: missing, malformed, too large, or a value that is none of its feature's.
     """
+    suffix = path.suffix.lower()
     name, _, file = str(path).partition("=")
     if file and not path.exists():
         feature = next((f for f in features if f.name == name), None)
         if feature is None or feature.type != "image":
-            raise DataError(f"{path}: the model has no image input {name[:80]!r}")
+            raise DataError(f"{path}: there is no such file, and the model has no image input {name!r}")
         return [{name: read_picture(Path(file), feature)}]
-    if path.suffix.lower() in SUFFIXES:
+    if suffix in SUFFIXES:
         images = [feature for feature in features if feature.type == "image"]
         if len(images) != 1:
             raise DataError(f"{path}: an image is for a model with one image input, this has {len(images)}")
@@ -50,10 +54,10 @@ def read_rows(
     if path.suffix == ".npz":
         arrays = read_arrays(path, [f for f in features if not f.optional], [*_optional(features), *states])
         return _split(path, arrays, {state.name for state in states}) if steps else [arrays]
-    if path.suffix not in (".json", ".jsonl", ".csv"):
+    if suffix not in _READERS:
         raise DataError(f"{path}: inputs are read from {FORMS}, got {path.suffix or 'no suffix'!r}")
     known = {feature.name: feature for feature in (*features, *states)}
-    return [_row(path, where, given, known) for where, given in _objects(path)]
+    return [_row(path, where, given, known) for where, given in _objects(path, suffix)]
 
 
 def _optional(features: Sequence[Feature]) -> list[Feature]:
@@ -71,45 +75,65 @@ def _split(path: Path, arrays: Row, states: set[str]) -> list[Row]:
     return rows
 
 
-def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _objects(path: Path, suffix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row, and what messages call it."""
+    content = read_bounded(path, MAX_JSON_BYTES, "a file of rows")
+    where, count = str(path), 0
     try:
-        text = read_bounded(path, MAX_JSON_BYTES, "a file of rows").decode("utf-8-sig")
-        if path.suffix == ".csv":
-            found: list[Any] = list(csv.DictReader(text.splitlines(), strict=True))
-        elif path.suffix == ".jsonl":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            content = json.loads(text)
-            if isinstance(content, dict):
-                yield str(path), content
-                return
-            found = content if isinstance(content, list) else []
+        found = _READERS[suffix](content.decode("utf-8-sig"))
+        if isinstance(found, dict):
+            yield where, found
+            return
+        for count, row in enumerate(found, 1):
+            where = f"{path}, row {count}"
+            if count > MAX_ROWS:
+                raise DataError(f"{path}: may have {MAX_ROWS:,} rows, has more; run it in parts")
+            if not isinstance(row, dict) or None in row or (suffix == ".csv" and None in row.values()):
+                raise DataError(f"{where}: must be an object, or have a cell for each column")
+            yield where, row
+            where = f"{path}, after row {count}"
     except (ValueError, RecursionError, csv.Error) as error:
-        raise DataError(
-            f"{path}: not readable as {path.suffix}: {' '.join(str(error).split())[:200]}"
-        ) from None
-    if not found:
+        raise DataError(f"{where}: not readable as {suffix}: {' '.join(str(error).split())[:200]}") from None
+    if not count:
         raise DataError(f"{path}: must hold an object, or rows of them, holds none")
-    for at, row in enumerate(found, 1):
-        where = f"{path}, row {at}"
-        if not isinstance(row, dict) or None in row or (path.suffix == ".csv" and None in row.values()):
-            raise DataError(f"{where}: must be an object, or have a cell for each column")
-        yield where, row
+
+
+def _csv(text: str) -> Iterator[Any]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    names = reader.fieldnames or ()
+    if twice := next((name for at, name in enumerate(names) if name in names[:at]), None):
+        raise ValueError(f"two columns are called {twice[:80]!r}")
+    return reader
+
+
+def _json(text: str) -> dict[str, Any] | list[Any]:
+    content = json.loads(text)
+    return content if isinstance(content, dict | list) else []
+
+
+def _jsonl(text: str) -> Iterator[Any]:
+    # Not `splitlines`: it takes characters for ends of lines that JSON allows inside of texts.
+    return (json.loads(line) for line in io.StringIO(text) if line.strip())
+
+
+_READERS: Final[dict[str, Callable[[str], Any]]] = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
 
 
 def _row(path: Path, where: str, given: Mapping[str, Any], known: Mapping[str, Feature]) -> Row:
     row = {}
+    cells = path.suffix.lower() == ".csv"
     for name, feature in known.items():
         value = given.get(name)
-        if value is None or (path.suffix == ".csv" and value == "" and feature.type != "string"):
-            if feature.type != "state" and not feature.optional:
-                held = ", ".join(str(key)[:80] for key in list(given)[:8]) or "nothing"
-                raise DataError(f"{where}: must hold {name!r}; it holds {held}")
-            continue
-        if path.suffix == ".csv":
-            value = _cell(f"{where}: {name!r}", feature, value)
-        row[name] = _value(path, f"{where}: {name!r}", feature, value)
+        if value is None or (cells and value == "" and feature.type != "string"):
+            if feature.type == "state" or feature.optional:
+                continue
+            if name in given:
+                what = "empty; write nan" if cells else "null; write NaN"
+                raise DataError(f"{where}: {name[:80]!r} is {what} for a missing number")
+            held = ", ".join(str(key)[:80] for key in list(given)[:8]) or "nothing"
+            raise DataError(f"{where}: must hold {name[:80]!r}; it holds {held}")
+        at = f"{where}: {name[:80]!r}"
+        row[name] = _value(path, at, feature, _cell(at, feature, value) if cells else value)
     return row
 
 
@@ -117,10 +141,11 @@ def _cell(where: str, feature: Feature, text: str) -> Any:
     """What a cell says, as JSON would hold it."""
     if feature.type in ("string", "image"):
         return text
+    number = {"int64": int, "double": float}.get(feature.type, json.loads)
     try:
-        if feature.type == "int64":
-            return int(text)
-        return float(text) if feature.type == "double" else json.loads(text)
+        if "_" in text and number is not json.loads:  # Python's own: 1_000
+            raise ValueError
+        return number(text)
     except (ValueError, RecursionError):
         wanted = {"int64": "a whole number", "double": "a number"}.get(
             feature.type, "JSON: lists, or an object"

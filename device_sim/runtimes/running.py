@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from device_sim.mil import Limits
@@ -71,11 +70,11 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         raise DataError(
             f"{config.input}: has {len(rows)} rows, and the model a state: --steps makes steps of them"
         )
-    filled = _filled(config.state, states, rows)
+    filled = _filled(config, states, rows)
     model = runtime.load(config.package, filled)
     zero = tuple(sorted(states.keys() - filled.keys()))
     if zero:
-        reporter.warn(f"states {', '.join(zero)} are zero: the inputs have no array of that name")
+        reporter.warn(f"states {', '.join(zero)} are zero: neither --state nor the inputs fill them")
     found = []
     for at, row in enumerate(rows, 1):
         try:
@@ -92,7 +91,18 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     return RunResult(tuple(found), zero)
 
 
-def _filled(path: Path | None, states: Mapping[str, Feature], rows: list[Row]) -> dict[str, Array]:
-    """State buffers to begin with: those of `--state`, and those of the first row, which it loses."""
-    given = {} if path is None else read_arrays(path, (), states.values())
-    return given | {name: rows[0].pop(name) for name in list(rows[0]) if name in states}
+def _filled(config: RunConfig, states: Mapping[str, Feature], rows: list[Row]) -> dict[str, Array]:
+    """State buffers to begin with: all of them from `--state`, or those of the first row, which it loses."""
+    for at, row in enumerate(rows[1:], 2):
+        if given := sorted(states.keys() & row.keys()):
+            raise DataError(
+                f"{config.input}, row {at}: holds the state {given[0]!r}, which the first row alone may"
+            )
+    filled = {name: rows[0].pop(name) for name in list(rows[0]) if name in states}
+    if config.state is None:
+        return filled
+    if filled:
+        raise DataError(
+            f"state {next(iter(filled))!r} is in {config.input} and in {config.state}: one of them"
+        )
+    return read_arrays(config.state, states.values())

@@ -13,7 +13,7 @@ from personality_common.terminal.options import PRINT_JSON, dataclass_options
 
 @click.command()
 @click.argument("package", type=click.Path(path_type=Path))
-@dataclass_options(TraceConfig, skip=("package",), metavars={"input": "FILE.npz|.json"})
+@dataclass_options(TraceConfig, skip=("package",), metavars={"input": "FILE.npz|.json|.jsonl|.csv|.png|.jpg"})
 @PRINT_JSON
 def trace(package: Path, as_json: bool, **options: Any) -> None:
     """Say which op of PACKAGE loses the precision.

@@ -19,7 +19,7 @@ class TraceConfig:
 
     Attributes:
         package: `.mlpackage` or `.mlmodel`.
-        input: the model's inputs by name; other arrays in the file are left alone.
+        input: one row of the model's inputs, as `pt run` reads it.
         against: float16: all values and weights, against float64. int8: the weights of matrix products, one
             scale per output channel, against float32. torch: the same ops in torch.
         top: ops to show.

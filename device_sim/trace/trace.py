@@ -28,18 +28,18 @@ import numpy as np
 
 from device_sim.mil import Evaluator, Limits, Model, NetworkModel, PipelineModel, ProgramModel, load_mil
 from device_sim.mil.features import check_inputs
+from device_sim.mil.model import LinkedModel
 from device_sim.mil.step import Step
-from device_sim.mil.types import Array
-from device_sim.runtimes.arrays import read_arrays
+from device_sim.runtimes.rows import read_rows
 from device_sim.trace.config import AGAINST, TraceConfig
 from device_sim.trace.float16 import FLOAT16_MAX, constants, convert, half, rounded_slots, rounds
 from device_sim.trace.int8 import quantized_step
 from device_sim.trace.records import Arrived, OpTrace, Place, compare, is_finite, lost
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
-from personality_common.errors import ConfigError
+from personality_common.errors import ConfigError, DataError
 
-Values = dict[str, Array]
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,17 @@ class Traced:
 
 
 def trace_file(config: TraceConfig) -> Traced:
-    """Evaluate a package op by op on arrays from a file.
+    """Evaluate a package op by op on the one row of a file.
 
     Raises:
-        DataError: as `trace_package`, or a file without one of the inputs.
+        DataError: as `trace_package`, or a file without one of the inputs, or with several rows.
     """
     package = Package.open(config.package, PackageLimits(model_bytes=config.max_model_mib << 20))
     pair = _load_pair(package, config.against, Limits(seconds=config.max_seconds))
-    arrays = read_arrays(config.input, pair[0].inputs)
-    records = list(_trace_pair(pair, arrays, config.against))
+    rows = read_rows(config.input, pair[0].inputs)
+    if len(rows) != 1:
+        raise DataError(f"{config.input}: a trace is of one row of inputs, this has {len(rows)}")
+    records = list(_trace_pair(pair, rows[0], config.against))
     return Traced(records, tuple(feature.name for feature in pair[0].outputs))
 
 
@@ -92,16 +94,22 @@ def trace_package(
 def _load_pair(package: Package, against: str, limits: Limits | None) -> tuple[Model, Model]:
     """The reference and the candidate."""
     candidate = load_mil(package, "exact", limits)
-    _exchange_steps(candidate, against)
+    if not _exchange_steps(candidate, against):
+        raise DataError(
+            f"{package.path}: a trace compares the ops of ML Programs and the layers of networks; "
+            f"this is of kind {package.kind}, and has neither"
+        )
     return load_mil(package, "float64" if against == "float16" else "exact", limits), candidate
 
 
-def _exchange_steps(model: Model, against: str) -> None:
-    """Put the candidate's steps in the place of the package's."""
+def _exchange_steps(model: Model, against: str) -> bool:
+    """Put the candidate's steps in the place of the package's; whether there are any."""
     if isinstance(model, PipelineModel):
-        for part in model.parts:
-            _exchange_steps(part, against)
-    elif isinstance(model, ProgramModel):
+        exchanged = [_exchange_steps(part, against) for part in model.parts]
+        return any(exchanged)
+    if isinstance(model, LinkedModel):
+        return _exchange_steps(model.target, against)
+    if isinstance(model, ProgramModel):
         evaluator = model.evaluator
         if against == "float16":
             program = convert(evaluator.program)
@@ -109,11 +117,12 @@ def _exchange_steps(model: Model, against: str) -> None:
             steps = tuple(quantized_step(step) for step in evaluator.program.steps)
             program = replace(evaluator.program, steps=steps)
         elif isinstance(model, NetworkModel):
-            return  # torch's versions are of MIL's ops
+            return True  # torch's versions are of MIL's ops
         else:
             steps = tuple(_torch_step(step) for step in evaluator.program.steps)
             program = replace(evaluator.program, steps=steps)
         model.evaluator = Evaluator(program, evaluator.policy, evaluator.budget)
+    return isinstance(model, ProgramModel)
 
 
 def _torch_step(step: Step) -> Step:
@@ -124,7 +133,9 @@ def _torch_step(step: Step) -> Step:
 
 def _trace_pair(pair: tuple[Model, Model], inputs: Mapping[str, Any], against: str) -> Iterator[OpTrace]:
     checked = check_inputs(pair[0].inputs, inputs)
-    return _trace(*pair, (checked, checked), against, "")
+    with pair[0].named():
+        whole = pair[0].complete(checked)
+    return _trace(*pair, (whole, whole), against, "")
 
 
 def _trace(
@@ -133,14 +144,15 @@ def _trace(
     """Args: inputs: the reference's and the candidate's own. Returns: the outputs of both."""
     if isinstance(reference, ProgramModel) and isinstance(candidate, ProgramModel):
         return (yield from _ops(reference, candidate, inputs, against, label))
-    assert isinstance(reference, PipelineModel)
-    assert isinstance(candidate, PipelineModel)
+    if isinstance(reference, LinkedModel) and isinstance(candidate, LinkedModel):
+        taken = reference.handed(inputs[0]), candidate.handed(inputs[1])
+        return (yield from _trace(reference.target, candidate.target, taken, against, label))
+    if not isinstance(reference, PipelineModel) or not isinstance(candidate, PipelineModel):
+        return reference.predict(inputs[0]), candidate.predict(inputs[1])  # without ops: a tree, an encoder
     known, own = (dict(values) for values in inputs)
     for name, part, other in zip(reference.names, reference.parts, candidate.parts, strict=True):
-        taken: tuple[Values, Values] = (
-            {feature.name: known[feature.name] for feature in part.inputs},
-            {feature.name: own[feature.name] for feature in part.inputs},
-        )
+        with reference.named():
+            taken = reference.taken(name, part, known), candidate.taken(name, other, own)
         expected, got = yield from _trace(part, other, taken, against, f"{label}/{name}" if label else name)
         known |= expected
         own |= got
@@ -163,7 +175,7 @@ def _ops(
     beyond: set[int] = set()  # what float16 cannot hold, however it is computed
     spoiled: set[int] = set()  # what has an infinity or NaN that an op made
     for name, declared in program.inputs.items() if rounded and not label else ():
-        expected = reference.evaluator.enter(name, inputs[0][name])
+        expected = known.entered(name)
         got = half(expected) if declared.slot in rounded else expected
         if lost(expected, got):
             beyond.add(declared.slot)

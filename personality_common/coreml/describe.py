@@ -120,15 +120,12 @@ def describe(package: Package, *, fingerprints: bool = False) -> ModelDescriptio
 def _program_tensors(package: Package, found: _Findings, fingerprints: bool) -> None:
     seen: dict[BlobLocation, TensorInfo] = {}
     broken: set[str] = set()
-    compressed = program.compressed(package)
-    for constant in program.constants(package):
-        location, meant = constant.location, compressed.get(constant.name)
+    for constant, meant in program.parameters(package):
+        location = constant.location
         require_at_most(len(found.tensors), MOST_TENSORS, "tensors or more")
         try:
             if location is None:
-                floats = constant.type.dtype.startswith(("float", "bfloat"))
-                if constant.type.shape and (floats or constant.name in compressed):
-                    found.add(_unpacked(_inline_tensor(constant, fingerprints), meant), shared=False)
+                found.add(_unpacked(_inline_tensor(constant, fingerprints), meant), shared=False)
             elif location.file not in broken:
                 try:
                     found.files[location.file] = package.weights(location.file).size
@@ -209,7 +206,7 @@ def _functions(package: Package) -> tuple[FunctionInfo, ...]:
 
 def _function(package: Package, name: str, described: Any | None) -> FunctionInfo:
     opset = package.spec.mlProgram.functions[name].opset
-    operations = _counts(program.operation_types(package, name))
+    operations = _counts(operation.type for operation in program.operations(package, name))
     if described is None:
         return FunctionInfo(name, opset, operations)
     sides = (features(side) for side in (described.input, described.output, described.state))

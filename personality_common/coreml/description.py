@@ -23,6 +23,11 @@ MINIMUM_OS: Final = {
 """By specification version."""
 
 
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`325x512`; `scalar`."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A parameter: a constant in a weight file, an inline floating-point one, or a layer's weights."""
@@ -88,6 +93,16 @@ class ParameterRange:
     minimum: float | int | None = None
     maximum: float | int | None = None
     allowed: tuple[float | int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """`0.01 (0 to 10)`; `10 (one of 5, 10)`."""
+        if self.allowed:
+            allowed = ", ".join(f"{v:g}" for v in self.allowed[:10])
+            return f"{self.default} (one of {allowed}{', …' * (len(self.allowed) > 10)})"
+        if self.minimum is not None:
+            return f"{self.default} ({self.minimum:g} to {self.maximum:g})"
+        return str(self.default)
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,26 @@ def _weight(name: str, kind: str, params: Any, path: str, found: Any) -> Network
     return NetworkWeight(name, dtype, shape, size, found.isUpdatable, found)
 
 
+_VECTORS: Final = {
+    **dict.fromkeys(("innerProduct", "embedding", "convolution"), "outputChannels"),
+    "embeddingND": "embeddingSize",
+    "batchedMatmul": "weightMatrixSecondDimension",
+    "batchnorm": "channels",
+}
+"""The field that has the length of a bias, a gamma, a mean, …"""
+_RECURRENT: Final = ("simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM")
+
+
 def _shape(kind: str, params: Any, path: str) -> tuple[int, ...] | None:
     """Shape as NeuralNetwork.proto documents it, for the layers that hold nearly all weights.
 
     Of one that is too long, enough to see that it is.
     """
+    if kind in _RECURRENT:
+        size = params.outputVectorSize
+        if path.endswith("Vector"):
+            return (size,)
+        return size, size if path.lower().endswith("recursionmatrix") else params.inputVectorSize
     if path == "weights":
         if kind == "innerProduct":
             return params.outputChannels, params.inputChannels
@@ -136,6 +151,10 @@ def _shape(kind: str, params: Any, path: str) -> tuple[int, ...] | None:
             return params.outputChannels, params.kernelChannels, *kernel
         if kind == "batchedMatmul":
             return params.weightMatrixFirstDimension, params.weightMatrixSecondDimension
-    if path == "data" and kind in ("loadConstant", "loadConstantND"):
+    if kind in _VECTORS:
+        return (getattr(params, _VECTORS[kind]),)
+    if (path, kind) in (("data", "loadConstant"), ("data", "loadConstantND"), ("bias", "bias")):
         return tuple(params.shape[: MAX_RANK + 1])
+    if kind == "scale":
+        return tuple((params.shapeScale if path == "scale" else params.shapeBias)[: MAX_RANK + 1])
     return None

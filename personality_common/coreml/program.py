@@ -72,11 +72,11 @@ def blocks(package: Package) -> Iterator[tuple[str, Any]]:
             yield from ((name, nested) for nested in _nested(block))
 
 
-def operation_types(package: Package, function: str) -> Iterator[str]:
-    """Types of the operations of a function in order, those in nested blocks too."""
+def operations(package: Package, function: str) -> Iterator[Any]:
+    """The `MIL_pb2.Operation` of a function in order; those of a nested block follow the block's."""
     for _, block in sorted(package.spec.mlProgram.functions[function].block_specializations.items()):
         for nested in _nested(block):
-            yield from (operation.type for operation in nested.operations)
+            yield from nested.operations
 
 
 def constants(package: Package) -> Iterator[Constant]:
@@ -90,6 +90,21 @@ def constants(package: Package) -> Iterator[Constant]:
         for _, block in blocks(package):
             for operation in block.operations:
                 yield from _constants_of(package, operation)
+
+
+def parameters(package: Package) -> Iterator[tuple[Constant, TensorType | None]]:
+    """The constants that are weights: in a weight file, or floating-point or compressed and no scalar.
+
+    Of this model, not of its submodels. Beside each the elements packed in it, as `compressed` finds them.
+    """
+    packed = compressed(package)
+    for _, block in blocks(package):
+        for operation in block.operations:
+            for constant in _constants_of(package, operation):
+                floats = constant.type.dtype.startswith(("float", "bfloat"))
+                inline = constant.type.shape and (floats or constant.name in packed)
+                if constant.location is not None or inline:
+                    yield constant, packed.get(constant.name)
 
 
 def compressed(package: Package) -> dict[str, TensorType | None]:

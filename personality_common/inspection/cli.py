@@ -1,4 +1,4 @@
-"""`pt inspect`."""
+"""`pt inspect` and `pt diff`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from personality_common.coreml.limits import Limits
-from personality_common.inspection.config import InspectConfig
+from personality_common.errors import ConfigError, ToolkitError
+from personality_common.inspection.comparing import compare_paths
+from personality_common.inspection.config import DiffConfig, InspectConfig
+from personality_common.inspection.diff_rendering import render_comparison
 from personality_common.inspection.reading import inspect_path, problems_of, to_json
 from personality_common.inspection.rendering import render
 from personality_common.terminal.console import wide_output
@@ -25,11 +27,35 @@ def inspect(path: Path, as_json: bool, **options: Any) -> None:
     Exits with 1 if something that was read is damaged, and says what.
     """
     config = InspectConfig(path, **options)
-    limits = Limits(model_bytes=config.max_model_mib << 20)
-    found = inspect_path(config.path, fingerprints=config.weights, limits=limits)
+    found = inspect_path(config.path, fingerprints=config.weights, limits=config.limits)
     if as_json:
         click.echo(to_json(found))
     else:
         render(found, wide_output(), weights=config.weights)
     if problems_of(found):
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("a", type=click.Path(exists=True, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, path_type=Path))
+@dataclass_options(DiffConfig, skip=("a", "b"))
+@PRINT_JSON
+def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
+    """What changed from A to B: two .mlpackage or .mlmodel, or two bundles; anyone's.
+
+    Features, operations and layers, weights, metadata, what the device may train, and any other field.
+    Exits with 0 if they are the same, with 1 if they differ, and with 2 if they cannot be compared.
+    """
+    config = DiffConfig(a, b, **options)
+    try:
+        comparison = compare_paths(config.a, config.b, config.limits)
+    except (ToolkitError, OSError) as error:
+        # Not 1, as elsewhere: that is what a difference ends with.
+        raise ConfigError(str(error)) from error
+    if as_json:
+        click.echo(to_json(comparison))
+    else:
+        render_comparison(comparison, wide_output())
+    if not comparison.same:
         raise click.exceptions.Exit(1)

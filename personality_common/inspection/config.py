@@ -1,11 +1,11 @@
-"""What `pt inspect` is asked to do, checked on construction."""
+"""What `pt inspect` and `pt diff` are asked to do, checked on construction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from personality_common.coreml.limits import MODEL_MIB
+from personality_common.coreml.limits import MODEL_MIB, Limits
 from personality_common.errors import ConfigError
 
 
@@ -24,5 +24,34 @@ class InspectConfig:
     max_model_mib: int = MODEL_MIB
 
     def __post_init__(self) -> None:
-        if self.max_model_mib < 1:
-            raise ConfigError(f"--max-model-mib must be 1 or more, got {self.max_model_mib}")
+        _require_positive(self.max_model_mib)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(model_bytes=self.max_model_mib << 20)
+
+
+@dataclass(frozen=True)
+class DiffConfig:
+    """One run of `pt diff`.
+
+    Attributes:
+        a, b: two `.mlpackage` or `.mlmodel`, or two bundles.
+        max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
+    """
+
+    a: Path
+    b: Path
+    max_model_mib: int = MODEL_MIB
+
+    def __post_init__(self) -> None:
+        _require_positive(self.max_model_mib)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(model_bytes=self.max_model_mib << 20)
+
+
+def _require_positive(mib: int) -> None:
+    if mib < 1:
+        raise ConfigError(f"--max-model-mib must be 1 or more, got {mib}")

@@ -20,9 +20,11 @@ from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.inside import refuse_links
 from personality_common.inspection.damage import damaged_files, damaged_tensors
+from personality_common.inspection.difference import Comparison
 from personality_common.onnx.description import OnnxDescription, describe_onnx
 
-_JSON_BYTES: Final = 32 << 20
+JSON_BYTES: Final = 32 << 20
+"""Of the summary of a bundle or a run."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,23 @@ def problems_of(inspection: Inspection) -> tuple[str, ...]:
         return (*inspection.problems, *(problem for file in files for problem in problems_of(file)))
     if isinstance(inspection, OnnxInspection):
         return inspection.model.problems
-    return tuple(_model_problems(inspection.model))
+    return tuple(model_problems(inspection.model))
 
 
-def _model_problems(model: ModelDescription) -> Iterator[str]:
+def model_problems(model: ModelDescription) -> Iterator[str]:
+    """All that is wrong with a model, and with its submodels."""
     yield from model.problems
     for submodel in model.submodels:
-        yield from _model_problems(submodel)
+        yield from model_problems(submodel)
 
 
-def to_json(inspection: Inspection) -> str:
+def to_json(found: Inspection | Comparison) -> str:
     """JSON text, ASCII; numbers that JSON lacks (NaN, infinity) are strings."""
-    return json.dumps(_finite(dataclasses.asdict(inspection)), indent=2, allow_nan=False)
+    return json.dumps(_finite(dataclasses.asdict(found)), indent=2, allow_nan=False)
 
 
 def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits) -> FolderInspection:
-    summary = read_json_object(path / file, _JSON_BYTES)
+    summary = read_json_object(path / file, JSON_BYTES)
     found, problems = [], []
     for entry in sorted(path.iterdir()):
         if entry.suffix in (".mlpackage", ".mlmodel", ".onnx"):

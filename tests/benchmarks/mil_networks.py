@@ -10,7 +10,7 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)]
 """Channels and stride of MobileNet's blocks (arXiv:1704.04861, table 1)."""
 IMAGE = (1, 3, 224, 224)
 TOKENS = (1, 64)
-LAYERS, WIDTH, HEADS, VOCABULARY = 15, 256, 4, 2048
+LAYERS, WIDTH, HEADS, VOCABULARY = 16, 256, 4, 2048
 
 
 def mobilenet() -> nn.Module:

@@ -44,7 +44,8 @@ def field_places(message: Any, path: Way = ()) -> Iterator[tuple[Way, str]]:
             yield from field_places(value, (*path, (field.name, None)))
         elif hasattr(value, "items"):
             for key in sorted(value):
-                yield from field_places(value[key], (*path, (field.name, key)))
+                if hasattr(value[key], "ListFields"):
+                    yield from field_places(value[key], (*path, (field.name, key)))
         else:
             for index, item in enumerate(value):
                 yield from field_places(item, (*path, (field.name, index)))

@@ -15,8 +15,10 @@ from personality_common.errors import DataError
 def k_nearest_neighbors_classifier(bound: Bound) -> Run:
     """The label with the most votes among the nearest samples, and the shares of the votes.
 
-    Distances are squared Euclidean; a vote counts 1, or 1 / distance (where a distance is 0, those samples
-    alone count). Of equal distances the earlier sample is nearer; of equal votes, the label that comes first.
+    Distances are squared Euclidean, the one distance that the format has. A vote counts 1, or 1 / distance,
+    so 1 / (Euclidean distance)²: not scikit-learn's `weights="distance"`, which coremltools' converter
+    refuses. Where a distance is 0, those samples alone count. Of equal distances the earlier sample is
+    nearer; of equal votes, the label that comes first.
     A model without samples gives its default label.
     """
     proto, index = bound.proto, bound.proto.nearestNeighborsIndex

@@ -43,13 +43,12 @@ def _vectors(bound: Bound) -> Array:
 
 def _kernel(bound: Bound) -> Callable[[Mapping[str, Any]], Array]:
     """The kernel of the inputs with each support vector."""
-    vectors, kind = _vectors(bound), bound.proto.kernel.WhichOneof("kernel")
+    form, kind = bound.proto.WhichOneof("supportVectors"), bound.proto.kernel.WhichOneof("kernel")
+    if form is None:
+        raise DataError("supportVectors: none are given")
     if kind is None:
         raise DataError("kernel: none is given")
-    k, sparse = (
-        getattr(bound.proto.kernel, kind),
-        bound.proto.WhichOneof("supportVectors").startswith("sparse"),
-    )
+    vectors, k, sparse = _vectors(bound), getattr(bound.proto.kernel, kind), form == "sparseSupportVectors"
 
     def kernel(values: Mapping[str, Any]) -> Array:
         x = row(bound.inputs, values)
@@ -69,8 +68,6 @@ def _kernel(bound: Bound) -> Callable[[Mapping[str, Any]], Array]:
             return np.asarray(np.tanh(k.gamma * products + k.c))
         return np.asarray(products)
 
-    if bound.proto.WhichOneof("supportVectors") is None:
-        raise DataError("supportVectors: none are given")
     return kernel
 
 

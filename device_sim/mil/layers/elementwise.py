@@ -28,6 +28,7 @@ def _unary(p: Any, weights: Weights) -> Layer:
         "INVERSE": lambda x: 1 / (x + epsilon),
         "POWER": lambda x: np.power(x, p.alpha),
         "EXP": np.exp,
+        # No epsilon in the format's formula, but coremltools converts MIL's log(x + epsilon) to this.
         "LOG": lambda x: np.log(x + epsilon),
         "ABS": np.abs,
         "THRESHOLD": lambda x: np.maximum(x, p.alpha),

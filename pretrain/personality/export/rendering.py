@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from personality_common.bundle.manifest import Manifest
-from personality_common.inspection.rendering import human_bytes
+from personality_common.inspection.layout import human_bytes
 
 
 def bundle_table(manifest: Manifest) -> Table:

@@ -15,5 +15,11 @@ REGISTRY = {
 }
 """The ops that coremltools has, by opset."""
 
+
+def table() -> str:
+    """The content of COVERAGE.md."""
+    return markdown(CASES, REGISTRY)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(markdown(CASES, REGISTRY))
+    sys.stdout.write(table())

@@ -21,6 +21,7 @@ from sklearn.svm import SVC, SVR
 
 from device_sim.mil import load_mil
 from device_sim.mil.kinds import KINDS, REFUSED
+from device_sim.mil.model import MODELS
 from personality_common.coreml.proto import Model_pb2
 from personality_common.errors import DataError
 
@@ -286,6 +287,16 @@ def test_support_vector_classifier(load: Any, classes: int, probability: bool) -
         assert [predict(x=x)["label"] for x in rows] == trained.predict(rows).tolist()
 
 
+def test_sparse_vectors_leave_out_trailing_zeros(load: Any) -> None:
+    """A vector of (1, 0) from (1, 2) is 2 away: exp(-4 / 4)."""
+    model = spec({"x": "array:2"}, {"y": "double"})
+    proto = model.supportVectorRegressor
+    set_kernel(proto, "rbf", gamma=0.25)
+    set_vectors(proto, [[1.0, 0.0]], sparse=True)
+    proto.coefficients.alpha.append(1)
+    assert load(model)(x=np.array([1.0, 2.0]))["y"] == pytest.approx(0.36787944117144233)
+
+
 def test_votes_are_no_probabilities(load: Any) -> None:
     model = classifier({"x": "double"}, ["a", "b"], "supportVectorClassifier")
     proto = model.supportVectorClassifier
@@ -319,6 +330,21 @@ def test_nearest_neighbors(load: Any, inverse: bool) -> None:
     trained = KNeighborsClassifier(5, weights=weights if inverse else "uniform", algorithm="brute")
     trained.fit(X[::3], Y[::3])
     agrees(load(neighbors(inverse)), X[1::5], trained.predict_proba(X[1::5]), NAMES, 1e-9)
+
+
+def test_a_vote_counts_the_inverse_of_the_squared_distance(load: Any) -> None:
+    """1 / 1² against 1 / 2² + 1 / 2²; with plain distances it would be 1 to 1."""
+    model = classifier({"x": "double"}, ["near", "far", "far"], "kNearestNeighborsClassifier")
+    proto = model.kNearestNeighborsClassifier
+    proto.nearestNeighborsIndex.numberOfDimensions = 1
+    proto.nearestNeighborsIndex.squaredEuclideanDistance.SetInParent()
+    for sample in (1, 2, -2):
+        proto.nearestNeighborsIndex.floatSamples.add(vector=[sample])
+    proto.numberOfNeighbors.defaultValue = 3
+    proto.inverseDistanceWeighting.SetInParent()
+    found = load(model)(x=0)
+    assert found["label"] == "near"
+    assert found["scores"] == {"near": pytest.approx(2 / 3), "far": pytest.approx(1 / 3)}
 
 
 def test_no_neighbors(load: Any) -> None:
@@ -493,6 +519,25 @@ def test_number_of_boxes(load: Any) -> None:
     np.testing.assert_array_equal(found["c2"], CONFIDENCE[:1])
 
 
+def test_least_number_of_boxes(load: Any) -> None:
+    model = boxes(False)
+    sizes = model.description.output[1].type.multiArrayType.shapeRange.sizeRanges
+    sizes.add(lowerBound=3, upperBound=9)
+    sizes.add(lowerBound=4, upperBound=4)
+    found = load(model)(c=CONFIDENCE, b=BOXES)
+    np.testing.assert_array_equal(found["b2"], [BOXES[0], np.zeros(4), np.zeros(4)])
+
+
+def test_recommender_of_numbers(load: Any) -> None:
+    """Without names, items are 0, 1, …"""
+    model = spec({"items": "dict:int64"}, {"list": "seq:int64", "s": "dict:int64"})
+    p = model.itemSimilarityRecommender
+    p.itemItemSimilarities.add(itemId=0).similarItemList.add(itemId=2, similarityScore=0.5)
+    p.itemInputFeatureName = "items"
+    p.recommendedItemListOutputFeatureName, p.recommendedItemScoreOutputFeatureName = "list", "s"
+    assert load(model)(items={0: 4.0})["s"] == {2: 2.0, 1: 0.0}
+
+
 def test_recommender(load: Any) -> None:
     """Scores by the formula: given a (2) and c (1), b has .5 * (2 - 1) + .25 * (1 - 1), d has .75 * 2."""
     model = spec(
@@ -583,13 +628,11 @@ def _doubling() -> Any:
 
 
 def test_every_kind_is_run_or_refused(load: Any) -> None:
-    from device_sim.mil.model import _MODELS
-
     kinds = [field.name for field in Model_pb2.Model.DESCRIPTOR.oneofs_by_name["Type"].fields]
     networks = {"neuralNetworkClassifier", "neuralNetworkRegressor"}
-    assert sorted({*_MODELS, *REFUSED} - networks) == sorted(set(kinds) - networks)
-    assert not _MODELS.keys() & REFUSED.keys()
-    assert set(KINDS) < set(_MODELS)
+    assert sorted({*MODELS, *REFUSED} - networks) == sorted(set(kinds) - networks)
+    assert not MODELS.keys() & REFUSED.keys()
+    assert set(KINDS) < set(MODELS)
     for kind, reason in REFUSED.items():
         model = spec({"x": "string"}, {"y": "string"})
         getattr(model, kind).SetInParent()

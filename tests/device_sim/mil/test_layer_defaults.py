@@ -5,16 +5,21 @@ network of each row leaves the field unset, and must give what the documented va
 """
 
 import inspect
+import warnings
 from typing import Any
 
+import coremltools as ct
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil.mil import Builder as mb
 from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
 from coremltools.proto import NeuralNetwork_pb2
 from layer_harness import LayerCase, case, check, fields
+from mil_harness import package_of
 from torch.nn import functional as F
 
+from device_sim.mil import load_mil
 from device_sim.mil.layers.defaults import DEFAULTS
 from device_sim.mil.registry import all_ops
 
@@ -199,6 +204,23 @@ def test_an_unset_field_means_what_the_format_documents(row: tuple[str, str]) ->
         check(one)
     if row in WRITTEN:
         assert DEFAULTS[row[0]][row[1]] == WRITTEN[row]
+
+
+def test_the_epsilon_of_a_logarithm() -> None:
+    """The format's formula for LOG is without one, but coremltools' converter hands MIL's log(x + epsilon)
+    over in this field, and its builder writes 1e-45, which it would not need if 0 were none."""
+    x = np.array([0.001, 0.5, 4], np.float32)
+    program = mb.program(input_specs=[mb.TensorSpec((3,))])(lambda x: mb.log(x=x, epsilon=0.5, name="y"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spec = ct.convert(program, convert_to="neuralnetwork", skip_model_load=True).get_spec()
+    found = load_mil(package_of(spec)).predict({"x": x})["y"]
+    np.testing.assert_allclose(found, np.log(x + 0.5), rtol=1e-6)
+
+    def builders(builder: Any, inputs: list[str], outputs: list[str]) -> None:
+        builder.add_unary("l", inputs[0], outputs[0], "log")
+
+    check(case("unary", builders, [X], np.log(X)))
 
 
 def test_every_default_has_a_row_and_is_a_field_of_the_format() -> None:

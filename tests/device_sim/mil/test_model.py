@@ -209,7 +209,7 @@ def test_kinds_that_cannot_be_run(path: Path) -> None:
 
 
 def test_unknown_policy(path: Path) -> None:
-    with pytest.raises(ToolkitError, match="one of exact, float64, float16, fp16-accumulate, got 'bf16'"):
+    with pytest.raises(ToolkitError, match="one of exact, float64, fp16-accumulate, got 'bf16'"):
         load_mil(path, policy="bf16")
 
 

@@ -79,6 +79,25 @@ def test_activations(kind: str, parameters: Any, reference: Any) -> None:
     _check(_run(builder, x=x), reference(torch.from_numpy(x)))
 
 
+def test_a_first_state_that_is_left_out_is_zero() -> None:
+    """Optional without a default value, as converters of recurrent networks leave their states."""
+    torch.manual_seed(0)
+    cell = nn.RNNCell(3, 4)
+    weights = [p.detach().numpy() for p in (cell.weight_hh, cell.weight_ih, cell.bias_ih + cell.bias_hh)]
+    builder = _builder({"x": (3,)}, (4,), exact=False)
+    builder.add_simple_rnn("r", *weights, 4, 3, "TANH", ["x", "before"], ["y", "after"])
+    builder.add_optionals([("before", 4)], [("after", 4)])
+    model = load_mil(package_of(builder.spec))
+    state, before = None, {}
+    for x in torch.randn(2, 3):
+        found = model.predict({"x": x.numpy()} | before)
+        before = {"before": found["after"]}
+        with torch.no_grad():
+            state = cell(x, state)
+        for name in ("y", "after"):
+            np.testing.assert_allclose(found[name], state.numpy(), atol=1e-6)
+
+
 def test_activations_with_a_parameter_per_channel() -> None:
     x = RNG.normal(size=(3, 2, 2)).astype(np.float32)
     alpha, beta = np.array([0.1, 0.5, 2.0]), np.array([1.0, 2.0, 0.5])

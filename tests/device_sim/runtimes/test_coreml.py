@@ -3,14 +3,18 @@
 import json
 import platform
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from mil_specs import spec
 
-from device_sim.runtimes.coreml import COMPUTE_UNITS, CoreMLRuntime
+from device_sim.runtimes.coreml import COMPUTE_UNITS, CoreMLModel, CoreMLRuntime
 from device_sim.runtimes.coreml_update import calibrate, fit_factor, run_update, unavailable
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.runtime import predict_rows
+from personality_common.coreml.package import Package
 from personality_common.errors import ConfigError, ToolkitError
 from pretrain.personality.run import load_run
 
@@ -39,6 +43,31 @@ def test_compute_units_are_coremltools(recwarn: pytest.WarningsRecorder) -> None
     assert {getattr(ct.ComputeUnit, name) for name in COMPUTE_UNITS.values()} == set(ct.ComputeUnit)
     with pytest.raises(ConfigError, match="--compute-units must be one of"):
         CoreMLRuntime("npu")
+
+
+@pytest.mark.parametrize(("space", "number"), [("gray", 10), ("rgb", 20), ("bgr", 30), ("gray", 40)])
+def test_images_as_coremltools_takes_and_gives_them(space: str, number: int) -> None:
+    """Its own check of modes judges what goes in; a model that gives its input back, what comes out."""
+    from coremltools.models import MLModel
+
+    model = spec({}, {})
+    for described in (model.description.input, model.description.output):
+        image = described.add(name="photo").type.imageType
+        image.height, image.width, image.colorSpace = 2, 3, number
+    given: list[Any] = []
+
+    class Echo:
+        def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
+            MLModel._verify_pil_image_modes(SimpleNamespace(_spec=model), inputs)
+            given.append(inputs["photo"])
+            return inputs
+
+    whole = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)  # rows of pixels, red first
+    pixels: Any = whole[None, ..., 0] if space == "gray" else whole.transpose(2, 0, 1)
+    pixels = pixels[::-1] if space == "bgr" else pixels
+    found = CoreMLModel(Package(Path("m"), model, "", Path("m")), Echo(), {}).predict({"photo": pixels})
+    np.testing.assert_array_equal(found["photo"], pixels)
+    np.testing.assert_array_equal(np.asarray(given[0]), whole[..., 0] if space == "gray" else whole)
 
 
 def test_factor_from_a_step_of_torch() -> None:

@@ -193,7 +193,7 @@ def test_the_op_that_cancels_adds_most(cancelling: Path) -> None:
 
 
 def test_errors_are_those_of_numpys_float16(cancelling: Path) -> None:
-    """NumPy rounds each float16 operation once, as the policy does; float64 is the yardstick."""
+    """NumPy rounds each float16 operation once, as the conversion does; float64 is the yardstick."""
     records = _records(cancelling, _x())
     first = _x().astype(np.float64) @ _weight(3, 16, 16).astype(np.float64).T
     positive = np.maximum(first, 0)

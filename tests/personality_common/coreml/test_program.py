@@ -62,7 +62,7 @@ def test_head_is_found_with_its_values(packages: dict[str, Path]) -> None:
     np.testing.assert_array_equal(head.bias.read(), bias.numpy())
     for constant in (head.weight, head.bias):
         assert program.require_own_blob(package, constant) == constant.location
-    counts = Counter(program.operation_types(package, "main"))
+    counts = Counter(operation.type for operation in program.operations(package, "main"))
     assert counts["linear"] == 2
     assert counts["layer_norm"] == counts["relu"] == 1
 

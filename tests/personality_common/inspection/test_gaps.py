@@ -71,6 +71,36 @@ def test_packed_weights_are_counted_as_elements(compressed: dict[str, Path], tar
     assert (counts["uint1"]["elements"], counts["uint1"]["bytes"]) == (48, 6)
 
 
+@pytest.mark.parametrize("bits", [1, 3, 4])
+def test_packed_weights_of_networks_have_the_shapes_that_they_had(
+    ct: ModuleType, tmp_path: Path, bits: int, capsys: Any
+) -> None:
+    """By coremltools' own packing, of layers whose sizes are no multiples of 8."""
+    array, rng = ct.models.datatypes.Array, np.random.default_rng(0)
+    builder = ct.models.neural_network.NeuralNetworkBuilder([("x", array(5))], [("y", array(3))])
+    scale, bias = rng.normal(size=(5, 1, 1)), rng.normal(size=(5, 1, 1))
+    builder.add_scale("scale", scale, bias, True, "x", "a", shape_scale=[5, 1, 1], shape_bias=[5, 1, 1])
+    builder.add_bias("bias", rng.normal(size=5), "a", "b", shape_bias=[5])
+    builder.add_inner_product("dense", rng.normal(size=(7, 5)), rng.normal(size=7), 5, 7, True, "b", "c")
+    builder.add_batchnorm("norm", 7, *rng.uniform(size=(4, 7)), input_name="c", output_name="d")
+    across, again = ([rng.normal(size=(3, width)) for _ in range(4)] for width in (7, 3))
+    states = ["h", "s"], ["h2", "s2"]
+    builder.add_unilstm(
+        "lstm", again, across, list(rng.normal(size=(4, 3))), 3, 7, ["d", *states[0]], ["y", *states[1]]
+    )
+    before = report(saved(builder.spec, tmp_path / "float.mlmodel"))
+    ct.models.neural_network.quantization_utils._quantize_spec_weights(
+        builder.spec, bits, "_linear_quantization"
+    )
+    capsys.readouterr()
+    after = report(saved(builder.spec, tmp_path / "packed.mlmodel"))
+    shapes = {weight["name"]: weight["shape"] for weight in before["tensors"]}
+    assert {weight["name"]: weight["shape"] for weight in after["tensors"]} == shapes
+    assert shapes["dense.bias"] == [7]
+    lstm = 4 * 3 * (7 + 3 + 1)
+    assert sum(kind["elements"] for kind in after["parameters"]) == 3 * 5 + 7 * 6 + 4 * 7 + lstm
+
+
 def _network(ct: ModuleType) -> Any:
     builder = ct.models.neural_network.NeuralNetworkBuilder(
         [("x", ct.models.datatypes.Array(3, 4, 4))], [("y", ct.models.datatypes.Array(3, 4, 4))]

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from personality_common.coreml.proto import Model_pb2
 from personality_common.errors import DataError
 from personality_common.inspection.cli import inspect
-from personality_common.inspection.rendering import human_bytes
+from personality_common.inspection.layout import human_bytes
 from personality_common.printable import excerpt
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
