@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from device_sim.parity.difference import difference, told
+from personality_common.bundle.files import changed_files
 from personality_common.bundle.stored import Array, stored_values
 from personality_common.coreml.features import features
 from personality_common.coreml.package import Package
@@ -16,7 +17,7 @@ from personality_common.evidence.claims import Check
 from personality_common.files.atomic import read_json_object
 from personality_common.files.fingerprint import fingerprint
 from personality_common.files.inside import inside
-from pretrain.character.bundle.folder import Folder, changed_files, stated_metadata
+from pretrain.character.bundle.folder import Folder, stated_metadata
 from pretrain.character.bundle.manifest import INPUT, ONNX_FILE, PACKAGE, SCHEMA_FILE
 from pretrain.character.decoding import decode
 from pretrain.character.features import encode
@@ -26,7 +27,8 @@ from pretrain.character.schema import FEATURES, Schema
 
 def file_checks(folder: Folder, run: Run | None) -> Iterator[Check]:
     """All of them; `run` is the folder's."""
-    yield told("", "files", "files have the sizes and SHA-256 of the manifest", changed_files(folder))
+    changed = changed_files(folder.path, folder.manifest.files)
+    yield told("", "files", "files have the sizes and SHA-256 of the manifest", changed)
     yield told("", "schema", "schema.json is this toolkit's schema", _schema(folder))
     yield told("", "golden", "golden rows: descriptions, features and answers agree", _golden(folder))
     metadata = ("metadata", "metadata: schema, run, temperatures, labels")

@@ -27,7 +27,7 @@ from personality_common.terminal.report_files import ReportFiles, report_options
 )  # fmt: skip
 @report_options
 def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **options: Any) -> None:
-    """Check that the files of BUNDLE, of either family, compute what the PyTorch model computes.
+    """Check that the files of BUNDLE, of any family, compute what the PyTorch model computes.
 
     Exits with 1 if they do not, and says where.
     """
@@ -41,16 +41,22 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
 
     from device_sim.parity.character import character_parity
     from device_sim.parity.compare import check_parity
+    from device_sim.parity.language import language_parity
     from device_sim.parity.page import page
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
     from pretrain.character.bundle.folder import is_character_folder
+    from pretrain.lm.bundle.folder import is_lm_folder
 
     made = this_command()
-    check = character_parity if is_character_folder(bundle) else check_parity
-    report = check(config, ConsoleReporter())
+    if is_character_folder(bundle):
+        report = character_parity(config, ConsoleReporter())
+    elif is_lm_folder(bundle):
+        report = language_parity(config, ConsoleReporter())
+    else:
+        report = check_parity(config, ConsoleReporter())
     files.write("parity", report.checks, made, to_json(report), page(report, made).encode())
     render(report, output)
     if not report.passed:

@@ -8,8 +8,9 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
-RUNTIMES: Final = ("torch", "mil", "coreml", "onnxruntime", "onnx")
-"""`onnx` is that project's own evaluator; the last two are for ONNX files alone."""
+RUNTIMES: Final = ("torch", "mil", "coreml", "onnxruntime", "onnx", "transformers", "llama")
+"""`onnx` is that project's own evaluator; it and `onnxruntime` are for ONNX files alone, the last two for
+language models."""
 ComputeUnits = Literal["cpu", "gpu", "ane", "all"]
 COMPUTE_UNITS: Final = get_args(ComputeUnits)
 
@@ -19,7 +20,7 @@ class ParityConfig:
     """One run of `pt parity`.
 
     Attributes:
-        bundle: the folder that `pt export` or `pt character export` wrote; only read.
+        bundle: the folder that `pt export`, `pt character export` or `pt lm export` wrote; only read.
         runtimes: to compare, each of which must be available; None for all that are.
         run: the run that the bundle was made from; PyTorch then has its weights. Without it, those that the
             packages hold, which the golden vectors and fingerprints vouch for.

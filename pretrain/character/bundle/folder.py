@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personality_common.bundle.files import file_table
+from personality_common.bundle.files import changed_files
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.files.atomic import read_json_object
@@ -88,20 +87,6 @@ def open_folder(path: Path) -> Folder:
     return Folder(path, manifest, schema)
 
 
-def changed_files(folder: Folder) -> Iterator[str]:
-    """What differs from the files that the manifest names, in words."""
-    found = file_table(folder.path)
-    for name, stated in folder.manifest.files.items():
-        if name not in found:
-            yield f"{name} is missing"
-        elif found[name].bytes != stated.bytes:
-            yield f"{name} has {found[name].bytes} bytes, not {stated.bytes}"
-        elif found[name] != stated:
-            yield f"{name} has another SHA-256"
-    for name in sorted(found.keys() - folder.manifest.files.keys()):
-        yield f"{name} is not in the manifest"
-
-
 def verify(folder: Folder) -> None:
     """Believe a folder if all its files are as the manifest says.
 
@@ -109,7 +94,7 @@ def verify(folder: Folder) -> None:
         DataError: one is not.
         MismatchError: its ONNX file is of another schema or another run.
     """
-    for problem in changed_files(folder):
+    for problem in changed_files(folder.path, folder.manifest.files):
         raise DataError(f"{folder.path}: {problem}; export it again")
     if folder.manifest.onnx is not None:
         for key, value in stated_metadata(folder.manifest).items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from personality_common.errors import ConfigError, DataError, MismatchError
@@ -49,7 +50,9 @@ def read_model(path: Path) -> tuple[GgufFile, ModelConfig]:
     file = read_gguf(path)
     if file.metadata.get("general.architecture") != ARCHITECTURE:
         raise MismatchError(f"{path}: must be of the architecture {ARCHITECTURE}; pt lm export writes such")
-    entries = {name: file.metadata.get(f"{ARCHITECTURE}.{key}") for name, key in SHAPE_KEYS.items()}
+    entries = {
+        name: _shortest(file.metadata.get(f"{ARCHITECTURE}.{key}")) for name, key in SHAPE_KEYS.items()
+    }
     try:
         config = from_json(ModelConfig, entries, str(path))
     except ConfigError as error:
@@ -57,6 +60,11 @@ def read_model(path: Path) -> tuple[GgufFile, ModelConfig]:
     _require_tensors(file, config)
     _require_tokenizer(file, config)
     return file, config
+
+
+def _shortest(value: Any) -> Any:
+    """A float32 as the shortest decimal that it is nearest to: 1e-05, not 9.99999974e-06."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def _require_tensors(file: GgufFile, config: ModelConfig) -> None:

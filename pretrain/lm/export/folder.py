@@ -18,6 +18,7 @@ from personality_common.errors import ConfigError
 from personality_common.files.atomic import write_json
 from personality_common.files.staging import staged_folder
 from personality_common.terminal.progress import Reporter
+from pretrain.lm.bundle.comparison import compare
 from pretrain.lm.bundle.gguf_file import read_gguf
 from pretrain.lm.bundle.manifest import (
     FAMILY,
@@ -33,7 +34,6 @@ from pretrain.lm.bundle.manifest import (
 from pretrain.lm.chat import END_ID, Document, Turn
 from pretrain.lm.chat_template import CHAT_TEMPLATE
 from pretrain.lm.config import ExportConfig, Quantization
-from pretrain.lm.export.comparison import compare
 from pretrain.lm.export.gguf import write_gguf
 from pretrain.lm.export.huggingface import write_hugging_face
 from pretrain.lm.export.ollama import modelfile

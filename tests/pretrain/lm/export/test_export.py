@@ -15,12 +15,12 @@ from personality_common.bundle.files import file_table
 from personality_common.errors import ConfigError, MismatchError, ToolkitError
 from personality_common.files.typed import from_json
 from personality_common.terminal.progress import Silent
+from pretrain.lm.bundle.comparison import compare
 from pretrain.lm.bundle.gguf_file import GgufFile, read_gguf
 from pretrain.lm.bundle.manifest import Manifest, gguf_file
 from pretrain.lm.bundle.names import tensor_names
 from pretrain.lm.chat import SPECIAL_TOKENS
 from pretrain.lm.config import QUANTIZATIONS, ExportConfig, ModelConfig, Quantization
-from pretrain.lm.export.comparison import compare
 from pretrain.lm.export.folder import export
 from pretrain.lm.export.gguf import write_gguf
 from pretrain.lm.llama import Llama
@@ -160,8 +160,15 @@ def changed(path: Path, name: str, change: str) -> None:
     elif change == "transposed":
         values = np.frombuffer(data[place], np.float32).reshape(tensor.shape)
         data[place] = np.ascontiguousarray(values.T).tobytes()
+    elif change == "a row further":
+        data[place] = np.roll(np.frombuffer(data[place], np.uint8), tensor.bytes // tensor.shape[0]).tobytes()
+    elif change == "infinite":
+        # The scale of the first block: the last two bytes of a block in Q6_K, else the first.
+        at = tensor.offset + (tensor.type.bytes - 2 if tensor.type.name == "Q6_K" else 0)
+        data[at : at + 2] = b"\x00\x7c"
     else:
         other = file.tensors[change]
+        assert other.bytes == tensor.bytes
         data[place] = path.read_bytes()[other.offset : other.offset + other.bytes]
     path.write_bytes(data)
 
@@ -175,8 +182,10 @@ def changed(path: Path, name: str, change: str) -> None:
         ("q8_0", "blk.0.attn_q.weight", "blk.0.attn_k.weight"),
         ("q8_0", "blk.0.ffn_up.weight", "a bit"),
         ("q4_0", "blk.0.attn_q.weight", "blk.0.attn_k.weight"),
-        ("q4_k_m", "blk.0.ffn_down.weight", "blk.1.ffn_down.weight"),
+        ("q4_k_m", "blk.0.ffn_down.weight", "a row further"),
         ("q6_k", "blk.0.ffn_down.weight", "blk.1.ffn_down.weight"),
+        ("q6_k", "blk.0.ffn_down.weight", "infinite"),
+        ("q8_0", "blk.0.ffn_down.weight", "infinite"),
     ],
 )
 def test_another_weight_is_found(

@@ -63,6 +63,8 @@ def _problem(
 ) -> str | None:
     """What a tensor should be and is not, in words."""
     values = expected.numpy()
+    if not np.isfinite(found).all():
+        return "finite"
     if kind.block == 1:
         exact = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
         rounded = expected.to(exact).float().numpy()
