@@ -102,7 +102,7 @@ class KneserNey:
 def _level(keys: Ids, counts: Ids, vocab_size: int, contexts: int) -> _Level:
     discounts = discounts_of(counts)[np.minimum(counts, 3)]
     context = keys // vocab_size
-    totals = np.bincount(context, counts.astype(np.float64), contexts)
+    totals = np.bincount(context, counts, contexts).astype(np.float64)
     taken = np.bincount(context, np.minimum(discounts, counts), contexts)
     gammas = np.divide(taken, totals, out=np.zeros(contexts), where=totals > 0)
     return _Level(keys, np.maximum(counts - discounts, 0.0), totals, gammas)

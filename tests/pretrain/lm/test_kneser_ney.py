@@ -57,11 +57,11 @@ def by_definition(
     p = Fraction(1, vocab_size - 1)
     for length in range(1, order + 1):
         n = Counter(grams[length].values())
-        discounts = [Fraction(0), *[Fraction(3, 4)] * 3]
+        discounts: list[Fraction] = [Fraction(0), *[Fraction(3, 4)] * 3]
         # Of 11 single tokens there are too few.
         if length > 1:
             y = Fraction(n[1], n[1] + 2 * n[2])
-            discounts[1:] = [k - (k + 1) * y * Fraction(n[k + 1], n[k]) for k in (1, 2, 3)]
+            discounts[1:] = [Fraction(k) - (k + 1) * y * Fraction(n[k + 1], n[k]) for k in (1, 2, 3)]
         history = tuple(([0] * order + context)[order + len(context) - length + 1 :])
         following = {gram[-1]: count for gram, count in grams[length].items() if gram[:-1] == history}
         total = sum(following.values())

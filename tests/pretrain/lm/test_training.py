@@ -19,7 +19,7 @@ from personality_common.errors import ConfigError, DataError, MismatchError, Too
 from personality_common.terminal.progress import Silent
 from pretrain.lm import memory, pipeline
 from pretrain.lm.cli import lm
-from pretrain.lm.config import SIZES, ModelConfig, TrainConfig, sized
+from pretrain.lm.config import SIZES, ModelConfig, SizeName, TrainConfig, sized
 from pretrain.lm.memory import Memory, estimate, layer_floats, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.optimizer import Muon, Optimizers, is_hidden, rate
@@ -104,7 +104,7 @@ def test_no_causal_model_beats_the_entropy_of_noise(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shape = ModelConfig(17, 32, 1, 2, 32, 64)
     config = TrainConfig(tmp_path, tmp_path, tmp_path, tokens=0.04, batch_size=16, evaluate_every=1_000)
-    final = []
+    final: list[float] = []
     for noise in (rng.integers(1, 17, (3_000, 12)), np.repeat(rng.integers(1, 17, (3_000, 2)), 6, axis=1)):
         encoded = [(ids, [True] * 12) for ids in noise.tolist()]
         rows = np.stack(list(pack(encoded, 32, Fill(32))))
@@ -201,7 +201,8 @@ def test_memory_of_a_layer_is_what_autograd_keeps(length: int) -> None:
 
 def test_memory_of_weights_and_optimizer() -> None:
     """16 bytes a parameter with AdamW, as the presets' 4.2, 20.4 and 59.6 GB."""
-    for size, total in (("small", 4.16e9), ("medium", 20.4e9), ("large", 59.6e9)):
+    totals: dict[SizeName, float] = {"small": 4.16e9, "medium": 20.4e9, "large": 59.6e9}
+    for size, total in totals.items():
         found = estimate(SIZES[size], 1, "adamw", "cpu", torch.float32)
         assert found.weights + found.optimizer == pytest.approx(total, rel=0.002)
     muon = estimate(SIZES["small"], 1, "muon", "cpu", torch.float32)
