@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import lzma
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -76,7 +77,7 @@ class Training:
     """
 
     def __init__(self, data: Data, tokenizer: Tokenizer, reporter: Reporter) -> None:
-        self.texts: dict[str, bytes] = {}
+        texts: dict[str, bytearray] = defaultdict(bytearray)
         encoded: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
         seen: set[bytes] = set()
         tokens = 0
@@ -85,15 +86,15 @@ class Training:
             for number, document in enumerate(data.documents("train"), 1):
                 if number % TOLD_EVERY == 0:
                     stage.advance(TOLD_EVERY)
-                text = self.texts.get(document.source, b"")
-                if len(text) < MOST_XZ_BYTES:
-                    self.texts[document.source] = text + full_text(document)
+                if len(texts[document.source]) < MOST_XZ_BYTES:
+                    texts[document.source] += full_text(document)
                 if tokens < MOST_TOKENS:
                     ids = np.array(tokenizer.encode_document(document)[0], np.int64)
                     if ids.tobytes() not in seen:
                         seen.add(ids.tobytes())
                         encoded.append(ids)
                         tokens += len(ids)
+        self.texts = {source: bytes(text) for source, text in texts.items()}
         self.kneser_ney = KneserNey(encoded, tokenizer.vocab_size)
 
 
