@@ -159,7 +159,7 @@ class TrainConfig:
         data: folder of pt lm data.
         tokenizer: folder of pt lm tokenizer.
         output_dir: the run.
-        size: demo, standard, small, medium or large; then, after commas, changes to it: layers=8.
+        size: shape: demo, standard, small, medium or large; after commas, changes to it: layers=8.
         tokens: to train on, in millions; the data are gone through as often as that takes.
         batch_size: rows of context_length tokens in a step.
         optimizer: muon for the matrices of the layers and AdamW for all else, or adamw for all.
@@ -167,7 +167,7 @@ class TrainConfig:
         muon_lr: Muon's, at its highest.
         evaluate_every: steps between two measurements on held-out text, each with a checkpoint.
         seed: of weights and order.
-        device: auto, cpu, cuda or mps.
+        device: where to compute: auto, cpu, cuda or mps.
         resume: go on where a killed run stopped.
     """
 
