@@ -54,19 +54,19 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
         (
             f"call, {kind}",
             str(found.examples),
-            f"{found.exact:.3f}",
-            f"right tool {found.tool:.3f}, valid {_shown(found.valid)}, abstained {found.abstained:.3f}",
+            *map(_shown, (found.exact, found.tool, found.valid, found.abstained)),
         )
         for kind, found in evaluation.calls.items()
     ]
     for name, share in (("no tool fits", evaluation.abstention), ("reasoning", evaluation.reasoning)):
         if share is not None:
-            rows.append((name, str(share.examples), f"{share.right:.3f}", ""))
+            rows.append((name, str(share.examples), _shown(share.right)))
     if rows:
-        yield _table("answers, decoded greedily", ("of", "prompts", "right", ""), rows)
+        columns = ("of", "prompts", "right", "right tool", "valid call", "said none")
+        yield _table("answers, decoded greedily", columns, rows)
     if (tags := evaluation.tags) is not None:
         yield _table(
-            "bits per byte under a perspective's tag",
+            "bits per byte by tag",
             ("documents", "right tag", "another"),
             [(str(tags.documents), f"{tags.right:.3f}", f"{tags.shuffled:.3f}")],
         )
@@ -75,7 +75,9 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*columns, title=title, box=None, title_justify="left")
+    table = Table(title=title, box=None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
