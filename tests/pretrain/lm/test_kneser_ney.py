@@ -67,7 +67,7 @@ def by_definition(
         total = sum(following.values())
         if total:
             own = following.get(token, 0)
-            taken = sum(discounts[min(count, 3)] for count in following.values())
+            taken = sum((discounts[min(count, 3)] for count in following.values()), Fraction(0))
             p = (own - discounts[min(own, 3)]) / Fraction(total) + taken / total * p
     return p
 
