@@ -21,7 +21,7 @@ WORDS = [f"w{index}" for index in range(3_000)]
 
 def prose(rng: random.Random, words: int) -> str:
     """Sentences of 9 to 16 words that nobody said before."""
-    text = []
+    text: list[str] = []
     while len(text) < words:
         sentence = rng.choices(WORDS, k=rng.randint(9, 16))
         text += [sentence[0].capitalize(), *sentence[1:-1], sentence[-1] + "."]
