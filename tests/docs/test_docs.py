@@ -28,7 +28,7 @@ PAGES = (
         f"docs/{name}.md"
         for name in (
             "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
-            "core-ml-on-linux", "extend", "on-the-device", "python", "character",
+            "core-ml-on-linux", "extend", "on-the-device", "python", "character", "language-model-data",
         )
     ),
 )  # fmt: skip

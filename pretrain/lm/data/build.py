@@ -43,6 +43,8 @@ from pretrain.lm.data.sources import Found, Reading, read_source
 
 TOLD_EVERY: Final = 1_000
 """Documents between two words of progress."""
+SAID_EVERY: Final = 100_000
+"""Documents read between two lines, where nobody knows how many there are."""
 _TRAIN, _VALIDATION, _TEST = range(3)
 _NOTHING: Final = "a mix must leave documents to train with, this one leaves none"
 _HELD_OUT: Final[tuple[tuple[int, SplitName], ...]] = ((_VALIDATION, "validation"), (_TEST, "test"))
@@ -157,6 +159,8 @@ def _collect(spool: _Spool, signatures: Signatures, file: MixFile, reporter: Rep
             excluded = set(tally.source.exclude)
             for found in read_source(tally.source, file, tally.reading):
                 tally.counts["read"] += 1
+                if tally.counts["read"] % SAID_EVERY == 0:
+                    reporter.say(f"{tally.source.name}: {tally.counts['read']:,} documents so far")
                 document = found.document
                 if document.id in excluded:
                     excluded.remove(document.id)

@@ -28,6 +28,8 @@ SIMILAR: Final = 0.8
 """Share of equal hashes from which on the later of two documents is left out; it estimates the Jaccard
 similarity of their sets of shingles."""
 HASHES: Final = BANDS * ROWS
+_BATCH: Final = 4_096
+"""Shingles at a time, each of which is 128 hashes."""
 _DTYPE: Final = np.dtype("<u4")
 _WORD: Final = re.compile(r"\w+")
 
@@ -54,7 +56,9 @@ class Signatures:
         signature = self._min_hash(
             num_perm=HASHES, scheme="affine32", permutations=self._permutations, hashfunc=_hash32
         )
-        signature.update_batch(shingles(document))
+        runs = shingles(document)
+        for start in range(0, len(runs), _BATCH):
+            signature.update_batch(runs[start : start + _BATCH])
         self._file.write(signature.hashvalues.astype(_DTYPE).tobytes())
         self.count += 1
 

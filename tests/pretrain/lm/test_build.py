@@ -227,6 +227,22 @@ def test_all_schemas_are_read_and_only_the_assistant_is_learned_from(tmp_path: P
     }  # fmt: skip
 
 
+def test_a_hub_dataset_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    opened = []
+
+    def stream(name: str, rank: int, size: int) -> list[object]:
+        opened.append((name, rank, size))
+        return chats(rng, 4)
+
+    monkeypatch.setattr("pretrain.data.sources.open_hub_stream", stream)
+    data = corpus(tmp_path, path="hf:owner/name", held_out=False, documents=3)
+    assert sorted(document.id for document in all_documents(data)) == [
+        "x/hf:owner/name:1", "x/hf:owner/name:2", "x/hf:owner/name:3",
+    ]  # fmt: skip
+    assert opened == [("owner/name", 0, 1)]
+
+
 def test_records_without_an_answer_and_bad_ones_are_counted(tmp_path: Path) -> None:
     rng = random.Random(0)
     silent = {"messages": [{"role": "user", "content": "Hello?"}]}

@@ -21,7 +21,7 @@ def text(words: list[str], number: int) -> Document:
 def texts() -> list[Document]:
     """200 texts of 120 words, each followed by itself with 0 to 30 words replaced."""
     rng = random.Random(0)
-    made = []
+    made: list[Document] = []
     for _ in range(200):
         words = rng.choices(WORDS, k=120)
         made.append(text(words, len(made)))
@@ -63,7 +63,7 @@ def test_bands_are_those_of_datasketch(tmp_path: Path) -> None:
     documents = texts()
     index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
     expected = []
-    hashes = {}
+    hashes: dict[str, MinHash] = {}
     for document in documents:
         signature = MinHash(num_perm=BANDS * ROWS, scheme="affine32", hashfunc=_hash)
         signature.update_batch(shingles(document))
