@@ -8,8 +8,8 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
-RUNTIMES: Final = ("torch", "mil", "coreml", "onnxruntime", "onnx", "transformers", "llama")
-"""`onnx` is that project's own evaluator; it and `onnxruntime` are for ONNX files alone, the last two for
+RUNTIMES: Final = ("torch", "mil", "coreml", "onnxruntime", "onnx", "transformers", "llama", "mlx")
+"""`onnx` is that project's own evaluator; it and `onnxruntime` are for ONNX files alone, the last three for
 language models."""
 ComputeUnits = Literal["cpu", "gpu", "ane", "all"]
 COMPUTE_UNITS: Final = get_args(ComputeUnits)

@@ -1,7 +1,8 @@
-"""`pt parity` of a language model: PyTorch, transformers and llama.cpp, file by file."""
+"""`pt parity` of a language model: PyTorch, transformers, llama.cpp and MLX, file by file."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from pretrain.lm.tokenizer import Tokenizer, load_tokenizer
 
 Rows = NDArray[np.float32]
 FEATURE: Final = "log-probabilities"
-TORCH, TRANSFORMERS, LLAMA = "torch", "transformers", "llama"
+TORCH, TRANSFORMERS, LLAMA, MLX = "torch", "transformers", "llama", "mlx"
 OWN_WEIGHTS: Final = "torch, the file's weights"
 LIMITS: Final = {
     "f32": 3e-3, "f16": 1e-2, "bf16": 5e-2, "q8_0": 0.1, "q5_0": 0.1, "q4_0": 0.1, "q4_k_m": 0.15, "q6_k": 0.1
@@ -39,7 +40,8 @@ LIMITS: Final = {
 rounded to 8 bits, which is seen, and the loss of quantization is not. llama.cpp's GELU is a table in float16,
 which is most of what float32 differs by."""
 GOLDEN_LIMIT: Final = 1e-4
-TRANSFORMERS_LIMIT: Final = 1e-3
+HUGGING_FACE_LIMITS: Final = {TRANSFORMERS: 1e-3, MLX: 1e-2}
+"""mlx-lm has another GELU (erf)."""
 STRINGS: Final = (
     *(
         " don't  we'LL\n\n\tx",
@@ -84,13 +86,12 @@ def language_parity(config: ParityConfig, reporter: Reporter) -> Report:
     theirs = None if model is None or TORCH not in chosen else _torch(model, prompts)
     if theirs is not None and model is not None:
         checks.append(_golden_check(model, golden))
-    if TRANSFORMERS in chosen and theirs is not None and HUGGING_FACE_DIR not in broken:
-        reporter.say("transformers: comparing")
-        rows = _transformers(folder.path / HUGGING_FACE_DIR, prompts, checks)
-        if rows is not None:
-            compared.append(
-                _Compared(HUGGING_FACE_DIR, TRANSFORMERS, TORCH, TRANSFORMERS_LIMIT, rows, theirs)
-            )
+    for name, limit in HUGGING_FACE_LIMITS.items():
+        if name in chosen and theirs is not None and HUGGING_FACE_DIR not in broken:
+            reporter.say(f"{name}: comparing")
+            rows = _hugging_face(name, folder.path / HUGGING_FACE_DIR, prompts, checks)
+            if rows is not None:
+                compared.append(_Compared(HUGGING_FACE_DIR, name, TORCH, limit, rows, theirs))
     for entry in folder.manifest.gguf if LLAMA in chosen else ():
         if entry.file not in broken:
             reporter.say(f"llama.cpp, {entry.file}: comparing")
@@ -150,13 +151,17 @@ def _statuses(config: ParityConfig, folder: Folder, model: Decoder | None) -> It
     reasons = {
         TORCH: None if model is not None else "the folder has no weights in float32; add --run",
         TRANSFORMERS: None if folder.manifest.hugging_face else "the folder has no Hugging Face folder",
+        MLX: None if folder.manifest.hugging_face else "the folder has no Hugging Face folder",
         LLAMA: None if folder.manifest.gguf else "the folder has no GGUF file",
     }
     what = {
         TORCH: f"PyTorch with {'the run' if config.run is not None else 'the folder'}'s weights",
         TRANSFORMERS: "transformers' Starcoder2ForCausalLM, float32",
         LLAMA: "llama.cpp, keys and values in float32",
+        MLX: "mlx-lm, float32",
     }
+    if reasons[MLX] is None and importlib.util.find_spec("mlx_lm") is None:
+        reasons[MLX] = "mlx-lm is not installed; pip install 'mlx[cpu]' mlx-lm, or mlx-lm alone on a Mac"
     for name, missing in reasons.items():
         asked = config.runtimes is not None and name in config.runtimes
         if asked and missing is not None:
@@ -179,21 +184,36 @@ def _torch(model: Any, prompts: Sequence[Sequence[int]]) -> Rows:
     return rows
 
 
-def _transformers(path: Path, prompts: Sequence[Sequence[int]], checks: list[Check]) -> Rows | None:
+def _hugging_face(
+    name: str, path: Path, prompts: Sequence[Sequence[int]], checks: list[Check]
+) -> Rows | None:
+    """What transformers or mlx-lm makes of the folder; None, and a check, where it does not take it."""
+    try:
+        return _transformers(path, prompts) if name == TRANSFORMERS else _mlx(path, prompts)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        detail = f"{name} must take the folder, does not: {' '.join(str(error).split())[:300]}"
+        checks.append(claim("loads", "loads", False, detail, package=path.name, runtimes=name))
+        return None
+
+
+def _transformers(path: Path, prompts: Sequence[Sequence[int]]) -> Rows:
     from transformers import Starcoder2ForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    try:
-        # The class is named: a folder is not asked which code it wants to run. No pickles, no network.
-        model = Starcoder2ForCausalLM.from_pretrained(
-            path, local_files_only=True, use_safetensors=True, attn_implementation="eager"
-        )
-        return _torch(model.eval(), prompts)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        detail = f"transformers must take the folder, does not: {' '.join(str(error).split())[:300]}"
-        checks.append(claim("loads", "loads", False, detail, package=path.name, runtimes=TRANSFORMERS))
-        return None
+    # The class is named: a folder is not asked which code it wants to run. No pickles, no network.
+    model = Starcoder2ForCausalLM.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+    )
+    return _torch(model.eval(), prompts)
+
+
+def _mlx(path: Path, prompts: Sequence[Sequence[int]]) -> Rows:
+    mx = importlib.import_module("mlx.core")
+    model, _ = importlib.import_module("mlx_lm.utils").load_model(path)
+    last = [np.array(model(mx.array([list(ids)]))[0, -1].astype(mx.float32)) for ids in prompts]
+    rows: Rows = torch.log_softmax(torch.from_numpy(np.stack(last)), -1).numpy()
+    return rows
 
 
 def _golden_check(model: Decoder, golden: Sequence[GoldenRow]) -> Check:

@@ -40,9 +40,11 @@ CONFIG_VALUES: Final = {
     "tie_word_embeddings": True,
     "use_bias": True,
     "sliding_window": None,
-    # What would have transformers load something else.
+    # What would have transformers load something else, and mlx-lm run a file of the folder.
     "auto_map": None,
     "quantization_config": None,
+    "quantization": None,
+    "model_file": None,
 }
 
 
