@@ -79,7 +79,7 @@ class Training:
     def __init__(self, data: Data, tokenizer: Tokenizer, reporter: Reporter) -> None:
         texts: dict[str, bytearray] = defaultdict(bytearray)
         encoded: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
-        seen: set[bytes] = set()
+        seen: set[int] = set()
         tokens = 0
         total = sum(shard.documents for shard in data.record.files.values() if shard.split == "train")
         with reporter.stage("counting n-grams", total, "documents") as stage:
@@ -90,8 +90,8 @@ class Training:
                     texts[document.source] += full_text(document)
                 if tokens < MOST_TOKENS:
                     ids = np.array(tokenizer.encode_document(document)[0], np.int64)
-                    if ids.tobytes() not in seen:
-                        seen.add(ids.tobytes())
+                    if (key := hash(ids.tobytes())) not in seen:
+                        seen.add(key)
                         encoded.append(ids)
                         tokens += len(ids)
         self.texts = {source: bytes(text) for source, text in texts.items()}

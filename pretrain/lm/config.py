@@ -186,7 +186,9 @@ class TrainConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        sized(self.size, TokenizerConfig.vocab_size)
+        length = sized(self.size, TokenizerConfig.vocab_size).context_length
+        # Rows number their documents in 16 bits.
+        _require(length < 2**16, f"--size context_length must be below 65,536, got {length}")
         _require(0 < self.tokens <= 1e9, f"--tokens must be above 0 and at most 1e9, got {self.tokens}")
         _require(self.batch_size >= 1, f"--batch-size must be 1 or more, got {self.batch_size}")
         _require(

@@ -234,6 +234,7 @@ def test_sizes_by_name_and_by_number() -> None:
         ("demo,depth=2", "changes one of context_length, .*, got 'depth=2'"),
         ("demo,vocab_size=2", "changes one of context_length"),
         ("layers=two", "layers must be a number, got 'two'"),
+        ("context_length=65536", "context_length must be below 65,536, got 65536"),
         ("heads=3", "must give each of 3 heads an even number"),
     ):
         with pytest.raises(ConfigError, match=message):
