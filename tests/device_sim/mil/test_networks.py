@@ -88,7 +88,8 @@ def test_a_first_state_that_is_left_out_is_zero() -> None:
     builder.add_simple_rnn("r", *weights, 4, 3, "TANH", ["x", "before"], ["y", "after"])
     builder.add_optionals([("before", 4)], [("after", 4)])
     model = load_mil(package_of(builder.spec))
-    state, before = None, {}
+    state: torch.Tensor | None = None
+    before: dict[str, np.ndarray] = {}
     for x in torch.randn(2, 3):
         found = model.predict({"x": x.numpy()} | before)
         before = {"before": found["after"]}
