@@ -59,17 +59,17 @@ def parse_document(value: object, where: str) -> Document:
     return document
 
 
-def _well_typed(value: object) -> Document | None:
+def _well_typed(value: Any) -> Document | None:
     """The document of a value in which everything has its type; else None, and `from_json` says what has not.
 
     That one takes several times as long, and nearly all documents are well-typed.
     """
     try:
-        document = restored(value)  # type: ignore[arg-type]
+        document: Any = restored(value)
     except (AttributeError, KeyError, TypeError):
         return None
     names = (document.id, document.source, document.group)
-    typed = all(type(name) is str for name in names) and type(value["turns"]) is list  # type: ignore[index]
+    typed = all(type(name) is str for name in names) and type(value["turns"]) is list
     typed = typed and all(
         type(turn.role) is str and turn.role in ROLES and type(turn.text) is str and type(turn.loss) is bool
         for turn in document.turns
