@@ -1,5 +1,6 @@
 """Documents on disk: strict in, the same bytes out."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,13 @@ def test_what_is_told_beforehand_is_not_said() -> None:
     ]  # fmt: skip
 
 
+def test_a_later_version_may_have_more_keys() -> None:
+    value = json.loads(document_line(CALL))
+    value["language"] = value["turns"][0]["language"] = "en"
+    del value["held_out"]
+    assert parse_document(value, "x:1") == dataclasses.replace(CALL, held_out=None)
+
+
 def edited(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda value: value.update(changes)
 
@@ -48,6 +56,13 @@ def edited(**changes: Any) -> Callable[[dict[str, Any]], object]:
         (lambda v: v.pop("group"), "it must have 'group'"),
         (edited(id=""), "id must not be empty"),
         (edited(id=3), "id must be a string, is 3"),
+        (edited(perspective=["newton"]), "perspective must be 'newton' or .*, is"),
+        (edited(turns="abc"), "turns must be a list, is 'abc'"),
+        (edited(turns={}), "turns must be a list, is"),
+        (edited(turns=[["user", "a", True]]), r"turns\[0\] must be an object, is"),
+        (lambda v: v["turns"][1].update(role=["user"]), r"turns\[1\].role must be .*, is \['user'\]"),
+        (lambda v: v["turns"][1].update(text=None), r"turns\[1\].text must be a string, is None"),
+        (lambda v: v["turns"][1].update(loss=None), r"turns\[1\].loss must be true or false, is None"),
         (edited(turns=[]), "a turn must bear loss, none does"),
         (edited(perspective="aristotle"), "perspective must be 'newton' or .*, is 'aristotle'"),
         (edited(held_out="yes"), "held_out must be 'value' or 'phrasing', is 'yes'"),
