@@ -31,7 +31,7 @@ character ::= [^"\\<>&\x00-\x1F\u2028\u2029] | "\\" (["\\bfnrt] | "u00" low | "u
 low ::= "0" [0-7bef] | "1" [0-9a-f] | "26" | "3" [ce]
 whole ::= [1-9] [0-9]{0,14}
 integer ::= "0" | "-"? whole
-number ::= integer | "-"? ("0" | whole) "." [0-9]{0,3} [1-9]
+number ::= integer | "-"? ("0" | [1-9] [0-9]{0,9}) "." [0-9]{0,3} [1-9]
 boolean ::= "true" | "false"
 text ::= [^\x00]*
 """

@@ -104,8 +104,8 @@ class Llama:
         request = {"n_predict": most, "return_tokens": True, "temperature": temperature, "seed": seed}
         answer = self._complete(ids, request | ({"grammar": grammar} if grammar else {}))
         ended = answer["stop_type"] == "eos"
-        ids = answer["tokens"][:-1] if ended else answer["tokens"]
-        return Completion(ids, answer["content"], ended)
+        tokens: list[int] = answer["tokens"]
+        return Completion(tokens[:-1] if ended else tokens, answer["content"], ended)
 
     def encode_prompt(self, document: Document) -> list[int]:
         """As `Tokenizer.encode_prompt`, by the file's own tokenizer: no text makes a special token."""
