@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.language_files import MODEL, file_checks
@@ -25,7 +27,7 @@ from pretrain.lm.bundle.folder import Folder, GoldenRow, open_folder, read_gguf_
 from pretrain.lm.bundle.gguf_model import read_model
 from pretrain.lm.bundle.manifest import GOLDEN_FILE, HUGGING_FACE_DIR, GgufEntry, gguf_file
 from pretrain.lm.llama import Llama
-from pretrain.lm.model import Decoder
+from pretrain.lm.model import Decoder, FeedForward
 from pretrain.lm.run import load_run
 from pretrain.lm.tokenizer import Tokenizer, load_tokenizer
 
@@ -33,12 +35,15 @@ Rows = NDArray[np.float32]
 FEATURE: Final = "log-probabilities"
 TORCH, TRANSFORMERS, LLAMA, MLX = "torch", "transformers", "llama", "mlx"
 OWN_WEIGHTS: Final = "torch, the file's weights"
+TABLE_GELU: Final = "torch, GELU as ggml"
 LIMITS: Final = {
-    "f32": 3e-3, "f16": 1e-2, "bf16": 5e-2, "q8_0": 0.1, "q5_0": 0.1, "q4_0": 0.1, "q4_k_m": 0.15, "q6_k": 0.1
+    "f32": 3e-3, "f16": 3e-2, "bf16": 0.1, "q8_0": 0.4, "q5_0": 0.4, "q4_0": 0.4, "q4_k_m": 0.4, "q6_k": 0.4
 }  # fmt: skip
-"""In nats. For quantized files against their own weights: ggml multiplies them with numbers that it has
-rounded to 8 bits, which is seen, and the loss of quantization is not. llama.cpp's GELU is a table in float16,
-which is most of what float32 differs by."""
+"""In nats, against PyTorch with ggml's GELU, which is a table in float16. Other types than F32 are multiplied
+with numbers that ggml has rounded to them, or to 8 bits: that is seen in a trained model by up to 0.01 and 0.2;
+what quantization loses is not, since quantized files are compared with their own weights."""
+PLAIN_LIMIT: Final = 1e-2
+"""F32 against PyTorch as it is: the table costs up to 0.003."""
 GOLDEN_LIMIT: Final = 1e-4
 HUGGING_FACE_LIMITS: Final = {TRANSFORMERS: 1e-3, MLX: 1e-2}
 """mlx-lm has another GELU (erf)."""
@@ -61,6 +66,26 @@ class _Compared:
     limit: float
     ours: Rows
     theirs: Rows
+
+
+class TableGelu(FeedForward):
+    """GELU as ggml looks it up on CPUs: input and output in float16; 0 below -10, above 10 the input itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.up(x)
+        narrow = F.gelu(hidden.half().float(), approximate="tanh").half().float()
+        active = hidden.where(hidden >= 10, narrow.where(hidden > -10, 0.0))
+        y: Tensor = self.down(active)
+        return y
+
+
+def with_table_gelu(model: Decoder) -> Decoder:
+    """A copy that computes GELU as llama.cpp does."""
+    copied = Decoder(model.config).eval()
+    for layer in copied.layers:
+        layer.feed_forward = TableGelu(model.config)
+    copied.load_state_dict(model.state_dict())
+    return copied
 
 
 def language_parity(config: ParityConfig, reporter: Reporter) -> Report:
@@ -263,11 +288,14 @@ def _llama(
                 package=entry.file, runtimes=pair(LLAMA, TORCH),
             )
         )  # fmt: skip
-        if exact:
-            yield _Compared(entry.file, LLAMA, TORCH, LIMITS[entry.quantization], found, theirs)
+        if entry.quantization == "f32":
+            yield _Compared(entry.file, LLAMA, TORCH, PLAIN_LIMIT, found, theirs)
+        if exact and model is not None:
+            own = _torch(with_table_gelu(model), prompts)
+            yield _Compared(entry.file, LLAMA, TABLE_GELU, LIMITS[entry.quantization], found, own)
     if not exact:
         file, shape = read_model(path)
-        own = _torch(read_gguf_weights(file, shape), prompts)
+        own = _torch(with_table_gelu(read_gguf_weights(file, shape)), prompts)
         yield _Compared(entry.file, LLAMA, OWN_WEIGHTS, LIMITS[entry.quantization], found, own)
 
 
@@ -288,7 +316,7 @@ def _greedy(llama: Llama, golden: Sequence[GoldenRow], model: Decoder) -> str | 
         place = next((i for i in range(length) if found[i] != wanted[i]), length)
         if place < length:
             own = _torch(model, [[*row.ids, *wanted[:place]]])[0]
-            if own[wanted[place]] - own[found[place]] <= 2 * LIMITS["f32"]:
+            if own[wanted[place]] - own[found[place]] <= 2 * PLAIN_LIMIT:
                 continue
         return f"after {row.text[:40]!r}, token {place} must be {wanted[place:][:1]}, is {found[place:][:1]}"
     return None

@@ -117,7 +117,8 @@ def render(document: Document) -> Iterator[Part]:
 def go_json(value: Any) -> str:
     """JSON as Go's `json.Marshal` writes it: keys sorted, no spaces, `<`, `>` and `&` escaped.
 
-    Ollama renders with Go, so all else writes as it does. Numbers that are whole are written without a point.
+    Ollama renders with Go, so all else writes as it does. Numbers that are whole are written without a point;
+    for others Python and Go agree from 0.0001 on.
     """
     text = json.dumps(
         _whole(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from personality_common.terminal.options import dataclass_options, take
+from pretrain.lm.chat import PERSPECTIVES, Perspective
 from pretrain.lm.config import (
     FORMATS,
     QUANTIZATIONS,
@@ -165,3 +166,22 @@ def export(as_json: bool, formats: str, quantize: str, **options: Any) -> None:
     for name, entry in result.manifest.files.items():
         output.print(f"{entry.bytes:>13,}  {name}", soft_wrap=True)
     output.print(f"folder  {result.folder}", soft_wrap=True)
+
+
+@lm.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|FILE.gguf")
+@click.argument("text")
+@click.option(
+    "--tools", required=True, type=click.Path(path_type=Path), help="A list, as OpenAI's clients send it."
+)
+@click.option("--system", default="", help="What the model is told first.")
+@click.option("--perspective", type=click.Choice(PERSPECTIVES), help="The tag after the user's mark.")
+def call(source: Path, text: str, tools: Path, system: str, perspective: Perspective | None) -> None:
+    """Have llama.cpp call one of the tools, or say that none fits: JSON, under a grammar."""
+    from pretrain.lm.bundle.folder import served_file
+    from pretrain.lm.calls import ask, read_tools
+    from pretrain.lm.llama import Llama
+
+    offered = read_tools(tools)
+    answer = ask(Llama(served_file(source)), offered, text, perspective, system)
+    click.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))

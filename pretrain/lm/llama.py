@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from personality_common.errors import DataError, ToolkitError
 from pretrain.lm.bundle.gguf_model import read_model
-from pretrain.lm.chat import SPECIAL_TOKENS
+from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, render
 from pretrain.lm.tokenizer import import_extra
 
 TIMEOUT_S: Final = 120.0
@@ -28,10 +28,12 @@ class Completion:
 
     Attributes:
         ids: tokens, without the one that ended it.
+        text: of those that are text.
         ended: the model said that it was done, or the grammar was satisfied; not cut off.
     """
 
     ids: list[int]
+    text: str
     ended: bool
 
 
@@ -102,7 +104,16 @@ class Llama:
         request = {"n_predict": most, "return_tokens": True, "temperature": temperature, "seed": seed}
         answer = self._complete(ids, request | ({"grammar": grammar} if grammar else {}))
         ended = answer["stop_type"] == "eos"
-        return Completion(answer["tokens"][:-1] if ended else answer["tokens"], ended)
+        tokens: list[int] = answer["tokens"]
+        return Completion(tokens[:-1] if ended else tokens, answer["content"], ended)
+
+    def encode_prompt(self, document: Document) -> list[int]:
+        """As `Tokenizer.encode_prompt`, by the file's own tokenizer: no text makes a special token."""
+        parts = (
+            [SPECIAL_IDS[part.text]] if part.special else self.tokenize(part.text)
+            for part in render(document)
+        )
+        return [*(id for ids in parts for id in ids), SPECIAL_IDS[ROLE_TOKENS["assistant"]]]
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text.

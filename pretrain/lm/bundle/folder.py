@@ -95,6 +95,21 @@ def open_folder(path: Path) -> Folder:
     return Folder(path, manifest)
 
 
+def served_file(source: Path) -> Path:
+    """The GGUF file that answers: the one given, or of a folder the one that Ollama gets, Q8_0 or the first.
+
+    Raises:
+        ConfigError: the folder has none.
+        DataError: no folder of `pt lm export`.
+    """
+    if not source.is_dir():
+        return source
+    entries = open_folder(source).manifest.gguf
+    if not entries:
+        raise ConfigError(f"{source}: has no GGUF file; export it with --formats gguf")
+    return inside(source, next((e.file for e in entries if e.quantization == "q8_0"), entries[0].file))
+
+
 def read_hugging_face(path: Path, config: ModelConfig) -> Decoder:
     """A decoder with the weights of a `model.safetensors`, float32, on the CPU, in eval mode.
 

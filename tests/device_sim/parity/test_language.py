@@ -93,6 +93,12 @@ def change_matrix(path: Path, name: str, change: Callable[[np.ndarray], np.ndarr
 def test_a_good_folder_passes_in_every_runtime(made: Path) -> None:
     report = report_of(made / "folder", None, made / "run")
     assert failed(report) == {}
+    # ggml's table is nearly all that differs.
+    furthest = {c.runtimes: c.measures.max_abs for c in report.comparisons if c.package == "model-f32.gguf"}
+    table, plain = furthest["llama / torch, GELU as ggml"], furthest["llama / torch"]
+    assert table is not None
+    assert plain is not None
+    assert table < plain / 2
     used = {s.name for s in report.runtimes if s.unavailable is None}
     assert used - {"mlx"} == {"torch", "transformers", "llama"}
     assert ("mlx" in used) == (importlib.util.find_spec("mlx_lm") is not None)
@@ -100,7 +106,8 @@ def test_a_good_folder_passes_in_every_runtime(made: Path) -> None:
     assert pairs == {
         ("hf", "transformers / torch"),
         ("model-f32.gguf", "llama / torch"),
-        ("model-f16.gguf", "llama / torch"),
+        ("model-f32.gguf", "llama / torch, GELU as ggml"),
+        ("model-f16.gguf", "llama / torch, GELU as ggml"),
         ("model-q8_0.gguf", "llama / torch, the file's weights"),
         ("model-q4_0.gguf", "llama / torch, the file's weights"),
     }
