@@ -39,9 +39,9 @@ TABLE_GELU: Final = "torch, GELU as ggml"
 LIMITS: Final = {
     "f32": 3e-3, "f16": 3e-2, "bf16": 0.1, "q8_0": 0.4, "q5_0": 0.4, "q4_0": 0.4, "q4_k_m": 0.4, "q6_k": 0.4
 }  # fmt: skip
-"""In nats, against PyTorch with ggml's GELU, which is a table in float16. Other types than F32 are multiplied
-with numbers that ggml has rounded to them, or to 8 bits: that is seen in a trained model by up to 0.01 and 0.2;
-what quantization loses is not, since quantized files are compared with their own weights."""
+"""In nats, against PyTorch with ggml's GELU, which is a table in float16. In other types than F32, ggml also
+rounds what it multiplies with, to that type or to 8 bits: up to 0.01 and 0.2 in a trained model. What
+quantization loses is not in it, since quantized files are compared with their own weights."""
 PLAIN_LIMIT: Final = 1e-2
 """F32 against PyTorch as it is: the table costs up to 0.003."""
 GOLDEN_LIMIT: Final = 1e-4
@@ -69,7 +69,7 @@ class _Compared:
 
 
 class TableGelu(FeedForward):
-    """GELU as ggml looks it up on CPUs: input and output in float16; 0 below -10, above 10 the input itself."""
+    """GELU as ggml looks it up on CPUs: input and output in float16; 0 below -10, above 10 the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.up(x)
