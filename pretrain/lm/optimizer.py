@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 
 from personality_common.runs.device import fast_dtype
 from personality_common.runs.schedule import set_learning_rate
-from pretrain.lm.config import OptimizerName, TrainConfig
+from pretrain.lm.config import TrainConfig
 
 BETAS: Final = (0.9, 0.95)
-WEIGHT_DECAY: Final[dict[OptimizerName, float]] = {"muon": 0.0, "adamw": 0.1}
-"""Of the matrices."""
+WEIGHT_DECAY: Final = 0.1
+"""Of the matrices of the layers."""
 MOMENTUM: Final = 0.95
 WARM_UP: Final = 0.02
 """Share of the steps in which the rates rise."""
@@ -49,16 +49,15 @@ class Optimizers:
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         matrices = [p for name, p in model.named_parameters() if is_hidden(name, p)]
         others = [p for name, p in model.named_parameters() if not is_hidden(name, p)]
-        decay = WEIGHT_DECAY[config.optimizer]
         groups = [{"params": others, "weight_decay": 0.0}]
         if config.optimizer == "adamw":
-            groups.append({"params": matrices, "weight_decay": decay})
+            groups.append({"params": matrices, "weight_decay": WEIGHT_DECAY})
         # Fused: one pass over memory instead of one per operation.
         adamw = torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, fused=others[0].device.type != "mps")
         self.all: Sequence[Optimizer] = [adamw]
         self.highest = [config.lr]
         if config.optimizer == "muon":
-            self.all = [adamw, Muon(matrices, config.muon_lr, decay)]
+            self.all = [adamw, Muon(matrices, config.muon_lr, WEIGHT_DECAY)]
             self.highest.append(config.muon_lr)
 
     def step(self, factor: float) -> None:
@@ -72,7 +71,7 @@ class Optimizers:
 class Muon(Optimizer):
     """Momentum whose step is turned into the nearest matrix that stretches no direction.
 
-    `torch.optim.Muon` with its defaults but the decay, in another precision: that one is bound to bfloat16,
+    `torch.optim.Muon` with its defaults, in another precision: that one is bound to bfloat16,
     which takes eight times as long as float32 where a CPU has to imitate it, and goes matrix by matrix.
 
     Args:
