@@ -22,21 +22,11 @@ Value: TypeAlias = Any
 ARRAYS: Final = ("float16", "float32", "float64", "int8", "int32")
 OTHERS: Final = ("string", "int64", "double", "dictionary", "sequence")
 """Types that are neither multi-array nor image."""
+CLASSES: Final = ("string", "int64", "dictionary")
+"""What a classifier gives beside arrays: a label, and scores by label."""
 MAX_DEFAULT: Final = 1 << 24
 """Elements of an array that a default value fills."""
 _INT64: Final = range(-(1 << 63), 1 << 63)
-
-
-def accepts(feature: Feature, shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape may be this feature; any may, if the description states none."""
-    if feature.enumerated:
-        return shape in feature.enumerated
-    if not feature.ranges:
-        return not feature.shape or shape == feature.shape
-    return len(shape) == len(feature.ranges) and all(
-        low <= size and (high is None or size <= high)
-        for size, (low, high) in zip(shape, feature.ranges, strict=True)
-    )
 
 
 def check_inputs(described: tuple[Feature, ...], inputs: Mapping[str, Any]) -> dict[str, Value]:
@@ -98,7 +88,7 @@ def check_value(feature: Feature, value: Any, what: str) -> Value:
     if feature.type == "sequence":
         if not isinstance(value, list | tuple | np.ndarray):
             raise DataError(f"{where} must be a list of {feature.dtype}, got {_got(value)}")
-        if feature.ranges and not accepts(feature, (len(value),)):
+        if feature.ranges and not feature.accepts((len(value),)):
             raise DataError(f"{where} must have a length in {feature.shape_text}, got {len(value)}")
         return [_scalar(_scalar_type(feature.dtype), item, f"an item of {where}") for item in value]
     return _scalar(feature.type, value, where)
@@ -132,7 +122,7 @@ def _got(value: Any) -> str:
 
 def _check_array(feature: Feature, array: Array, what: str) -> Array:
     dtype = np.dtype(feature.dtype)
-    if not accepts(feature, array.shape):
+    if not feature.accepts(array.shape):
         raise DataError(f"{what} {feature.name!r} must have shape {feature.shape_text}, got {array.shape}")
     if array.dtype.kind not in ("f" if dtype.kind == "f" else "iu"):
         raise DataError(f"{what} {feature.name!r} must be {dtype.name}, got {array.dtype.name}")
@@ -149,7 +139,7 @@ def _check_array(feature: Feature, array: Array, what: str) -> Array:
 def _check_image(feature: Feature, array: Array) -> Array:
     """Pixels (channels, height, width) from 0 to 255, in the color space that is described."""
     count = channels(feature)
-    if array.ndim != 3 or array.shape[0] != count or not accepts(feature, array.shape[1:]):
+    if array.ndim != 3 or array.shape[0] != count or not feature.accepts(array.shape[1:]):
         raise DataError(
             f"image {feature.name!r} must have {count} channels of {feature.shape_text} in {feature.dtype}, "
             f"got {array.shape}"

@@ -1,4 +1,4 @@
-"""Images as inputs of neural networks: arrays of pixels, preprocessed.
+"""Images as arrays of pixels: preprocessed for the layers of a network, and what a model gives as one.
 
 Source: `NeuralNetworkPreprocessing` and `NeuralNetworkImageShapeMapping` of NeuralNetwork.proto.
 """
@@ -63,3 +63,27 @@ def preprocess(network: Any, feature: Feature, pixels: Array) -> Array:
         else:
             raise DataError(f"preprocessing of {feature.name!r} by {kind} is not supported")
     return x[None, None] if network.imageInputShapeMapping == RANK5_MAPPING else x[None]
+
+
+def pixels(feature: Feature, value: Array) -> Array:
+    """What a model gives as an image.
+
+    Args:
+        value: (…, channels, height, width), with ones before the channels.
+
+    Returns:
+        (channels, height, width), cut to what a pixel can be, 0 to 255, but of the same type: how a device
+        rounds is not documented. Pixels of `grayscale_float16` are any numbers.
+
+    Raises:
+        DataError: of another shape than described.
+    """
+    shape = value.shape[-3:]
+    fits = len(shape) == 3 and shape[0] == channels(feature) and feature.accepts(shape[1:])
+    if not fits or value.size != np.prod(shape):
+        raise DataError(
+            f"output {feature.name!r} is described as an image of {channels(feature)} channels, "
+            f"{feature.shape_text}, got {value.shape}"
+        )
+    image = value.reshape(shape)
+    return image if feature.dtype == "grayscale_float16" else np.clip(image, 0, 255)

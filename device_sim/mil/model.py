@@ -14,8 +14,8 @@ import numpy as np
 
 from device_sim.mil.classifier import classify, labels_of, scores_name
 from device_sim.mil.evaluator import Evaluation, Evaluator, Observe, Record
-from device_sim.mil.features import OTHERS, accepts, check_inputs, check_value, filled, read_arrays
-from device_sim.mil.images import preprocess
+from device_sim.mil.features import CLASSES, OTHERS, check_inputs, check_value, filled, read_arrays
+from device_sim.mil.images import pixels, preprocess
 from device_sim.mil.kinds import KINDS, REFUSED, Bound
 from device_sim.mil.limits import Budget, Limits, Usage
 from device_sim.mil.neural_network import (
@@ -144,11 +144,16 @@ class Model(ABC):
         """The outputs by feature name; see `predict`."""
 
     def _output(self, feature: Feature, value: Array) -> Array:
-        if not accepts(feature, value.shape):
+        exact = value.dtype.kind == "f" and self.policy.name == "float64"
+        if feature.type == "image":
+            half = feature.dtype == "grayscale_float16"
+            image = pixels(feature, value)
+            with np.errstate(over="ignore"):
+                return image if exact else image.astype(np.float16 if half else np.float32)
+        if not feature.accepts(value.shape):
             raise DataError(
                 f"output {feature.name!r} is described as {feature.shape_text}, got {value.shape}"
             )
-        exact = value.dtype.kind == "f" and self.policy.name == "float64"
         with np.errstate(all="ignore"):
             return value if exact else value.astype(feature.dtype, copy=False)
 
@@ -158,7 +163,7 @@ class ProgramModel(Model):
 
     evaluator: Evaluator
     takes = ("image",)
-    gives: tuple[str, ...] = ("string", "int64", "dictionary")
+    gives: tuple[str, ...] = ("image", *CLASSES)
 
     def __init__(self, package: Package, policy: Policy, usage: Usage, function: str | None = None) -> None:
         super().__init__(package, policy, usage, function)
@@ -197,7 +202,7 @@ class ProgramModel(Model):
             found |= {classifier.label: label, classifier.scores: scores}
         return {
             feature.name: found[feature.name]
-            if feature.type in ProgramModel.gives
+            if feature.type in CLASSES
             else self._output(feature, found[feature.name])
             for feature in self.outputs
         }
@@ -233,7 +238,7 @@ class ProgramModel(Model):
                 raise DataError(
                     f"a classifier gives a label and a dictionary, described are {label} and {scores}"
                 )
-        arrays = {f.name for f in self.outputs if f.type not in ProgramModel.gives}
+        arrays = {f.name for f in self.outputs if f.type not in CLASSES}
         if not arrays <= set(program.outputs) or not described <= given:
             raise DataError(
                 f"outputs are described as {sorted(described)}, the program gives {sorted(given)}"
@@ -244,7 +249,7 @@ class NetworkModel(ProgramModel):
     """A neural network, whose layers are the steps of a program; a regressor is one, too."""
 
     takes = ("image",)
-    gives: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ("image",)
 
     def __init__(self, package: Package, policy: Policy, usage: Usage) -> None:
         self._network: Any = network(package)
@@ -283,18 +288,19 @@ class NetworkModel(ProgramModel):
         return super().start(entering, state, usage)
 
     def _output(self, feature: Feature, value: Array) -> Array:
-        return super()._output(feature, from_rank5(value, feature) if self._rank5 else value)
+        arrays = self._rank5 and feature.type != "image"
+        return super()._output(feature, from_rank5(value, feature) if arrays else value)
 
 
 class NetworkClassifier(NetworkModel):
     """A network whose scores are those of classes: it gives a label, and the scores by label."""
 
-    gives = ("string", "int64", "dictionary")
+    gives = ("image", *CLASSES)
 
     def _leaving(self) -> list[str]:
         self.labels = labels_of(self._network)
         self._scores = scores_name(self._network)
-        arrays = [feature.name for feature in self.outputs if feature.type not in self.gives]
+        arrays = [feature.name for feature in self.outputs if feature.type not in CLASSES]
         return list(dict.fromkeys([*arrays, self._scores]))
 
     def finish(self, evaluation: Evaluation) -> dict[str, Any]:
@@ -305,7 +311,7 @@ class NetworkClassifier(NetworkModel):
             feature.name: scores
             if feature.type == "dictionary"
             else label
-            if feature.type in self.gives
+            if feature.type in CLASSES
             else self._output(feature, found[feature.name])
             for feature in self.outputs
         }
@@ -372,7 +378,7 @@ def _handed(model: str, feature: Feature, value: Any) -> Any:
     """What one model of a pipeline hands to the next; arrays are not rounded, which `float64` forbids."""
     if not isinstance(value, np.ndarray) or feature.type != "multiArray":
         return check_value(feature, value, f"model {model!r}: input")
-    if not accepts(feature, value.shape):
+    if not feature.accepts(value.shape):
         raise DataError(f"model {model!r} takes {feature.name!r} as {feature.shape_text}, got {value.shape}")
     return value
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.features import accepts
 from device_sim.mil.layers import LAYERS, Layer, Weights
 from device_sim.mil.layers.control_flow import CONTROL, Block, Branch, Item, Jump, Loop, controlled
 from device_sim.mil.limits import Usage
@@ -287,7 +286,7 @@ def from_rank5(value: Array, feature: Feature) -> Array:
     if value.ndim != 5:
         return value
     for shape in ((value.shape[2],), value.shape[2:], value.shape):
-        if prod(shape) == value.size and accepts(feature, shape):
+        if prod(shape) == value.size and feature.accepts(shape):
             return value.reshape(shape)
     raise DataError(
         f"output {feature.name!r} is described as {feature.shape_text}, the network gives {value.shape}"

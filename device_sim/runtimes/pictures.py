@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from device_sim.mil.features import accepts
 from device_sim.mil.types import Array
 from personality_common.coreml.features import Feature
 from personality_common.errors import DataError
@@ -44,7 +43,7 @@ def read_picture(path: Path, feature: Feature) -> Array:
         with _quiet(), Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             width, height = image.size
             # Before anything is decoded: a file of some kB can hold billions of pixels.
-            if not accepts(feature, (height, width)) or width * height > MAX_PIXELS:
+            if not feature.accepts((height, width)) or width * height > MAX_PIXELS:
                 raise DataError(
                     f"{path}: image {feature.name!r} must be {feature.shape_text} (height, width), at most "
                     f"{MAX_PIXELS:,} pixels, is ({height}, {width}); resize it before"

@@ -49,6 +49,17 @@ class Feature:
             return " or ".join(_tuple(map(str, shape)) for shape in self.enumerated)
         return _tuple(map(str, self.shape)) if self.shape else ""
 
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape may be this feature; any may, if the description states none."""
+        if self.enumerated:
+            return shape in self.enumerated
+        if not self.ranges:
+            return not self.shape or shape == self.shape
+        return len(shape) == len(self.ranges) and all(
+            low <= size and (high is None or size <= high)
+            for size, (low, high) in zip(shape, self.ranges, strict=True)
+        )
+
 
 def interface(package: Package, function: str | None = None) -> Any:
     """The message whose `input`, `output` and `state` describe a model.
