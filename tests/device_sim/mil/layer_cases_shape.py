@@ -509,6 +509,23 @@ IMAGE_LAYERS: list[LayerCase] = [
         [1],
         what="none left",
     ),
+    # 2 of 6 units of area are common: a third.
+    *(
+        case(
+            "NonMaximumSuppression",
+            fields("NonMaximumSuppression", iouThreshold=threshold, maxBoxes=2),
+            [[[[1, 1, 2, 2], [1, 2, 2, 2]]], [[[0.9], [0.8]]]],
+            [[[1, 1, 2, 2], second]],
+            [[[0.9], [score]]],
+            [[0, index]],
+            [count],
+            what=f"above {threshold}",
+        )
+        for threshold, second, score, index, count in (
+            (0.33, [0, 0, 0, 0], 0, -1, 1),
+            (0.34, [1, 2, 2, 2], 0.8, 1, 2),
+        )
+    ),
 ]
 
 _L = TI.permute(0, 2, 3, 1)
