@@ -184,4 +184,4 @@ def call(source: Path, text: str, tools: Path, system: str, perspective: Perspec
 
     offered = read_tools(tools)
     answer = ask(Llama(served_file(source)), offered, text, perspective, system)
-    click.echo(json.dumps(dataclasses.asdict(answer), ensure_ascii=False))
+    click.echo(json.dumps(dataclasses.asdict(answer)))
