@@ -118,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if stop.code and not leads:
             _wait_for_leader()
         raise
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "pt"
         say(f"{command}: {error.format_message()} (see {command} --help)")
