@@ -56,6 +56,8 @@ class Folder:
         """Worked examples; DataError if there are none, or with ids that the model does not have."""
         path, config = inside(self.path, GOLDEN_FILE), self.manifest.model
         rows = from_json(_Golden, read_json_object(path), str(path)).rows
+        if not rows:
+            raise DataError(f"{path}: must have rows of worked examples, has none")
         for row in rows:
             whole = len(row.top_ids) == len(row.top_log_probabilities) and row.ids
             short = len(row.ids) < config.context_length

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from personality_common.bundle.files import file_table
-from personality_common.errors import ConfigError, MismatchError, ToolkitError
+from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.files.typed import from_json
 from personality_common.terminal.progress import Silent
 from pretrain.lm.bundle.comparison import compare
+from pretrain.lm.bundle.folder import open_folder
 from pretrain.lm.bundle.gguf_file import GgufFile, read_gguf
 from pretrain.lm.bundle.manifest import Manifest, gguf_file
 from pretrain.lm.bundle.names import tensor_names
@@ -148,6 +149,21 @@ def test_the_manifest_says_what_is_there(lm_run: Run, lm_folder: Path) -> None:
     assert row["top_ids"] == np.argsort(-expected)[:20].tolist()
     np.testing.assert_allclose(row["top_log_probabilities"], np.sort(expected)[::-1][:20], atol=1e-5)
     assert len(row["greedy"]) == 64 or lm_run.model.config.context_length < 128
+
+
+@pytest.mark.parametrize("key", ["ids", "top_ids", "greedy", "rows"])
+def test_golden_rows_are_of_the_model(lm_folder: Path, tmp_path: Path, key: str) -> None:
+    """A row may not name a token that the model lacks; and no rows prove nothing."""
+    folder = shutil.copytree(lm_folder, tmp_path / "folder")
+    content = json.loads((folder / "golden.json").read_text())
+    if key == "rows":
+        content["rows"] = []
+    else:
+        content["rows"][0][key][0] = open_folder(folder).manifest.model.vocab_size
+    (folder / "golden.json").write_text(json.dumps(content))
+    assert open_folder(lm_folder).golden()
+    with pytest.raises(DataError, match=r"must have rows|must be of ids and figures of this model"):
+        open_folder(folder).golden()
 
 
 def changed(path: Path, name: str, change: str) -> None:
