@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
-from personality_common.errors import ConfigError, ToolkitError
+from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.printable import excerpt
 from personality_common.terminal.signals import Ended, end_on_signals
 from personality_common.terminal.streams import usable_streams
@@ -74,6 +74,14 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -89,8 +97,12 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run `pt`: exit 0 on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C,
-    143 on SIGTERM, 129 on SIGHUP.
+    """Run `pt`. Exit codes, the same for every command:
+
+    0: done, and what was to hold holds. 1: a verdict failed. 2: wrong usage, or a path that is not there.
+    3: a file is bad, or two do not belong together. 4: not on this machine, or not now: a package, a key or a
+    device is missing, disk or memory is full, another process has the folder. 130: Ctrl-C; 143: SIGTERM; 129:
+    SIGHUP.
 
     Of the processes that torchrun starts, the first alone says what all of them fail with.
 
@@ -146,13 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         say(f"error: {error}")
-        sys.exit(1)
+        sys.exit(3 if isinstance(error, DataError | MismatchError) else 4)
     except OSError as error:
         if debug:
             raise
         leads = True
         say(f"error: {error}{_KEPT if error.errno in _FULL else ''}")
-        sys.exit(1)
+        sys.exit(4)
     except (MemoryError, RecursionError) as error:
         if debug:
             raise
@@ -160,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         reason = " ".join(str(error).split())[:200]
         leads = True
         say(f"error: {kind}{reason and f': {reason}'}")
-        sys.exit(1)
+        sys.exit(4)
 
 
 def _wait_for_leader() -> None:

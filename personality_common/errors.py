@@ -16,9 +16,9 @@ _WORD: Final = re.compile(r"[^\s/]{256,}")
 class ToolkitError(Exception):
     """Something the user can mend: a bad file, a mismatch, a missing package.
 
-    The message is one line: the invariant, what arrived (file, line, key, shape), and what
-    to do. `pt` prints it to stderr and exits with 1; anything else is a defect of ours.
-    Of what it quotes as `repr` does, and of a word, 200 characters stay.
+    The message is one line: the invariant, what arrived (file, line, key, shape), and what to do. `pt`
+    prints it to stderr and exits with 4; anything else is a defect of ours. Of what it quotes as `repr`
+    does, and of a word, 200 characters stay.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -30,11 +30,11 @@ class ConfigError(ToolkitError):
 
 
 class DataError(ToolkitError):
-    """A file that came in is malformed, truncated, or breaks a limit."""
+    """A file that came in is malformed, truncated, or breaks a limit; `pt` exits with 3."""
 
 
 class MismatchError(ToolkitError):
-    """Two artifacts that do not belong together: vocabulary, encoder, bundle, run."""
+    """Two artifacts that do not belong together: vocabulary, encoder, bundle, run; `pt` exits with 3."""
 
 
 def _cut(quoted: re.Match[str]) -> str:

@@ -11,17 +11,18 @@ from device_sim.fleet.config import FleetConfig
 from device_sim.simulate.cli import ONE_REWARD
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import FOLDER, GIVEN, dataclass_options, take
 from personality_common.terminal.report_files import ReportFiles, report_options
 
 _DEFAULTS: Final = FleetConfig(Path(), "")
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=GIVEN)
 @dataclass_options(
     FleetConfig,
     skip=("bundle", "nights", "grpo"),
+    types={"out": FOLDER},
     metavars={"data": "TEXTS", "user": "MIX", "out": "DIR"},
 )
 @report_options

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personality_common.terminal.options import PRINT_JSON
+from personality_common.terminal.options import GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
     from grpo.head import Head
     from personality_common.registry.registry import Registry
 
-_store = click.argument("store", type=click.Path(path_type=Path))
+_store = click.argument("store", type=GIVEN)
 _version = click.argument("version")
 
 
@@ -72,9 +72,7 @@ def show(store: Path, version: str, as_json: bool) -> None:
 @_store
 @click.argument("before")
 @click.argument("after")
-@click.option(
-    "--tokens", type=click.Path(path_type=Path), help="The app's own vocabulary; one ships with the toolkit."
-)
+@click.option("--tokens", type=GIVEN, help="The app's own vocabulary; one ships with the toolkit.")
 @PRINT_JSON
 def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: bool) -> None:
     """What changed from version BEFORE to version AFTER."""

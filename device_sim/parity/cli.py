@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from device_sim.parity.config import RUNTIMES, ParityConfig
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import GIVEN, dataclass_options, take
 from personality_common.terminal.report_files import ReportFiles, report_options
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=GIVEN)
 @click.option(
     "--runtimes", metavar="LIST",
     help=f"Of {','.join(RUNTIMES)}; each must be available. All that are, if left out.",

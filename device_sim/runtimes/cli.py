@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from device_sim.runtimes.config import RunConfig
-from personality_common.terminal.options import FILE, dataclass_options
+from personality_common.terminal.options import FILE, GIVEN, dataclass_options
 
 
 @click.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=GIVEN)
 @dataclass_options(
     RunConfig,
     skip=("package",),
-    types={"output": FILE, "state": FILE, "state_out": FILE},
+    types={"output": FILE, "state_out": FILE},
     metavars={
         "input": "FILE.npz|.json|.jsonl|.csv|.png|.jpg",
         "output": "FILE.npz|.json|.jsonl",

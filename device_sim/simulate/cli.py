@@ -10,7 +10,7 @@ import click
 from device_sim.simulate.config import SimulateConfig, TuneConfig
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
-from personality_common.terminal.options import FILE, dataclass_options, take
+from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
 from personality_common.terminal.report_files import ReportFiles, report_options
 
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
@@ -18,11 +18,11 @@ ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=GIVEN)
 @dataclass_options(
     SimulateConfig,
     skip=("bundle", "nights", "grpo"),
-    types={"feedback": FILE},
+    types={"out": FOLDER},
     metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR", "rewards": "SPEC"},
 )
 @report_options
@@ -72,11 +72,11 @@ def simulate(bundle: Path, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("model", metavar="RUN|BUNDLE", type=GIVEN)
 @dataclass_options(
     TuneConfig,
     skip=("model", "grpo"),
-    types={"feedback": FILE, "out": FILE},
+    types={"out": FILE},
     metavars={"out": "HEAD", "rewards": "SPEC"},
 )
 @dataclass_options(GRPOConfig, skip=ONE_REWARD)

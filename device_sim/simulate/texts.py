@@ -28,7 +28,7 @@ from personality_common.contract import (
     SENTENCE_EMBEDDING,
     WORDPIECE_FILE,
 )
-from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.terminal.progress import Reporter
 from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
@@ -136,7 +136,8 @@ class Embedder:
         """Load the encoder, if that has not been done; says so if texts will leave this machine.
 
         Raises:
-            ToolkitError: neither the bundle nor a run has what it takes, or it cannot be loaded here.
+            ConfigError: neither the bundle nor a run has what it takes.
+            ToolkitError: it cannot be loaded here.
             MismatchError: an encoder that is here under the name of the bundle's is another.
         """
         if self._encode is None:
@@ -167,12 +168,12 @@ class Embedder:
         """Base embeddings that came without their text, (N, d) to (N, 1536).
 
         Raises:
-            ToolkitError: there is no run to take the projector from.
+            ConfigError: there is no run to take the projector from.
         """
         if base.shape[1] == EMBEDDING_DIM:
             return base
         if self._run is None or self._run.projector is None:
-            raise ToolkitError(
+            raise ConfigError(
                 f"{self.bundle.path}: base embeddings need the projector of the run that the bundle was"
                 " exported from; give it with --run, or texts in place of base embeddings"
             )
@@ -202,7 +203,7 @@ class Embedder:
             require_same_encoder(bundle.encoder, encoder.identity, str(bundle.path))
             tell(encoder, self.reporter)
         else:
-            raise ToolkitError(
+            raise ConfigError(
                 f"{self.bundle.path}: has no text encoder; export it with one, or give the run that it was"
                 " exported from with --run"
             )

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from device_sim.trace.config import TraceConfig
-from personality_common.terminal.options import PRINT_JSON, dataclass_options
+from personality_common.terminal.options import GIVEN, PRINT_JSON, dataclass_options
 
 
 @click.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", type=GIVEN)
 @dataclass_options(TraceConfig, skip=("package",), metavars={"input": "FILE.npz|.json|.jsonl|.csv|.png|.jpg"})
 @PRINT_JSON
 def trace(package: Path, as_json: bool, **options: Any) -> None:

@@ -7,18 +7,17 @@ from typing import Any
 
 import click
 
-from personality_common.errors import ConfigError, ToolkitError
 from personality_common.inspection.comparing import compare_paths
 from personality_common.inspection.config import DiffConfig, InspectConfig
 from personality_common.inspection.diff_rendering import render_comparison
 from personality_common.inspection.reading import inspect_path, problems_of, to_json
 from personality_common.inspection.rendering import render
 from personality_common.terminal.console import wide_output
-from personality_common.terminal.options import PRINT_JSON, dataclass_options
+from personality_common.terminal.options import GIVEN, PRINT_JSON, dataclass_options
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("path", type=GIVEN)
 @dataclass_options(InspectConfig, skip=("path",))
 @PRINT_JSON
 def inspect(path: Path, as_json: bool, **options: Any) -> None:
@@ -37,22 +36,18 @@ def inspect(path: Path, as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("a", type=click.Path(exists=True, path_type=Path))
-@click.argument("b", type=click.Path(exists=True, path_type=Path))
+@click.argument("a", type=GIVEN)
+@click.argument("b", type=GIVEN)
 @dataclass_options(DiffConfig, skip=("a", "b"))
 @PRINT_JSON
 def diff(a: Path, b: Path, as_json: bool, **options: Any) -> None:
     """What changed from A to B: two .mlpackage or .mlmodel, or two bundles; anyone's.
 
     Features, operations and layers, weights, metadata, what the device may train, and any other field.
-    Exits with 0 if they are the same, with 1 if they differ, and with 2 if they cannot be compared.
+    Exits with 0 if they are the same, with 1 if they differ, and with 3 if they cannot be compared.
     """
     config = DiffConfig(a, b, **options)
-    try:
-        comparison = compare_paths(config.a, config.b, config.limits)
-    except (ToolkitError, OSError) as error:
-        # Not 1, as elsewhere: that is what a difference ends with.
-        raise ConfigError(str(error)) from error
+    comparison = compare_paths(config.a, config.b, config.limits)
     if as_json:
         click.echo(to_json(comparison))
     else:

@@ -20,7 +20,7 @@ from personality_common.coreml.limits import DEFAULT_LIMITS, Limits
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object
-from personality_common.files.inside import refuse_links
+from personality_common.files.inside import inside, refuse_links
 from personality_common.inspection.damage import damaged_files
 from personality_common.inspection.difference import (
     Change,
@@ -110,7 +110,7 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     if RUN_FILE in names or path.suffix == ".onnx":
         what = "a run" if RUN_FILE in names else "an ONNX file"
         raise DataError(f"{path}: two Core ML models or two bundles are compared; this is {what}")
-    return read_json_object(path / MANIFEST_FILE, JSON_BYTES) if MANIFEST_FILE in names else None
+    return read_json_object(inside(path, MANIFEST_FILE), JSON_BYTES) if MANIFEST_FILE in names else None
 
 
 def _packages(bundle: Path, manifest: dict[str, Any]) -> dict[str, Path]:

@@ -17,6 +17,9 @@ from personality_common.errors import ConfigError, ToolkitError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
+FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+GIVEN: Final = click.Path(path_type=Path, exists=True)
+"""What a command reads: so is every path of a config that is not said to be a FILE or FOLDER to write."""
 ALLOW_REMOTE: Final = click.option(
     "--allow-remote-encoder", is_flag=True,
     help="Send texts away for a run that was not made here and whose encoder is hosted.",
@@ -29,7 +32,7 @@ _TYPES: Final[Mapping[type, click.ParamType[Any]]] = {
     int: click.INT,
     float: click.FLOAT,
     str: click.STRING,
-    Path: click.Path(path_type=Path),
+    Path: GIVEN,
 }
 
 

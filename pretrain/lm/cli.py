@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from personality_common.terminal.options import dataclass_options, take
+from personality_common.terminal.options import FOLDER, GIVEN, dataclass_options, take
 from pretrain.lm.chat import PERSPECTIVES, Perspective
 from pretrain.lm.config import (
     FORMATS,
@@ -21,9 +21,6 @@ from pretrain.lm.config import (
     TrainConfig,
 )
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
-
 
 @click.group()
 def lm() -> None:
@@ -31,8 +28,8 @@ def lm() -> None:
 
 
 @lm.command()
-@click.argument("mix", type=_FILE, required=False)
-@click.option("--out", required=True, type=_FOLDER, metavar="DATA", help="Folder for the documents.")
+@click.argument("mix", type=GIVEN, required=False)
+@click.option("--out", required=True, type=FOLDER, metavar="DATA", help="Folder for the documents.")
 @click.option("--json", "as_json", is_flag=True, help="Print data.json.")
 def data(mix: Path | None, out: Path, as_json: bool) -> None:
     """Documents to train with, from a mix file: without duplicates, divided, checked for leaks.
@@ -59,8 +56,8 @@ def data(mix: Path | None, out: Path, as_json: bool) -> None:
 
 
 @lm.command()
-@click.argument("data", type=_FOLDER)
-@click.option("--out", required=True, type=_FOLDER, metavar="TOK", help="Folder for the tokenizer.")
+@click.argument("data", type=GIVEN)
+@click.option("--out", required=True, type=FOLDER, metavar="TOK", help="Folder for the tokenizer.")
 @dataclass_options(TokenizerConfig)
 def tokenizer(data: Path, out: Path, **options: Any) -> None:
     """Learn a tokenizer from the training documents of DATA."""
@@ -74,8 +71,13 @@ def tokenizer(data: Path, out: Path, **options: Any) -> None:
 
 
 @lm.command()
-@click.argument("data", type=_FOLDER)
-@dataclass_options(TrainConfig, skip=("data", "resume"), metavars={"tokenizer": "TOK", "output_dir": "RUN"})
+@click.argument("data", type=GIVEN)
+@dataclass_options(
+    TrainConfig,
+    skip=("data", "resume"),
+    types={"output_dir": FOLDER},
+    metavars={"tokenizer": "TOK", "output_dir": "RUN"},
+)
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(as_json: bool, **options: Any) -> None:
@@ -117,7 +119,7 @@ def train(as_json: bool, **options: Any) -> None:
 
 
 @lm.command(name="eval")
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=GIVEN)
 @dataclass_options(EvalConfig, skip=("run",))
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(as_json: bool, **options: Any) -> None:
@@ -137,9 +139,9 @@ def evaluate(as_json: bool, **options: Any) -> None:
 
 
 @lm.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=GIVEN)
 @click.option(
-    "--out", required=True, type=_FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
+    "--out", required=True, type=FOLDER, metavar="FOLDER", help="A new folder, or an earlier export."
 )
 @click.option(
     "--formats", default=",".join(FORMATS), show_default=True, help="What to write, with commas between."
@@ -169,11 +171,9 @@ def export(as_json: bool, formats: str, quantize: str, **options: Any) -> None:
 
 
 @lm.command()
-@click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|FILE.gguf")
+@click.argument("source", type=GIVEN, metavar="FOLDER|FILE.gguf")
 @click.argument("text")
-@click.option(
-    "--tools", required=True, type=click.Path(path_type=Path), help="A list, as OpenAI's clients send it."
-)
+@click.option("--tools", required=True, type=GIVEN, help="A list, as OpenAI's clients send it.")
 @click.option("--system", default="", help="What the model is told first.")
 @click.option("--perspective", type=click.Choice(PERSPECTIVES), help="The tag after the user's mark.")
 def call(source: Path, text: str, tools: Path, system: str, perspective: Perspective | None) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from personality_common.contract import TOP_K
-from personality_common.terminal.options import ALLOW_REMOTE, FILE, PRINT_JSON, dataclass_options, take
+from personality_common.terminal.options import (
+    ALLOW_REMOTE,
+    FILE,
+    FOLDER,
+    GIVEN,
+    PRINT_JSON,
+    dataclass_options,
+    take,
+)
 from personality_common.terminal.report_files import ReportFiles
 from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
@@ -20,7 +28,12 @@ from pretrain.personality.config import EvaluateConfig, PretrainConfig
 
 @click.command()
 @dataclass_options(DataConfig, names={"source": "data"}, metavars={"source": "PATH|hf:OWNER/NAME"})
-@dataclass_options(PretrainConfig, skip=("data",), metavars={"encoder": "minilm|openai|auto|DIR"})
+@dataclass_options(
+    PretrainConfig,
+    skip=("data",),
+    types={"output_dir": FOLDER},
+    metavars={"encoder": "minilm|openai|auto|DIR"},
+)
 @PRINT_JSON
 def pretrain(as_json: bool, **options: Any) -> None:
     """Train a personality model from the human turns of conversations.
@@ -66,7 +79,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=GIVEN)
 @click.argument("texts", nargs=-1, metavar='["TEXT" …]')
 @click.option("--top-k", default=TOP_K, show_default=True, help="Tokens per text.")
 @ALLOW_REMOTE
@@ -93,13 +106,13 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=GIVEN)
 @dataclass_options(
     DataConfig,
     names={"source": "data"},
     metavars={"source": "PATH|hf:OWNER/NAME"},
 )
-@dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"), types={"map": FILE})
+@dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"))
 @dataclass_options(ReportFiles, skip=("junit",), types=dict.fromkeys(("html", "json"), FILE))
 @ALLOW_REMOTE
 def evaluate(run: Path, **options: Any) -> None:

@@ -30,7 +30,7 @@ from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, read_record, save_weights
 from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.consent import remember_run, tell
-from personality_common.text.encoder import load_encoder, resolve_auto
+from personality_common.text.encoder import load_encoder, require_encoder, resolve_auto
 from personality_common.text.identity import Encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary
 from pretrain.data.conversations import ReadSummary
@@ -77,6 +77,7 @@ def pretrain(
     the leader alone writes what is not embeddings. What they end with is the same for each.
 
     Raises:
+        ConfigError: there is no such encoder, or no such data.
         DataError: the data or the vocabulary is malformed (nothing was done yet).
         MismatchError: `resume` with other settings than the unfinished run's.
         ToolkitError: another job works in the folder, an unfinished run is in the way, or another process
@@ -84,6 +85,7 @@ def pretrain(
         OSError: a file cannot be written; what was finished is kept.
     """
     run = config.output_dir
+    require_encoder(config.encoder)
     vocabulary = load_vocabulary(config.tokens)
     device = choose_device(config.device)
     with contextlib.ExitStack() as stack:

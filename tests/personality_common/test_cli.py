@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 import numpy as np
 import pytest
 
-from personality_common.cli import LazyGroup, main
+from personality_common.cli import LazyGroup, cli, main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 
@@ -56,15 +56,25 @@ def test_a_group_alone_shows_its_help(group: list[str], capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["pretrian"], 2, "No such command"),
+        (["pretrian"], 2, "No such command 'pretrian'. Did you mean 'pretrain'?"),
+        (["heads", "lsit"], 2, "No such command 'lsit'. Did you mean 'list'?"),
         (["pretrain"], 2, "Missing option '--data'"),
         (["pretrain", "--data", "x", "--output-dir", "y", "--epochs", "three"], 2, "'three' is not a valid"),
         (["pretrain", "--data", "x", "--output-dir", "y", "--epochs", "0"], 2, "--epochs must be 1 or more"),
         (["pretrain", "--data", "x", "--output-dir", "y", "--unit", "word"], 2, "--unit"),
-        (["pretrain", "--data", "no/such.jsonl", "--output-dir", "{tmp}/run"], 1, "no/such.jsonl"),
-        (["pretrain", "--data", "{tmp}", "--output-dir", "{tmp}/run", "--tokens", "{tmp}/t"], 1, "/t"),
-        (["predict", "{tmp}/nothing", "hi"], 1, "no such folder"),
-        (["predict", "{tmp}", "hi"], 1, "holds no finished run"),
+        (["pretrain", "--data", "no/such.jsonl", "--output-dir", "{tmp}/run"], 2, "no/such.jsonl"),
+        (
+            ["pretrain", "--data", "{tmp}", "--output-dir", "{tmp}/run", "--tokens", "{tmp}/t"],
+            2,
+            "/t' does not",
+        ),
+        (
+            ["pretrain", "--data", "{tmp}", "--output-dir", "{tmp}/run", "--encoder", "minlim"],
+            2,
+            "there is no folder 'minlim'; did you mean minilm?",
+        ),
+        (["predict", "{tmp}/nothing", "hi"], 2, "nothing' does not exist"),
+        (["predict", "{tmp}", "hi"], 3, "holds no finished run"),
         (["predict", "{tmp}"], 2, "no text"),
     ],
 )
@@ -76,10 +86,38 @@ def test_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, sa
     assert done.stdout == ""
 
 
+WRITTEN = {"out", "output", "output_dir", "state_out", "html", "json", "junit"}
+
+
+def commands(
+    group: click.Group, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+def test_a_path_that_a_command_reads_must_be_there() -> None:
+    """Exit code 2, before any work; those that are written need not be."""
+    read = {
+        (*words, str(parameter.name)): parameter.type.exists
+        for words, command in commands(cli)
+        for parameter in command.params
+        if isinstance(parameter.type, click.Path) and parameter.name not in WRITTEN
+    }
+    assert len(read) > 20
+    assert [name for name, exists in read.items() if not exists] == []
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     for arguments in (["--debug", "predict"], ["predict", "--debug"]):
         done = pt(*arguments, str(tmp_path), "hi")
-        assert done.returncode == 1
+        assert done.returncode == 1  # Python's own
         assert "Traceback" in done.stderr
         assert "holds no finished run" in done.stderr
 
@@ -106,7 +144,7 @@ def test_what_the_machine_lacks_is_one_line(
     monkeypatch.setattr(LazyGroup, "get_command", lambda *_: click.Command("predict", callback=command))
     with pytest.raises(SystemExit) as end:
         main(["predict"])
-    assert end.value.code == 1
+    assert end.value.code == 4
     said = capsys.readouterr().err
     assert said.startswith(says)
     assert len(said.splitlines()) == 1

@@ -73,7 +73,7 @@ def test_a_received_run_sends_nothing_unasked(
 ) -> None:
     for command in commands(hosted, feedback, tmp_path / "head"):
         said = pt(*command)
-        assert said.code == 1
+        assert said.code == 4
         assert "was not made here, and its encoder 'text-embedding-3-small' is hosted" in said.err
         assert sent == []
         said = pt(*command, "--allow-remote-encoder")
@@ -123,7 +123,7 @@ def test_a_fleet_s_workers_send_what_was_allowed(
     command = ("fleet", tmp_path / "bundle", "--data", tmp_path / "texts.jsonl", *spend, "--user", "profile")
     for out, source in (("bundle's", ()), ("run's", ("--run", hosted))):
         said = pt(*command, *source, "--out", tmp_path / out)
-        assert said.code == 1
+        assert said.code == 4
         assert "was not made here" in said.err
         assert sent == []
         said = pt(*command, *source, "--out", tmp_path / out, "--allow-remote-encoder")

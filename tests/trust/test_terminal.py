@@ -88,7 +88,7 @@ def test_an_error_is_one_line_of_text(pt: Pt, tmp_path: Path) -> None:
     folder = tmp_path / EVIL.replace("\0", "").replace("/", "").replace("\ud800", "\udcff")
     folder.mkdir()
     said = pt("predict", folder, "hi")
-    assert said.code == 1
+    assert said.code == 3
     assert "holds no finished run" in said.err
     assert not OBEYED.search(said.err)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from personality_common.terminal.options import PRINT_JSON, dataclass_options
+from personality_common.terminal.options import FOLDER, GIVEN, PRINT_JSON, dataclass_options
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PARTS
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@dataclass_options(ExportConfig, skip=("run", "only"), metavars={"out": "BUNDLE"})
+@click.argument("run", type=GIVEN)
+@dataclass_options(ExportConfig, skip=("run", "only"), types={"out": FOLDER}, metavars={"out": "BUNDLE"})
 @click.option(
     "--only", multiple=True, type=click.Choice(tuple(PARTS)),
     help="Export this part; may be given several times. All, if left out.",

@@ -125,7 +125,7 @@ def test_diff_of_another_vocabulary(pt: Any, make_head: Any, make_record: Any, t
     tuned.bias[5] += 1
     store.add(tuned, make_record(store.active, identity=identity))
     code, _, err = pt("diff", store.path, "h0001", "h0002")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (3, 1)
     assert "vocabulary of the toolkit" in err
     assert "--tokens" in err
     found = json.loads(pt("diff", store.path, "h0001", "h0002", "--tokens", path, "--json")[1])
@@ -184,12 +184,13 @@ def test_refusals_are_one_line(pt: Any, store: Any, make_head: Any, make_record:
     failed = store.add(make_head(1), make_record(store.active, gates=(Gate("reward rose", False),)))
     before = store.active
     for arguments, code, words in (
-        (["list", tmp_path / "none"], 1, "must be a store of heads"),
+        (["list", tmp_path / "none"], 2, "does not exist"),
+        (["list", tmp_path], 3, "must be a store of heads"),
         (["list"], 2, "Missing argument"),
-        (["activate", store.path, "../../x"], 1, "is named like"),
-        (["activate", store.path, failed], 1, "failed: reward rose"),
-        (["show", store.path, "h0042-0123456789ab"], 1, "has no version"),
-        (["rollback", store.path], 1, "nothing was active before"),
+        (["activate", store.path, "../../x"], 3, "is named like"),
+        (["activate", store.path, failed], 4, "failed: reward rose"),
+        (["show", store.path, "h0042-0123456789ab"], 3, "has no version"),
+        (["rollback", store.path], 4, "nothing was active before"),
         (["prune", store.path], 2, "Missing option '--keep'"),
         (["prune", store.path, "--keep", 0], 2, "Invalid value for '--keep'"),
     ):

@@ -311,7 +311,7 @@ def test_command_fails(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["{tmp}"], 1, "must be a bundle"),
+        (["{tmp}"], 3, "must be a bundle"),
         (["{tmp}", "--tolerance", "a"], 2, "NAME=VALUE"),
         (["{tmp}", "--runtimes", "x"], 2, "--runtimes"),
         (["{tmp}", "--data", "x"], 2, "--data needs --run"),

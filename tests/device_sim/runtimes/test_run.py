@@ -85,7 +85,7 @@ def test_command(bundle: Path, tmp_path: Path) -> None:
     ]
     command = [sys.executable, "-m", "personality_common.cli", "run", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "input 'latent' must have shape (1, 512), got (1, 511)" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out.npz").exists()

@@ -258,7 +258,7 @@ def test_command(tmp_path: Path, packages: dict[str, Path], capsys: pytest.Captu
     path.write_bytes(spec.SerializeToString())
     with pytest.raises(SystemExit) as end:
         main(["inspect", str(path), "--max-model-mib", "1"])
-    assert end.value.code == 1
+    assert end.value.code == 3
     line = capsys.readouterr().err
     assert re.fullmatch(
         r"error: .* may have 1,048,576 bytes, this has [\d,]+; raise --max-model-mib .*\n", line

@@ -197,7 +197,7 @@ def test_command_line(packages: dict[str, Path], tmp_path: Path) -> None:
     assert "\x1b" not in good.stdout
     (tmp_path / "bad.mlmodel").write_bytes(b"no")
     bad = pt(tmp_path / "bad.mlmodel", "--json")
-    assert (bad.returncode, bad.stdout) == (1, "")
+    assert (bad.returncode, bad.stdout) == (3, "")
     assert bad.stderr.count("\n") == 1
     assert "not a Core ML model" in bad.stderr
     assert pt(tmp_path / "missing").returncode == 2

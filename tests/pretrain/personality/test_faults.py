@@ -134,7 +134,7 @@ def test_ctrl_c_exits_130_and_can_be_resumed(data: Path, whole: Path, embedded: 
     refused = subprocess.run(
         arguments(data, embedded), capture_output=True, text=True, timeout=PATIENCE, env=environment()
     )
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert "--resume" in refused.stderr
     finish(data, embedded, "--resume")
     assert weights(embedded) == weights(whole)
@@ -150,7 +150,7 @@ def test_second_run_in_one_folder_stops(data: Path, embedded: Path) -> None:
         second = subprocess.run(
             arguments(data, embedded), capture_output=True, text=True, timeout=PATIENCE, env=environment()
         )
-        assert second.returncode == 1
+        assert second.returncode == 4
         assert f"process {first.pid} is working in this folder" in second.stderr
         assert len(second.stderr.splitlines()) == 1
     finally:
@@ -179,7 +179,7 @@ def test_full_disk_is_one_clear_line_and_keeps_what_was_finished(
     failed = subprocess.run(
         arguments(data, run), capture_output=True, text=True, timeout=PATIENCE, env=environment()
     )
-    assert failed.returncode == 1
+    assert failed.returncode == 4
     assert "No space left on device" in failed.stderr.splitlines()[-1]
     assert "Traceback" not in failed.stderr
     assert not list(run.rglob("*.tmp"))

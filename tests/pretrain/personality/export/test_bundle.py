@@ -212,7 +212,7 @@ def test_no_space(run_folder: Any, tmp_path: Path) -> None:
 
     process = spawn(run_folder, tmp_path / "out", "--only", "model", preexec_fn=limit)
     output, errors = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 4
     assert output == ""
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in errors
