@@ -131,7 +131,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         history = train(model, soft, measured, config, work / CHECKPOINTS_DIR, reporter)
         shutil.rmtree(teachers, ignore_errors=True)
         publish(
-            run, _write_results(work, model, held_out, config, history) | _source(config, examples, parts)
+            run, _write_results(work, model, measured, config, history) | _source(config, examples, parts)
         )
     return TrainResult(run, history)
 

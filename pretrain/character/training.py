@@ -102,7 +102,11 @@ def train(
     batch = torch.empty_like(features[: config.batch_size])
     wanted = torch.empty_like(targets)
 
-    with torch.no_grad(), _one_thread(), reporter.stage("training", rows * config.epochs, "examples") as stage:
+    with (
+        torch.no_grad(),
+        _one_thread(),
+        reporter.stage("training", rows * config.epochs, "examples") as stage,
+    ):
         stage.advance(rows * epoch)
         while True:
             # Evaluation comes before the steps, so that the start and the end are measured, too.
