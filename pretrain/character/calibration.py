@@ -96,8 +96,8 @@ def expected_calibration_error(confidence: Rows, truth: Rows) -> float:
 
 
 def least_calibration_error(confidence: Rows) -> float:
-    """What `expected_calibration_error` is, on average, of a model that is right about itself, where only labels
-    are known: in a bin of few labels their share is off by luck.
+    """What `expected_calibration_error` is, on average, of a model that is right about itself, where only
+    labels are known: in a bin of few labels their share is off by luck.
 
     Args:
         confidence: (n,) as there.

@@ -22,7 +22,7 @@ PEAK_LR: Final[dict[ModelName, float]] = {"skip": 3e-2, "seed": 1e-3}
 WEIGHT_DECAY: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 1e-2}
 DROPOUT: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 0.1}
 INPUT_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.3, 0.45), "seed": (0.0, 0.0)}
-HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.05, 0.15), "seed": (0.0, 0.0)}
+HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.02, 0.15), "seed": (0.0, 0.0)}
 """How far each step pulls weights towards zero, in units of the learning rate: those that read the input, and
 the others; with expected labels, and with drawn ones, whose luck must not be learned. Of 453 inputs a few
 decide an output, and the rest is noise to it: without this pull, awareness of unseen archetypes is 0.84,

@@ -89,7 +89,7 @@ def test_a_network_is_distilled_from_four_where_labels_are_drawn(drawn_data: Pat
         f"teacher {number} of 4" for number in (1, 2, 3, 4)
     ]
     assert not (whole.output_dir / "checkpoints" / "teachers").exists()
-    # In the second teacher, and, of as many examples, in the student: four teachers have 2 epochs of 270, it has 360.
+    # In the second of four teachers, who have 2 epochs of 270 examples, and in the student.
     for epochs in (3.5, 10):
         with pytest.raises(KeyboardInterrupt):
             train_character(replace(broken, resume=True), Stops(int(epochs * 270)))
@@ -120,8 +120,8 @@ def test_teachers_expect_what_their_student_is_given(
     assert len(set(seeds)) == 4
     assert soft.expected is not None
     assert (soft.labels == examples.labels).all()
-    # Without a weight all rows are alike, and labels mend them to their own frequencies, which differ a little
-    # between what teachers were trained without; 1, 2, 3 and 4 are 2.5.
+    # Without a weight all rows are alike, and labels mend them to their own frequencies, which differ a
+    # little between what teachers were trained without; 1, 2, 3 and 4 are 2.5.
     for key in ("action.type", "speech.occurs", "thought.dominant", "emotion.shift"):
         place = examples.schema.places[key]
         found = soft.expected[:, place]
