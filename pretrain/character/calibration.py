@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.errors import DataError
 from pretrain.character.schema import Schema
 
 BINS: Final = 15
@@ -48,6 +49,14 @@ def fit_temperatures(
         bounds = (math.log(COLDEST), math.log(HOTTEST))
         found[output.key] = float(np.exp(minimize_scalar(at, bounds=bounds, method="bounded").x))
     return found
+
+
+def check_temperatures(temperatures: dict[str, float], schema: Schema, where: str) -> None:
+    """Raise DataError unless each class and logit of the schema has a positive temperature."""
+    wanted = {output.key for output in schema.of_kind("class", "binary")}
+    positive = all(math.isfinite(value) and value > 0 for value in temperatures.values())
+    if temperatures.keys() != wanted or not positive:
+        raise DataError(f"{where}: must have a positive temperature for each of {', '.join(sorted(wanted))}")
 
 
 def isotonic(found: Rows, labels: NDArray[np.float32], wanted: Rows, schema: Schema) -> Rows:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
-from pretrain.character.model import MODEL_NAMES, ModelName
 from pretrain.character.schema import DEFAULT_SCHEMA, SCHEMA_NAMES, SchemaName
 from pretrain.character.split import SPLIT_NAMES, SplitName
 
+ModelName = Literal["skip", "seed"]
+MODEL_NAMES: Final = get_args(ModelName)
 Weights = Literal["float32", "float16", "int8"]
 WEIGHTS: Final = get_args(Weights)
 FORMATS: Final = ("onnx", "coreml")

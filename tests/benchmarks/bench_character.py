@@ -35,8 +35,9 @@ from pretrain.character.calibration import probabilities
 from pretrain.character.config import HEAD_WEIGHTS, DataConfig, TrainConfig
 from pretrain.character.evaluation import HELD_OUT, UNSEEN, evaluate
 from pretrain.character.export.onnx import build_onnx
+from pretrain.character.generation import EXAMPLES_FILE, generate_data
 from pretrain.character.model import WIDTHS, SkipModel, trainable
-from pretrain.character.pipeline import EXAMPLES_FILE, generate_data, read_data, train_character
+from pretrain.character.pipeline import read_data, train_character
 from pretrain.character.quality import measure
 from pretrain.character.records import Examples, manifest_path, subset
 from pretrain.character.run import Run, load_run, outputs
