@@ -112,7 +112,7 @@ def least_calibration_error(confidence: Rows) -> float:
         confidence: (n,) as there.
     """
     rng = np.random.default_rng(0)
-    drawn = (rng.random(len(confidence)) < confidence for _ in range(DRAWS))
+    drawn = ((rng.random(len(confidence)) < confidence).astype(np.float64) for _ in range(DRAWS))
     return float(np.mean([expected_calibration_error(confidence, labels) for labels in drawn]))
 
 
