@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -121,6 +122,13 @@ def test_interpreter_uses_neither_the_exporter_nor_torch(graph: grimp.ImportGrap
         if within(a, "device_sim.mil") and b.split(".")[0] in ("pretrain", "grpo", "torch", "coremltools")
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", ["cli", "generation", "prediction"])
+def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
+    """Its import takes longer than a thousand generated examples."""
+    script = f"import sys, pretrain.character.{module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
 def test_judge_borrows_nothing_from_the_exporter(graph: grimp.ImportGraph) -> None:

@@ -1,4 +1,4 @@
-"""Temperatures that make probabilities honest, and how honest they are."""
+"""What makes probabilities honest, and how honest they are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.errors import DataError
 from pretrain.character.schema import Schema
 
 BINS: Final = 15
+DRAWS: Final = 20
+"""Of labels, for the mean of an error."""
 COLDEST: Final = 0.05
 HOTTEST: Final = 20.0
+KEPT_SHARE: Final = 1e-6
+"""Of a probability, added to what labels make of it."""
 
 Rows = NDArray[np.float64]
 Loss = Callable[[Rows, Rows], float]
@@ -46,6 +51,47 @@ def fit_temperatures(
     return found
 
 
+def check_temperatures(temperatures: dict[str, float], schema: Schema, where: str) -> None:
+    """Raise DataError unless each class and logit of the schema has a positive temperature."""
+    wanted = {output.key for output in schema.of_kind("class", "binary")}
+    positive = all(math.isfinite(value) and value > 0 for value in temperatures.values())
+    if temperatures.keys() != wanted or not positive:
+        raise DataError(f"{where}: must have a positive temperature for each of {', '.join(sorted(wanted))}")
+
+
+def isotonic(found: Rows, labels: NDArray[np.float32], wanted: Rows, schema: Schema) -> Rows:
+    """Probabilities as honest as labels show them to be, each class and logit by a rising step function.
+
+    A temperature cannot mend a slope where the truth is a step: what is too sure on one side of it and too
+    unsure on the other has every temperature wrong. This has as many numbers as the labels support, and so
+    no place in a contract: it is for what a network is trained on.
+
+    Args:
+        found: (m, size) probabilities, and what is real, of examples that did not train.
+        labels: (m, size) drawn.
+        wanted: (n, size) like `found`, to be mended.
+
+    Returns:
+        (n, size); what is real as it was.
+
+    Source: Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
+    Estimates", KDD 2002.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    mended = wanted.copy()
+    for output in schema.of_kind("class", "binary"):
+        place = schema.places[output.key]
+        for column in range(place.start, place.stop):
+            fit = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+            mended[:, column] = fit.fit(found[:, column], labels[:, column]).predict(wanted[:, column])
+        if output.kind == "class":
+            # A row whose classes were all seen in none is as it was.
+            mended[:, place] += KEPT_SHARE * wanted[:, place]
+            mended[:, place] /= mended[:, place].sum(axis=1, keepdims=True)
+    return mended
+
+
 def expected_calibration_error(confidence: Rows, truth: Rows) -> float:
     """Mean over BINS of equal width of |mean confidence - mean truth|, weighted by how many are in a bin.
 
@@ -56,6 +102,18 @@ def expected_calibration_error(confidence: Rows, truth: Rows) -> float:
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gaps = np.bincount(bins, confidence - truth, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def least_calibration_error(confidence: Rows) -> float:
+    """What `expected_calibration_error` is, on average, of a model that is right about itself, where only
+    labels are known: in a bin of few labels their share is off by luck.
+
+    Args:
+        confidence: (n,) as there.
+    """
+    rng = np.random.default_rng(0)
+    drawn = ((rng.random(len(confidence)) < confidence).astype(np.float64) for _ in range(DRAWS))
+    return float(np.mean([expected_calibration_error(confidence, labels) for labels in drawn]))
 
 
 def probabilities(flat: NDArray[np.float32], schema: Schema, temperatures: dict[str, float]) -> Rows:

@@ -27,7 +27,7 @@ def data(as_json: bool, **options: Any) -> None:
     config = take(DataConfig, options)
 
     from personality_common.terminal.console import ConsoleReporter, output
-    from pretrain.character.pipeline import generate_data
+    from pretrain.character.generation import generate_data
 
     result = generate_data(config, ConsoleReporter())
     if as_json:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
-from pretrain.character.model import MODEL_NAMES, ModelName
 from pretrain.character.schema import DEFAULT_SCHEMA, SCHEMA_NAMES, SchemaName
 from pretrain.character.split import SPLIT_NAMES, SplitName
 
+ModelName = Literal["skip", "seed"]
+MODEL_NAMES: Final = get_args(ModelName)
 Weights = Literal["float32", "float16", "int8"]
 WEIGHTS: Final = get_args(Weights)
 FORMATS: Final = ("onnx", "coreml")
@@ -22,7 +23,7 @@ PEAK_LR: Final[dict[ModelName, float]] = {"skip": 3e-2, "seed": 1e-3}
 WEIGHT_DECAY: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 1e-2}
 DROPOUT: Final[dict[ModelName, float]] = {"skip": 0.0, "seed": 0.1}
 INPUT_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.3, 0.45), "seed": (0.0, 0.0)}
-HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.05, 0.15), "seed": (0.0, 0.0)}
+HIDDEN_SHRINK: Final[dict[ModelName, tuple[float, float]]] = {"skip": (0.02, 0.15), "seed": (0.0, 0.0)}
 """How far each step pulls weights towards zero, in units of the learning rate: those that read the input, and
 the others; with expected labels, and with drawn ones, whose luck must not be learned. Of 453 inputs a few
 decide an output, and the rest is noise to it: without this pull, awareness of unseen archetypes is 0.84,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from pretrain.character.schema import FEATURES, HEADS, Schema
-
-ModelName = Literal["skip", "seed"]
-MODEL_NAMES: Final = get_args(ModelName)
 
 WIDTHS: Final = (64, 64)
 LIMIT: Final = 8.0

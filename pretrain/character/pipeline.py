@@ -1,10 +1,8 @@
-"""`pt character data` and `pt character train`."""
+"""`pt character train`."""
 
 from __future__ import annotations
 
-import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,79 +10,26 @@ from typing import Any, Final
 import torch
 
 from personality_common.contract import CHECKPOINTS_DIR, HISTORY_FILE
-from personality_common.errors import ConfigError, DataError
+from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object, write_json
-from personality_common.files.staging import staged_folder
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
-from personality_common.terminal.progress import Reporter, Stage
+from personality_common.terminal.progress import Reporter
 from pretrain.character.bundle.manifest import SCHEMA_FILE
 from pretrain.character.calibration import fit_temperatures
-from pretrain.character.coherence import LEAST
-from pretrain.character.config import DataConfig, TrainConfig
-from pretrain.character.descriptors import archetypes
+from pretrain.character.config import TrainConfig
 from pretrain.character.distillation import distilled
+from pretrain.character.generation import EXAMPLES_FILE, UNSEEN_FILE
 from pretrain.character.model import SeedModel, SkipModel
-from pretrain.character.records import Example, Examples, read_examples, subset, write_examples
+from pretrain.character.records import Examples, read_examples, subset
 from pretrain.character.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, outputs
-from pretrain.character.schema import load_schema
 from pretrain.character.split import Split, split
-from pretrain.character.synthesis import generate
 from pretrain.character.training import fresh_model, train
 
-EXAMPLES_FILE: Final = "examples.jsonl"
-UNSEEN_FILE: Final = "unseen.jsonl"
-"""Examples of characters that are in none of the others: only ever measured."""
 TEACHERS_DIR: Final = "teachers"
 """Of the checkpoints; gone once their student is there."""
-MOST_UNSEEN: Final = 40
-TOLD_EVERY: Final = 500
-"""Examples between two words of progress."""
 RECORDED_PACKAGES: Final = ("personality-toolkit", "torch", "numpy", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class DataResult:
-    """What was written: folder, manifest of the examples, and how many are of unseen archetypes."""
-
-    folder: Path
-    manifest: dict[str, Any]
-    unseen: int
-
-
-def generate_data(config: DataConfig, reporter: Reporter) -> DataResult:
-    """Write a folder of examples; what was there is replaced once all is written.
-
-    Raises:
-        ConfigError: more archetypes than there are, or the folder holds something else.
-        OSError: no space, no permission.
-    """
-    schema = load_schema(config.schema)
-    people = list(archetypes())
-    if config.archetypes > len(people):
-        raise ConfigError(f"--archetypes must be at most {len(people)}, got {config.archetypes}")
-    if config.out.exists() and not (config.out / EXAMPLES_FILE).is_file():
-        raise ConfigError(f"--out must be a new folder or one of pt character data, {config.out} is not")
-    random.Random(f"archetypes/{config.seed}").shuffle(people)
-    seen = sorted(people[: config.archetypes])
-    unseen = sorted(people[config.archetypes :][:MOST_UNSEEN])
-    counts = {EXAMPLES_FILE: config.examples, UNSEEN_FILE: config.examples // 5 if len(unseen) > 1 else 0}
-    manifests = {}
-    with staged_folder(config.out) as folder:
-        for (name, count), names in zip(counts.items(), (seen, unseen), strict=True):
-            if count:
-                with reporter.stage(name, count, "examples") as stage:
-                    found = _counted(generate(names, count, config.seed, schema), stage)
-                    manifests[name] = write_examples(folder / name, found, schema, config.seed, LEAST)
-    return DataResult(config.out, manifests[EXAMPLES_FILE], counts[UNSEEN_FILE])
-
-
-def _counted(examples: Iterator[Example], stage: Stage) -> Iterator[Example]:
-    for number, example in enumerate(examples, 1):
-        yield example
-        if number % TOLD_EVERY == 0:
-            stage.advance(TOLD_EVERY)
 
 
 @dataclass(frozen=True)
@@ -131,7 +76,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         history = train(model, soft, measured, config, work / CHECKPOINTS_DIR, reporter)
         shutil.rmtree(teachers, ignore_errors=True)
         publish(
-            run, _write_results(work, model, held_out, config, history) | _source(config, examples, parts)
+            run, _write_results(work, model, measured, config, history) | _source(config, examples, parts)
         )
     return TrainResult(run, history)
 

@@ -18,7 +18,6 @@ from pretrain.character.decoding import Answer, decode_all
 from pretrain.character.features import NAME, Features, decode_features, encode
 from pretrain.character.prompt import character_block
 from pretrain.character.records import read_numbers
-from pretrain.character.run import load_run, outputs
 from pretrain.character.schema import FEATURES, Schema
 from pretrain.data.json_records import read_json_lines
 from pretrain.data.schemas import BadRecord
@@ -68,6 +67,10 @@ def open_source(path: Path) -> Source:
         folder = open_folder(path)
         verify(folder)
         return Source(folder.schema, folder.manifest.temperatures, partial(run_onnx, folder.onnx.data))
+
+    # A folder needs no torch, whose import takes longer than all else.
+    from pretrain.character.run import load_run, outputs
+
     run = load_run(path)
     return Source(run.schema, run.temperatures, partial(outputs, run.model))
 

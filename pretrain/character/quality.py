@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain.character.calibration import expected_calibration_error
+from pretrain.character.calibration import expected_calibration_error, least_calibration_error
 from pretrain.character.records import Examples
 from pretrain.character.schema import Output, Schema
 
@@ -29,6 +29,8 @@ class OutputQuality:
         ceiling: the expected accuracy of the truth itself.
         kl: divergence of the predictions from the true probabilities, in nats; a sum over logits.
         ece: expected calibration error of the likeliest class.
+        least_ece: the same, on average, of a model that is right about itself: 0 where the true probabilities
+            are known, which `ece` is taken from then; else what the labels' luck makes of it.
         error: root of the mean squared difference, of what is real; from the expectation where it is known.
     """
 
@@ -37,6 +39,7 @@ class OutputQuality:
     ceiling: float | None = None
     kl: float | None = None
     ece: float | None = None
+    least_ece: float | None = None
     error: float | None = None
 
     @property
@@ -81,9 +84,7 @@ def _of_output(output: Output, predicted: Rows, labels: Rows, expected: Rows | N
     truth = hit if expected is None else expected[rows, taken]
     known = {} if expected is None else _known(truth, expected.max(axis=1), _divergence(expected, predicted))
     return OutputQuality(
-        accuracy=float(hit.mean()),
-        ece=expected_calibration_error(predicted[rows, taken], truth),
-        **known,
+        accuracy=float(hit.mean()), **_calibration(predicted[rows, taken], truth, expected), **known
     )
 
 
@@ -97,9 +98,14 @@ def _of_binary(predicted: Rows, labels: Rows, expected: Rows | None) -> OutputQu
         both = _divergence(expected, predicted) + _divergence(1 - expected, 1 - predicted)
         known = _known(truth, np.maximum(expected, 1 - expected), both)
     confidence = np.where(said, predicted, 1 - predicted).ravel()
-    return OutputQuality(
-        accuracy=float(hit.mean()), ece=expected_calibration_error(confidence, truth), **known
-    )
+    return OutputQuality(accuracy=float(hit.mean()), **_calibration(confidence, truth, expected), **known)
+
+
+def _calibration(confidence: Rows, truth: Rows, expected: Rows | None) -> dict[str, float]:
+    return {
+        "ece": expected_calibration_error(confidence, truth),
+        "least_ece": 0.0 if expected is not None else least_calibration_error(confidence),
+    }
 
 
 def _known(truth: Rows, best: Rows, divergence: Rows) -> dict[str, float]:

@@ -19,7 +19,7 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     """A table for each set of examples: a row per output and figure, a column per model.
 
     Accuracy and KL (nats) are taken from the true probabilities where the data have them; ECE is the expected
-    calibration error; `possible` is what the truth itself would reach.
+    calibration error, from the true probabilities, too; `possible` is what the truth itself would reach.
     """
     for name, figures in evaluation.figures.items():
         speak, truly = evaluation.likeliest_speak[name]
@@ -50,7 +50,7 @@ def _rows(key: str, found: Mapping[str, OutputQuality]) -> Iterator[tuple[str, .
     elif ours.accuracy is not None:
         yield key, "accuracy", *(_shown(found[c].accuracy) for c in _COLUMNS), "1"
     if ours.ece is not None:
-        yield "", "ECE", *(_shown(found[c].ece) for c in _COLUMNS), "0"
+        yield "", "ECE", *(_shown(found[c].ece) for c in _COLUMNS), _shown(ours.least_ece)
     if ours.error is not None:
         name = key if ours.accuracy is None else ""
         yield name, "RMS error", *(_shown(found[c].error) for c in _COLUMNS), "0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from personality_common.contract import RUN_FILE
 from personality_common.errors import DataError, MismatchError
 from personality_common.runs.record import Record, read_record
-from pretrain.character.model import MODEL_NAMES, ModelName, SeedModel, SkipModel, build_model
+from pretrain.character.calibration import check_temperatures
+from pretrain.character.config import MODEL_NAMES, ModelName
+from pretrain.character.model import SeedModel, SkipModel, build_model
 from pretrain.character.schema import SCHEMA_NAMES, Schema, load_schema
 
 TRAINER: Final = "character"
@@ -82,14 +83,6 @@ def load_run(path: Path) -> Run:
     model = build_model(name, schema, dropout=0.0)
     record.load_into(model, WEIGHTS_FILE)
     return Run(record, schema, name, model.eval(), found, *fingerprints)
-
-
-def check_temperatures(temperatures: dict[str, float], schema: Schema, where: str) -> None:
-    """Raise DataError unless each class and logit of the schema has a positive temperature."""
-    wanted = {output.key for output in schema.of_kind("class", "binary")}
-    positive = all(math.isfinite(value) and value > 0 for value in temperatures.values())
-    if temperatures.keys() != wanted or not positive:
-        raise DataError(f"{where}: must have a positive temperature for each of {', '.join(sorted(wanted))}")
 
 
 @torch.no_grad()

@@ -49,26 +49,31 @@ def split(examples: Examples, by: SplitName, seed: int) -> Split:
     Raises:
         DataError: too few cells or archetypes to divide.
     """
+    test, val, *rest = folds(examples, by, FOLDS, seed)
+    return Split(np.sort(np.concatenate(rest)), val, test)
+
+
+def folds(examples: Examples, by: SplitName, count: int, seed: int) -> list[Rows]:
+    """Rows of `count` parts of about the same size; as `split`, which divides into FOLDS."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     groups = {"group": examples.cells, "archetype": examples.archetypes, "random": None}[by]
-    count = len(examples) if groups is None else len(np.unique(groups))
-    if count < FOLDS:
+    found = len(examples) if groups is None else len(np.unique(groups))
+    if found < count:
         what = {"group": "cells", "archetype": "archetypes", "random": "examples"}[by]
-        raise DataError(f"--split {by} needs {FOLDS} {what} or more, the data have {count}")
-    folds = StratifiedKFold if groups is None else StratifiedGroupKFold
-    parts = folds(FOLDS, shuffle=True, random_state=seed).split(examples.features, _strata(examples), groups)
-    (rest, test), (_, val) = next(parts), next(parts)
-    return Split(np.setdiff1d(rest, val), val, test)
+        raise DataError(f"--split {by} needs {count} {what} or more, the data have {found}")
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    divided = kind(count, shuffle=True, random_state=seed)
+    return [part for _, part in divided.split(examples.features, _strata(examples, count), groups)]
 
 
-def _strata(examples: Examples) -> Rows:
-    """A number for what should be as frequent on all sides; rare ones are one."""
+def _strata(examples: Examples, least: int) -> Rows:
+    """A number for what should be as frequent on all sides; those of fewer examples than `least` are one."""
     awareness = examples.labels[:, examples.schema.places["thought.awareness"]].argmax(axis=1)
     dominant = examples.labels[:, examples.schema.places["thought.dominant"]]
     index = dominant.argmax(axis=1) if dominant.shape[1] > 1 else dominant[:, 0].astype(np.int64)
     strata = awareness * 8 + index
     found, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    frequent = np.where(counts >= FOLDS, found, -1)
+    frequent = np.where(counts >= least, found, -1)
     rows: Rows = frequent[inverse].astype(np.int64)
     return rows

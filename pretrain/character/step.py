@@ -20,6 +20,8 @@ from pretrain.character.schema import FEATURES
 WIDE: Final = 456
 """Columns of the features that `SkipStep` keeps: these, a 1, and zeros up to a multiple of eight, at which
 products are a seventh faster."""
+AT_ONCE: Final = 512
+"""Rows that are standardised together, in memory that is warm already."""
 
 
 class SkipStep(nn.Module):
@@ -48,9 +50,8 @@ class SkipStep(nn.Module):
             self._parts(self.weights.detach()),
             self._parts(self.weights.grad),
         )
-        with torch.no_grad():
-            for own, theirs in self._pairs():
-                own.copy_(theirs)
+        for own, theirs in self._pairs():
+            own.copy_(theirs.detach())
 
     def finish(self) -> None:
         """Write the weights to the network."""
@@ -82,18 +83,19 @@ class SkipStep(nn.Module):
         read, second, _, heads = self.parts
         return [read[:, :FEATURES]], [second, heads]
 
-    def keep(self, standard: Tensor) -> Tensor:
-        """(n, 453) standardised features -> (n, WIDE), as the other methods take them."""
-        wide = torch.zeros(len(standard), WIDE)
-        wide[:, :FEATURES], wide[:, FEATURES] = standard, 1
+    def keep(self, features: Tensor) -> Tensor:
+        """(n, 453) features -> (n, WIDE), standardised, as the other methods take them."""
+        (model,) = self.model
+        wide = torch.empty(len(features), WIDE)
+        for rows, part in zip(torch.split(wide, AT_ONCE), torch.split(features, AT_ONCE), strict=True):
+            rows[:, :FEATURES] = model.standardize(part)
+        wide[:, FEATURES], wide[:, FEATURES + 1 :] = 1, 0
         return wide
 
-    @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """(n, WIDE) -> (size, n), without dropout."""
         return self._forward(x, 0.0)[2]
 
-    @torch.no_grad()
     def gradients(self, x: Tensor, target: Tensor) -> Tensor:
         """Set the gradient of the loss by the weights; returns the outputs, (size, n).
 
@@ -142,17 +144,17 @@ class SeedStep(nn.Module):
     def matrices(self) -> tuple[list[Tensor], list[Tensor]]:
         return self.model.matrices()
 
-    def keep(self, standard: Tensor) -> Tensor:
-        return standard
+    def keep(self, features: Tensor) -> Tensor:
+        return features
 
-    @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         self.model.eval()
         return self.model.flat(x).T
 
     def gradients(self, x: Tensor, target: Tensor) -> Tensor:
         parameters = list(self.model.parameters())
-        flat = self.model.train().flat(x)
+        with torch.enable_grad():
+            flat = self.model.train().flat(x)
         ascent = self.gradient.at(flat.detach().T, target).T
         for parameter, own in zip(parameters, torch.autograd.grad(flat, parameters, ascent), strict=True):
             parameter.grad = own

@@ -30,7 +30,7 @@ from pretrain.character.model import SeedModel, SkipModel, build_model
 from pretrain.character.records import Examples
 from pretrain.character.step import SeedStep, SkipStep, shrink
 
-LOOK_EVERY: Final = 8
+LOOK_EVERY: Final = 16
 """Steps between two looks at the loss, which takes as long as an optimizer's step."""
 
 
@@ -77,11 +77,10 @@ def train(
     schema, rows = examples.schema, len(examples)
     gradient = Gradient(schema, HEAD_WEIGHTS)
     step_of = SkipStep(model, gradient) if isinstance(model, SkipModel) else SeedStep(model, gradient)
-    features, val_features = (
-        # Piece by piece, in memory that is warm already.
-        torch.cat([step_of.keep(model.standardize(part)) for part in torch.split(whole, config.batch_size)])
-        for whole in (torch.from_numpy(part.features) for part in (examples, held_out))
-    )
+    with torch.no_grad():
+        features, val_features = (
+            step_of.keep(torch.from_numpy(part.features)) for part in (examples, held_out)
+        )
     targets, val_targets = _targets(examples), _targets(held_out)
 
     # Optimizer and schedule
@@ -103,7 +102,11 @@ def train(
     batch = torch.empty_like(features[: config.batch_size])
     wanted = torch.empty_like(targets)
 
-    with _one_thread(), reporter.stage("training", rows * config.epochs, "examples") as stage:
+    with (
+        torch.no_grad(),
+        _one_thread(),
+        reporter.stage("training", rows * config.epochs, "examples") as stage,
+    ):
         stage.advance(rows * epoch)
         while True:
             # Evaluation comes before the steps, so that the start and the end are measured, too.

@@ -19,8 +19,8 @@ from personality_common.files.typed import from_json
 from personality_common.onnx.parsing import import_onnxruntime
 from pretrain.character.bundle.manifest import FAMILY, MANIFEST_SCHEMA, Manifest
 from pretrain.character.bundle.onnx_file import OnnxFile, read_onnx
-from pretrain.character.model import MODEL_NAMES
-from pretrain.character.run import check_temperatures
+from pretrain.character.calibration import check_temperatures
+from pretrain.character.config import MODEL_NAMES
 from pretrain.character.schema import HEADS, SCHEMA_NAMES, Schema, load_schema
 
 Rows = NDArray[np.float32]

@@ -15,7 +15,8 @@ from personality_common.bundle.stored import StoredTensor
 from personality_common.contract import MAX_BATCH
 from personality_common.coreml.proto import Model_pb2
 from personality_common.coreml.writing import serialize
-from pretrain.character.model import ModelName, build_model
+from pretrain.character.config import ModelName
+from pretrain.character.model import build_model
 from pretrain.character.schema import FEATURES, HEADS, Schema
 from pretrain.coreml.converter import CONVERSION_DATE, ProgramSignature, convert, set_parameters, stand_ins
 from pretrain.coreml.targets import Precision

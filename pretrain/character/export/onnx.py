@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from personality_common.bundle.stored import stored_values
 from personality_common.onnx.parsing import import_onnx
 from pretrain.character.bundle.manifest import INPUT
-from pretrain.character.config import Weights
-from pretrain.character.model import LIMIT, SEED_WIDTHS, ModelName
+from pretrain.character.config import ModelName, Weights
+from pretrain.character.model import LIMIT, SEED_WIDTHS
 from pretrain.character.schema import FEATURES, HEADS, Schema
 
 if TYPE_CHECKING:

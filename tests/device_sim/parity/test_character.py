@@ -23,7 +23,8 @@ from personality_common.files.atomic import file_sha256
 from personality_common.terminal.progress import Silent
 from pretrain.character.config import DataConfig, ExportConfig, TrainConfig
 from pretrain.character.export.bundle import export
-from pretrain.character.pipeline import generate_data, train_character
+from pretrain.character.generation import generate_data
+from pretrain.character.pipeline import train_character
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx (extra: character)")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime (extra: character)")

@@ -4,7 +4,8 @@ import pytest
 
 from personality_common.terminal.progress import Silent
 from pretrain.character.config import DataConfig, TrainConfig
-from pretrain.character.pipeline import generate_data, train_character
+from pretrain.character.generation import generate_data
+from pretrain.character.pipeline import train_character
 
 
 @pytest.fixture(scope="session")

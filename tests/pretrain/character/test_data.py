@@ -13,7 +13,8 @@ from personality_common.errors import ConfigError, DataError, MismatchError
 from personality_common.terminal.progress import Silent
 from pretrain.character.config import DataConfig
 from pretrain.character.descriptors import archetypes
-from pretrain.character.pipeline import EXAMPLES_FILE, UNSEEN_FILE, generate_data, read_data
+from pretrain.character.generation import EXAMPLES_FILE, UNSEEN_FILE, generate_data
+from pretrain.character.pipeline import read_data
 from pretrain.character.records import Examples, content_hash, read_examples
 from pretrain.character.schema import SchemaName, load_schema
 from pretrain.character.split import split

@@ -89,8 +89,8 @@ def test_a_network_is_distilled_from_four_where_labels_are_drawn(drawn_data: Pat
         f"teacher {number} of 4" for number in (1, 2, 3, 4)
     ]
     assert not (whole.output_dir / "checkpoints" / "teachers").exists()
-    # In the second teacher, and in the student.
-    for epochs in (3.5, 5.5):
+    # In the second of four teachers, who have 2 epochs of 270 examples, and in the student.
+    for epochs in (3.5, 10):
         with pytest.raises(KeyboardInterrupt):
             train_character(replace(broken, resume=True), Stops(int(epochs * 270)))
         with pytest.raises(ToolkitError, match="add --resume to go on"):
@@ -120,11 +120,14 @@ def test_teachers_expect_what_their_student_is_given(
     assert len(set(seeds)) == 4
     assert soft.expected is not None
     assert (soft.labels == examples.labels).all()
-    # Without a weight a class is even, a logit is one half; 1, 2, 3 and 4 are 2.5.
-    expected = {"action.type": 1 / 6, "speech.occurs": 0.5, "thought.dominant": 1 / 8, "action.valence": 2.5}
-    for key, value in expected.items():
-        found = soft.expected[:, examples.schema.places[key]]
-        assert found == pytest.approx(np.full_like(found, value), abs=1e-6)
+    # Without a weight all rows are alike, and labels mend them to their own frequencies, which differ a
+    # little between what teachers were trained without; 1, 2, 3 and 4 are 2.5.
+    for key in ("action.type", "speech.occurs", "thought.dominant", "emotion.shift"):
+        place = examples.schema.places[key]
+        found = soft.expected[:, place]
+        frequencies = np.broadcast_to(examples.labels[:, place].mean(axis=0), found.shape)
+        assert found == pytest.approx(frequencies, abs=0.01)
+    assert soft.expected[:, examples.schema.places["action.valence"]] == pytest.approx(2.5)
     assert held_out.expected == pytest.approx(soft.expected)
 
 

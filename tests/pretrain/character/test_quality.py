@@ -5,7 +5,12 @@ import pytest
 from scipy import special, stats
 
 from pretrain.character.baselines import BASELINE_NAMES, predict_baseline
-from pretrain.character.calibration import expected_calibration_error, fit_temperatures, probabilities
+from pretrain.character.calibration import (
+    expected_calibration_error,
+    fit_temperatures,
+    isotonic,
+    probabilities,
+)
 from pretrain.character.quality import measure
 from pretrain.character.records import Examples
 from pretrain.character.schema import load_schema
@@ -63,6 +68,7 @@ def test_the_truth_reaches_the_ceiling() -> None:
         assert found[key].share == pytest.approx(1, abs=1e-6)
         assert found[key].kl == pytest.approx(0, abs=1e-6)
         assert found[key].ece == pytest.approx(0, abs=1e-6)
+        assert found[key].least_ece == 0
         # Drawn labels agree as often as they should, within 4 standard errors.
         assert found[key].accuracy == pytest.approx(found[key].expected_accuracy, abs=0.03)
     assert found["emotion.delta"].error == pytest.approx(0, abs=1e-6)
@@ -97,6 +103,35 @@ def test_calibration_error_by_hand() -> None:
     confidence, truth = np.array([0.9, 0.9, 0.9, 0.5]), np.array([1.0, 1.0, 0.0, 1.0])
     assert expected_calibration_error(confidence, truth) == pytest.approx((2.7 - 2 + 0.5) / 4)
     assert expected_calibration_error(np.array([1.0]), np.array([1.0])) == 0
+
+
+def test_labels_alone_leave_an_error_even_to_who_is_right() -> None:
+    rng = np.random.default_rng(6)
+    _, truth = random_truth(rng, 500)
+    found = [measure(truth, examples(drawn(rng, truth), None))["action.type"] for _ in range(20)]
+    least = np.mean([quality.least_ece for quality in found])
+    # Seven of fifteen bins hold almost all: 0.8 deviations of a share, over about 70 examples each.
+    assert 0.02 < least < 0.06
+    assert np.mean([quality.ece for quality in found]) == pytest.approx(least, rel=0.15)
+
+
+def test_a_slope_is_mended_to_the_step_that_labels_show() -> None:
+    rng = np.random.default_rng(5)
+    truth = np.tile(probabilities(np.zeros((1, 49), np.float32), V2, {}), (4000, 1))
+    tension = rng.random(4000)
+    place = V2.places["speech.register"]
+    truth[:, place] = np.where(tension[:, None] > 0.7, [0, 0.6, 0.4, 0], [0, 1, 0, 0])
+    found = truth.copy()
+    slope = 0.4 * np.clip((tension - 0.5) / 0.4, 0, 1)
+    found[:, place] = np.stack([0 * slope, 0.99 - slope, slope, 0 * slope + 0.01], axis=1)
+    labels = drawn(rng, truth).astype(np.float32)
+    mended = isotonic(found[:3000], labels[:3000], found[3000:], V2)
+    np.testing.assert_allclose(mended[:, place].sum(axis=1), 1, rtol=1e-9)
+    assert mended[:, place.start + 3].max() < 1e-6  # in no label
+    assert np.abs(mended[:, place] - truth[3000:, place]).mean() < 0.01
+    assert np.abs(found[3000:, place] - truth[3000:, place]).mean() > 0.02
+    real = V2.places["emotion.delta"]
+    np.testing.assert_array_equal(mended[:, real], found[3000:, real])
 
 
 def test_temperatures_are_found_again() -> None:
