@@ -68,7 +68,7 @@ def test_names_and_output_in_any_encoding(store: Path, environment: dict[str, An
 
 @pytest.mark.parametrize("shell", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_closed_streams(store: Path, shell: str) -> None:
-    assert pt("heads", "audit", store, shell=shell)[0] == 0
+    assert pt("heads", "list", store, shell=shell)[0] == 0
     code, _, err = pt("predict", store, shell=shell)
     assert code == 2
     assert len(err.splitlines()) == (0 if "2>" in shell else 1)
