@@ -1,29 +1,31 @@
 """The head as a kind of thing that has versions: its files, its shape, and stores of earlier schemas.
 
 Beside a head may lie what its learner keeps for the next night: the training state, evidence, the gate.
+Only what reads or writes a head needs torch: to list or to pin versions goes without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import torch
-
-from device_sim.heads.learning import LEARNING_FILE, LearnedHead, read_learning, write_learning
-from grpo.head import Head
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
 from personality_common.errors import DataError
-from personality_common.files.tensors import load_tensors, save_tensors, tensor_fingerprints
 from personality_common.registry.codec import Codec
 from personality_common.registry.identity import Identity
 from personality_common.registry.registry import Registry
 
+if TYPE_CHECKING:
+    import torch
+
+    from grpo.head import Head
+
 HEAD_FILE: Final = "head.safetensors"
+LEARNING_FILE: Final = "learning.safetensors"
 
 
-class HeadCodec(Codec[Head]):
+class HeadCodec(Codec["Head"]):
     """`projection.weight` and `output_bias` in one file; ids carry the fingerprint of the weight."""
 
     kind = "head"
@@ -31,11 +33,18 @@ class HeadCodec(Codec[Head]):
     files: ClassVar[Mapping[str, int]] = {HEAD_FILE: 64 << 20, LEARNING_FILE: 64 << 20}
 
     def write(self, value: Head, folder: Path) -> None:
+        from device_sim.heads.learning import LearnedHead, write_learning
+        from personality_common.files.tensors import save_tensors
+
         save_tensors(folder / HEAD_FILE, _tensors(value))
         if isinstance(value, LearnedHead):
             write_learning(folder / LEARNING_FILE, value.kept)
 
     def read(self, files: Mapping[str, Path]) -> Head:
+        from device_sim.heads.learning import LearnedHead, read_learning
+        from grpo.head import Head
+        from personality_common.files.tensors import load_tensors
+
         tensors, _ = load_tensors(files[HEAD_FILE])
         if tensors.keys() != set(HEAD_PARAMETERS):
             raise DataError(
@@ -47,9 +56,13 @@ class HeadCodec(Codec[Head]):
         return LearnedHead.of(read_learning(files[LEARNING_FILE], head))
 
     def fingerprint(self, value: Head) -> str:
+        from personality_common.files.tensors import tensor_fingerprints
+
         return tensor_fingerprints(_tensors(value))[HEAD_WEIGHT]
 
     def check(self, value: Head) -> None:
+        import torch
+
         value.check(torch.zeros(1, value.weight.shape[1]))
 
     def shapes(self, value: Head) -> dict[str, tuple[int, ...]]:

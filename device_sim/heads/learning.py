@@ -18,7 +18,6 @@ from grpo.learners import Kept
 from personality_common.errors import DataError
 from personality_common.files.tensors import load_tensors, save_tensors
 
-LEARNING_FILE: Final = "learning.safetensors"
 _PARTS: Final = ("before", "since")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from device_sim.heads.difference import HeadDifference, TokenChange
 from device_sim.heads.heads import HEAD_FILE
 from personality_common.registry.record import Record, Stored
 from personality_common.registry.registry import Audit, Version
+
+if TYPE_CHECKING:
+    from device_sim.heads.difference import HeadDifference, TokenChange
 
 
 def versions_table(versions: Sequence[Version], width: int) -> Table:

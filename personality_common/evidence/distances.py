@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from personality_common.contract import TOP_K
 
@@ -119,6 +118,8 @@ def spearman(value: Array, reference: Array) -> Array:
 
     1 where the ranks are equal, also those of constant rows; 0 where one row alone is constant.
     """
+    from scipy.stats import rankdata  # a second and a half, and only what is ranked needs it
+
     a, b = rankdata(value, axis=1), rankdata(reference, axis=1)
     equal = (a == b).all(axis=1)
     a -= a.mean(axis=1, keepdims=True)

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+import warm
 
 from personality_common.terminal.progress import SILENT
 from pretrain.personality.export.bundle import export
@@ -39,7 +40,7 @@ def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def pt(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "personality_common.cli", *map(str, arguments)]
+    return [*warm.PT, *map(str, arguments)]
 
 
 def fleet(bundle: Path, out: Path, *more: object) -> list[str]:
@@ -47,8 +48,7 @@ def fleet(bundle: Path, out: Path, *more: object) -> list[str]:
 
 
 def run(command: list[str], threads: int = 1) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    return warm.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
 
 
 def devices_of(out: Path) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def listening(process: int) -> list[str]:
     return [words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in mine]
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+def wait_for(what: Callable[[], Any], process: warm.Warm | None = None) -> Any:
     deadline = time.monotonic() + 120
     while not (found := what()):
         assert process is None or process.poll() is None, process.communicate()
@@ -186,11 +186,8 @@ def chunks_of(out: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted((out / "chunks").glob("*.json"))}
 
 
-def begin(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def begin(command: list[str]) -> warm.Warm:
+    return warm.Warm(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 @LINUX
@@ -277,7 +274,9 @@ def test_a_worker_s_own_words_are_passed_on(bundle: Path, finished: Path, tmp_pa
     (out / "plan.json").write_text(json.dumps(plan | {"user": "moody:likes"}))
     command = fleet(bundle, out, "--devices", 70, "--user", "moody:likes", "--workers", 1)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
     assert done.returncode == 1
     assert "a worker failed: the reward function moody:likes must not raise, got KeyError" in done.stderr
     assert "missing: devices 0-69;" in done.stderr

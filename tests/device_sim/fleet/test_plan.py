@@ -1,11 +1,10 @@
 """The work folder: one fleet's, complete files, and pieces of work that one process holds."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from device_sim.fleet.fleet import missing_devices
 from device_sim.fleet.plan import Plan, read_plan, texts_sha256, write_plan
@@ -77,16 +76,18 @@ def test_missing_devices_are_named_in_ranges(plan: Plan) -> None:
     assert missing_devices(dataclasses.replace(plan, devices=257, chunk=64)) == "0-63, 128-191, 256"
 
 
-def test_a_claim_is_one_process_s_and_ends_with_it(plan: Plan) -> None:
+def test_a_claim_is_one_process_s_and_ends_with_it(plan: Plan, tmp_path: Path) -> None:
     write_plan(plan)
-    program = (
+    program = tmp_path / "claim.py"
+    program.write_text(
         "import sys; from pathlib import Path; from device_sim.fleet.plan import read_plan\n"
         "with read_plan(Path(sys.argv[1])).claim_chunk(int(sys.argv[2])) as mine: print(mine)"
     )
 
     def elsewhere(chunk: int) -> str:
-        command = [sys.executable, "-c", program, str(plan.folder), str(chunk)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = warm.run([program, plan.folder, chunk])
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     with plan.claim_chunk(2) as mine:
         assert mine

@@ -17,10 +17,10 @@ from personality_common.errors import MismatchError
 from personality_common.registry.record import Gate
 from personality_common.vocabulary import load_vocabulary
 
-HELP = """
+LOADED = """
 import sys
 from personality_common.cli import main
-sys.argv = ["pt", "heads", "--help"]
+sys.argv[:1] = ["pt", "heads"]
 try:
     main()
 except SystemExit:
@@ -208,6 +208,9 @@ def test_damaged_version_is_listed_as_such(pt: Any, grown: Any) -> None:
     assert "damaged" in next(line for line in out.splitlines() if versions[2] in line)
 
 
-def test_help_loads_no_torch() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+def test_what_reads_no_head_loads_no_torch(grown: Any) -> None:
+    store, versions = grown
+    for arguments in (["--help"], ["pin", str(store.path), versions[1]], ["list", str(store.path)]):
+        command = [sys.executable, "-c", LOADED, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]", arguments

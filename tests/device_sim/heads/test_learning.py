@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from device_sim.heads.learning import LEARNING_FILE, LearnedHead, read_learning, write_learning
+from device_sim.heads.heads import LEARNING_FILE
+from device_sim.heads.learning import LearnedHead, read_learning, write_learning
 from grpo.evidence import Evidence
 from grpo.gate import Wealth
 from grpo.head import Head

@@ -5,16 +5,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
-PT = [sys.executable, str(Path(__file__).parents[2] / "faults" / "hash_encoder.py")]
+PT = str(Path(__file__).parents[2] / "faults" / "hash_encoder.py")
 PATIENCE = 120
 
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(data: Path, run: Path, *more: str) -> list[str]:
     options = ["--data", str(data), "--output-dir", str(run), "--device", "cpu", "--json"]
-    return [*PT, "pretrain", *options, "--batch-size", "64", *more]
+    return [PT, "pretrain", *options, "--batch-size", "64", *more]
 
 
 def environment() -> dict[str, str]:
@@ -35,25 +35,17 @@ def environment() -> dict[str, str]:
 
 
 def finish(data: Path, run: Path, *more: str) -> tuple[dict[str, object], str]:
-    done = subprocess.run(
-        arguments(data, run, *more), capture_output=True, text=True, timeout=PATIENCE, env=environment()
-    )
+    done = warm.run(arguments(data, run, *more), timeout=PATIENCE, env=environment())
     assert done.returncode == 0, done.stderr
     result: dict[str, object] = json.loads(done.stdout)
     return result, done.stderr
 
 
-def start(data: Path, run: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments(data, run, *more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+def start(data: Path, run: Path, *more: str) -> warm.Warm:
+    return warm.Warm(arguments(data, run, *more), env=environment())
 
 
-def stop_when(process: subprocess.Popen[str], happened: Callable[[], object], how: signal.Signals) -> str:
+def stop_when(process: warm.Warm, happened: Callable[[], object], how: signal.Signals) -> str:
     """Send a signal as soon as something is true; returns what the process said on stderr."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
@@ -131,9 +123,7 @@ def test_ctrl_c_exits_130_and_can_be_resumed(data: Path, whole: Path, embedded: 
     assert process.returncode == 130
     assert "--resume goes on" in said
     assert "Traceback" not in said
-    refused = subprocess.run(
-        arguments(data, embedded), capture_output=True, text=True, timeout=PATIENCE, env=environment()
-    )
+    refused = warm.run(arguments(data, embedded), timeout=PATIENCE, env=environment())
     assert refused.returncode == 4
     assert "--resume" in refused.stderr
     finish(data, embedded, "--resume")
@@ -147,9 +137,7 @@ def test_second_run_in_one_folder_stops(data: Path, embedded: Path) -> None:
         while not (embedded / ".lock").exists() or not (embedded / ".lock").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        second = subprocess.run(
-            arguments(data, embedded), capture_output=True, text=True, timeout=PATIENCE, env=environment()
-        )
+        second = warm.run(arguments(data, embedded), timeout=PATIENCE, env=environment())
         assert second.returncode == 4
         assert f"process {first.pid} is working in this folder" in second.stderr
         assert len(second.stderr.splitlines()) == 1
@@ -176,9 +164,7 @@ def test_full_disk_is_one_clear_line_and_keeps_what_was_finished(
 ) -> None:
     run = small_disk / "run"
     shutil.copytree(whole / "cache", run / "cache")
-    failed = subprocess.run(
-        arguments(data, run), capture_output=True, text=True, timeout=PATIENCE, env=environment()
-    )
+    failed = warm.run(arguments(data, run), timeout=PATIENCE, env=environment())
     assert failed.returncode == 4
     assert "No space left on device" in failed.stderr.splitlines()[-1]
     assert "Traceback" not in failed.stderr

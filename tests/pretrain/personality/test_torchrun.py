@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from safetensors.numpy import load_file
 
 from personality_common.cli import main
@@ -40,17 +39,15 @@ def command(
 ) -> list[str]:
     launcher = ["-m", "torch.distributed.run", *ALONE, "--nproc-per-node", str(processes)]
     options = ["--data", str(data), "--output-dir", str(run), "--device", "cpu", "--json", *more]
-    return [sys.executable, *launcher, "--max-restarts", str(restarts), *program, *options]
+    return [*launcher, "--max-restarts", str(restarts), *program, *options]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str]) -> warm.Warm:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **OWN_STORE}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return warm.Warm(arguments, env=environment)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[dict[str, object], str]:
+def finish(process: warm.Warm) -> tuple[dict[str, object], str]:
     said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     # Nobody but the leader prints: there is one JSON object, and each message once.
