@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
+import selectors
 import socket
 import socketserver
 import threading
@@ -330,10 +331,11 @@ class _Handler(BaseHTTPRequestHandler):
 def _is_gone(wire: socket.socket) -> bool:
     """Whether the other side has hung up."""
     try:
-        return not wire.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
+        # First, since a socket with a timeout waits even for what must not wait.
+        with selectors.DefaultSelector() as ready:
+            ready.register(wire, selectors.EVENT_READ)
+            return bool(ready.select(0)) and not wire.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
         return True
 
 
