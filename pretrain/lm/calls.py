@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.bounded import read_bounded
@@ -19,7 +19,9 @@ from pretrain.lm.chat import (
     go_json,
     signature_text,
 )
-from pretrain.lm.llama import Llama
+
+if TYPE_CHECKING:
+    from pretrain.lm.llama import Llama
 
 Type = Literal["string", "integer", "number", "boolean"]
 MAX_TOOLS_BYTES: Final = 1 << 20

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from personality_common.endpoint.model import Call, Card, End, Piece, Request, RequestError, Stop, Text
 from personality_common.errors import DataError, ToolkitError
@@ -27,8 +27,10 @@ from pretrain.lm.chat import (
     Turn,
     call_text,
 )
-from pretrain.lm.llama import Llama
 from pretrain.lm.llama_server import LlamaServer
+
+if TYPE_CHECKING:
+    from pretrain.lm.llama import Llama
 
 MOST_TOKENS: Final = 1_024
 """Of an answer for which nobody says how long it may be."""
@@ -285,6 +287,9 @@ def open_model(path: Path, name: str, *, threads: int = 1) -> OwnModel | Templat
         raise DataError(f"{path}: must have a tokenizer, has none")
     ours = tokens[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
     if ours:
+        # It looks at the file with PyTorch, which strangers' files do not need.
+        from pretrain.lm.llama import Llama
+
         own = Llama(path, threads=threads)
         return OwnModel(own, _card(path, name, metadata, own, PERSPECTIVES))
     family = str(metadata.get("general.architecture", ""))

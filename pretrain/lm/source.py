@@ -10,7 +10,6 @@ from pathlib import Path
 
 from personality_common.contract import RUN_FILE
 from personality_common.terminal.progress import SILENT
-from pretrain.lm.bundle.folder import served_file
 from pretrain.lm.config import ExportConfig
 
 
@@ -23,6 +22,11 @@ def gguf_of(source: Path) -> Iterator[Path]:
         DataError: no run, and no folder of `pt lm export`.
         ToolkitError: as `pretrain.lm.export.folder.export`, of a run.
     """
+    if not source.is_dir():
+        yield source
+        return
+    from pretrain.lm.bundle.folder import served_file
+
     if not (source / RUN_FILE).is_file():
         yield served_file(source)
         return

@@ -16,6 +16,8 @@ from personality_common.endpoint.model import Call, Message, RequestError, Tool
 BEGINNINGS: Final = "{<"
 """Characters with which a call begins, and other answers do not where tools are on offer."""
 MAX_SCHEMA_PARTS: Final = 2_000
+_SPACING: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""As Jinja's `tojson` and Python write; where any is allowed, a weak model goes on with it for ever."""
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _KEPT: Final = ("type", "enum", "const", "required", "$ref", "items", "anyOf", "properties", "$defs")
 """Of JSON Schema; patterns, lengths and counts can take any time, and are left to whoever calls the tool."""
@@ -57,7 +59,7 @@ def without_template(messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool
 
 def grammar(tools: Sequence[Tool], required: bool) -> str:
     """What an answer may be: a call of one of the tools, or text that does not begin like one."""
-    calls = {"anyOf": [_call_schema(tool) for tool in tools]}
+    calls = {"anyOf": [_call_schema(tool) for tool in tools], "x-guidance": _SPACING}
     other = "" if required else " | text"
     return (
         f'%llguidance {{}}\nstart: call | "{_OPEN}" "\\n"? call "\\n"? "{_CLOSE}"{other}\n'
@@ -78,8 +80,6 @@ def plain(schema: Mapping[str, Any]) -> dict[str, Any]:
     def walk(value: Any) -> dict[str, Any]:
         nonlocal count
         count += 1
-        if count > MAX_SCHEMA_PARTS:
-            raise RequestError(f"a schema must have {MAX_SCHEMA_PARTS:,} parts or fewer")
         if value in (True, {}):
             return {}
         if not isinstance(value, dict):
@@ -95,6 +95,8 @@ def plain(schema: Mapping[str, Any]) -> dict[str, Any]:
         if "anyOf" in kept:
             kept["anyOf"] = [walk(inner) for inner in _list(kept["anyOf"])]
         count += len(_list(kept.get("enum", []))) + len(_list(kept.get("required", [])))
+        if count > MAX_SCHEMA_PARTS:
+            raise RequestError(f"a schema must have {MAX_SCHEMA_PARTS:,} parts or fewer")
         if "$ref" in kept and not str(kept["$ref"]).startswith("#/$defs/"):
             raise RequestError("a schema may refer to its own $defs alone")
         if "properties" in kept:
