@@ -127,8 +127,9 @@ class _Served(ABC):
                     yield Text(held)
                 elif is_call and not cut_off:
                     yield self._checked_call(held)
-                reason = "length" if cut_off else "stop"
-                yield End(reason, piece["tokens_evaluated"], piece["tokens_predicted"])
+                yield End(
+                    "length" if cut_off else "stop", piece["tokens_evaluated"], piece["tokens_predicted"]
+                )
 
     def _checked_call(self, text: str) -> Call:
         try:

@@ -59,7 +59,7 @@ def serve() -> Iterator[Callable[..., Endpoint]]:
 
 
 def connect(endpoint: Endpoint) -> socket.socket:
-    return socket.create_connection(endpoint.server_address[:2], timeout=SOON_S)
+    return socket.create_connection(("127.0.0.1", endpoint.server_address[1]), timeout=SOON_S)
 
 
 def asking(stream: bool = True) -> bytes:
