@@ -123,8 +123,8 @@ def test_openai_calls_tools(model: Puppet, by_openai: openai.OpenAI) -> None:
     done = by_openai.chat.completions.create(model="tiny", messages=ASK, tools=TOOLS, tool_choice="required")
     assert done.choices[0].finish_reason == "tool_calls"
     assert done.choices[0].message.content is None
-    (call,) = done.choices[0].message.tool_calls or ()
-    assert call.type == "function"
+    calls: Any = done.choices[0].message.tool_calls
+    (call,) = calls
     assert json.loads(call.function.arguments) == {"zone": "ä"}
     assert model.asked[-1].call_required
     assert model.asked[-1].tools[0].name == "now"
@@ -138,8 +138,9 @@ def test_openai_calls_tools(model: Puppet, by_openai: openai.OpenAI) -> None:
         final = stream.get_final_completion()
     assert [message.role for message in model.asked[-1].messages] == ["user", "assistant", "tool"]
     assert model.asked[-1].messages[1].calls == (Call("now", {"zone": "ä"}),)
-    assert not model.asked[-1].call_required
-    (call,) = final.choices[0].message.tool_calls or ()
+    assert [request.call_required for request in model.asked] == [True, False]
+    calls = final.choices[0].message.tool_calls
+    (call,) = calls
     assert call.function.name == "now"
     named: Any = {"type": "function", "function": {"name": "now"}}
     by_openai.chat.completions.create(model="tiny", messages=ASK, tools=TOOLS, tool_choice=named)

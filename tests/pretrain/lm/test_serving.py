@@ -247,8 +247,8 @@ def test_the_clients_of_openai_and_ollama(endpoint: Endpoint) -> None:
             model="tiny:empathy", messages=ASK, tools=TOOLS, tool_choice="required", max_tokens=90
         )
         if called.choices[0].finish_reason == "tool_calls":
-            (call,) = called.choices[0].message.tool_calls or ()
-            assert call.type == "function"
+            calls: Any = called.choices[0].message.tool_calls
+            (call,) = calls
             assert json.loads(call.function.arguments).keys() == {"n", "unit"}
         assert client.completions.create(model="tiny", prompt="Once", max_tokens=4).choices[0].text
         with pytest.raises(openai.BadRequestError, match="shorter than the model's context") as caught:
