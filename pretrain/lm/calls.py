@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.bounded import read_bounded
@@ -19,7 +19,9 @@ from pretrain.lm.chat import (
     go_json,
     signature_text,
 )
-from pretrain.lm.llama import Llama
+
+if TYPE_CHECKING:
+    from pretrain.lm.llama import Llama
 
 Type = Literal["string", "integer", "number", "boolean"]
 MAX_TOOLS_BYTES: Final = 1 << 20
@@ -78,7 +80,7 @@ def read_tools(path: Path) -> list[Tool]:
     """
     try:
         entries = json.loads(read_bounded(path, MAX_TOOLS_BYTES, "a list of tools"))
-        return [_tool(entry["function"]) for entry in entries]
+        return [as_tool(entry["function"]) for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: must be a list of tools as OpenAI's clients send it, with arguments of the types "
@@ -86,7 +88,12 @@ def read_tools(path: Path) -> list[Tool]:
         ) from None
 
 
-def _tool(function: Any) -> Tool:
+def as_tool(function: Any) -> Tool:
+    """A tool as OpenAI's clients write its `function`.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is something else.
+    """
     arguments: dict[str, Type | tuple[str, ...]] = {}
     for name, schema in function["parameters"].get("properties", {}).items():
         if "enum" in schema:
@@ -98,10 +105,15 @@ def _tool(function: Any) -> Tool:
     return Tool(str(function["name"]), str(function.get("description", "")), arguments)
 
 
-def grammar(tools: Sequence[Tool]) -> str:
-    """GBNF of what may follow the assistant's mark: a call of one of the tools, or text after `<|none|>`."""
+def grammar(tools: Sequence[Tool], otherwise: Literal["none", "text", "nothing"] = "none") -> str:
+    """GBNF of what may follow the assistant's mark: a call of one of the tools, or something else.
+
+    Args:
+        otherwise: text after `<|none|>`; text without it, as after a call's result; or no text at all.
+    """
     calls = " | ".join(f"tool-{index}" for index in range(len(tools)))
-    lines = [f"root ::= <[{INVOKE}]> ({calls}) | <[{NONE}]> text"]
+    other = {"none": f" | <[{NONE}]> text", "text": " | text", "nothing": ""}[otherwise]
+    lines = [f"root ::= <[{INVOKE}]> ({calls}){other}"]
     for index, tool in enumerate(tools):
         pieces = []
         for name in sorted(tool.arguments):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from personality_common.terminal.options import FOLDER, GIVEN, dataclass_options, take
+from personality_common.endpoint.config import EndpointConfig
+from personality_common.terminal.options import FOLDER, GIVEN, attribute_docs, dataclass_options, take
 from pretrain.lm.chat import PERSPECTIVES, Perspective
 from pretrain.lm.config import (
     FORMATS,
@@ -20,6 +23,9 @@ from pretrain.lm.config import (
     TokenizerConfig,
     TrainConfig,
 )
+
+if TYPE_CHECKING:
+    from pretrain.lm.talk import Talk
 
 
 @click.group()
@@ -185,3 +191,89 @@ def call(source: Path, text: str, tools: Path, system: str, perspective: Perspec
     offered = read_tools(tools)
     answer = ask(Llama(served_file(source)), offered, text, perspective, system)
     click.echo(json.dumps(dataclasses.asdict(answer)))
+
+
+@lm.command()
+@click.argument("source", type=GIVEN, metavar="RUN|FOLDER|FILE.gguf")
+@click.option("--system", default="", help="What the model is told first.")
+@click.option(
+    "--perspective",
+    type=click.Choice(PERSPECTIVES),
+    help="Of a model of pt lm: the tag after the user's mark.",
+)
+def chat(source: Path, system: str, perspective: Perspective | None) -> None:
+    """Talk to a model: a line is a message. What comes from a pipe is answered line by line.
+
+    At a terminal, /new starts anew, /perspective NAME changes it, and Ctrl-D ends.
+    """
+    import sys
+
+    from personality_common.printable import printable
+    from personality_common.terminal.streams import input_lines
+    from pretrain.lm.serving import open_model
+    from pretrain.lm.source import gguf_of, name_of
+    from pretrain.lm.talk import Talk
+
+    with gguf_of(source) as file:
+        model = open_model(file, name_of(source))
+        if perspective and perspective not in model.card.variants:
+            raise click.UsageError(f"--perspective is for models of pt lm, {source} is another")
+        talk = Talk(model, system, perspective or "")
+        at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        for text in _typed(talk, model.card.variants) if at_terminal else input_lines():
+            try:
+                for piece in talk.answer(text):
+                    click.echo(printable(piece), nl=False)
+            finally:
+                click.echo()
+        if talk.forgotten:
+            click.echo(f"{talk.forgotten} messages no longer fitted into the context", err=True)
+
+
+def _typed(talk: Talk, perspectives: Sequence[str]) -> Iterator[str]:
+    """Lines of a terminal; those that begin with / are obeyed."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history for `input`)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            click.echo()
+            return
+        word, _, name = line.partition(" ")
+        if word == "/new":
+            talk.start_anew()
+        elif word == "/perspective" and name in ("", *perspectives):
+            talk.variant = name
+        elif word.startswith("/"):
+            click.echo(f"/new, or /perspective with one of {', '.join(perspectives) or 'none'}", err=True)
+        elif line:
+            yield line
+
+
+@lm.command()
+@click.argument("source", type=GIVEN, metavar="RUN|FOLDER|FILE.gguf")
+@dataclass_options(EndpointConfig, skip=("api_key",))
+@click.option(
+    "--api-key", envvar="PT_API_KEY", help=f"{attribute_docs(EndpointConfig)['api_key']}", metavar="KEY"
+)
+def serve(source: Path, **options: Any) -> None:
+    """Serve a model to clients of OpenAI and of Ollama, and to a browser: of this machine by default."""
+    config = take(EndpointConfig, options)
+
+    from personality_common.endpoint.server import Endpoint
+    from personality_common.terminal.console import ConsoleReporter, output
+    from pretrain.lm.serving import open_model
+    from pretrain.lm.source import gguf_of, name_of
+
+    reporter = ConsoleReporter()
+    if not config.is_local:
+        reporter.warn("others can reach this endpoint, and read on the way what is said: put TLS before it")
+    with gguf_of(source) as file:
+        endpoint = Endpoint(open_model(file, name_of(source)), config, reporter=reporter)
+        output.print(
+            f"{endpoint.model.card.name} at {endpoint.address}, for OpenAI's clients {endpoint.address}/v1; "
+            "Ctrl-C ends it",
+            soft_wrap=True,
+        )
+        endpoint.run()

@@ -26,8 +26,8 @@ from pretrain.lm.bundle.gguf_types import BY_NUMBER, GgufType
 VERSION: Final = 3
 ALIGNMENT: Final = 32
 MAX_HEADER_BYTES: Final = 64 << 20
-MAX_ENTRIES: Final = 1 << 18
-"""Of metadata, of tensors, and of one list: a vocabulary is the longest."""
+MAX_ENTRIES: Final = 1 << 20
+"""Of metadata, of tensors, and of one list: the merges of a large vocabulary are the longest."""
 MAX_STRING: Final = 1 << 20
 _SCALARS: Final = dict(enumerate(("B", "b", "H", "h", "I", "i", "f", "?"))) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _LIST = 8, 9
@@ -75,6 +75,31 @@ def read_gguf(path: Path) -> GgufFile:
     Raises:
         DataError: no GGUF of version 3, a type that we do not write, or anything out of bounds.
     """
+    header, size, metadata, tensor_count = _open(path)
+    entries = dict(header.tensor() for _ in range(tensor_count))
+    if len(entries) != tensor_count or metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
+        raise DataError(f"{path}: must name each tensor once, aligned to {ALIGNMENT} bytes")
+    start = -(-header.position // ALIGNMENT) * ALIGNMENT
+    tensors = {name: GgufTensor(t.type, t.shape, t.offset + start) for name, t in entries.items()}
+    end = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
+        if tensor.offset < end or tensor.offset % ALIGNMENT or tensor.offset + tensor.bytes > size:
+            raise DataError(f"{path}: {name!r:.100} must lie inside the file, apart from the others")
+        end = tensor.offset + tensor.bytes
+    return GgufFile(path, metadata, tensors)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a GGUF file of anybody's says of itself; its tensors may be of any type, and are not looked at.
+
+    Raises:
+        DataError: no GGUF of version 3, or anything out of bounds.
+    """
+    return _open(path)[2]
+
+
+def _open(path: Path) -> tuple[_Header, int, dict[str, Any], int]:
+    """The header after its metadata, the file's size, the metadata, and the number of tensors."""
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = _Header(io.BytesIO(file.read(min(size, MAX_HEADER_BYTES))), path)
@@ -87,17 +112,7 @@ def read_gguf(path: Path) -> GgufFile:
         if key in metadata:
             raise DataError(f"{path}: {key!r:.100} must be there once, is there twice")
         metadata[key] = header.value(header.number("I"))
-    entries = dict(header.tensor() for _ in range(tensor_count))
-    if len(entries) != tensor_count or metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
-        raise DataError(f"{path}: must name each tensor once, aligned to {ALIGNMENT} bytes")
-    start = -(-header.position // ALIGNMENT) * ALIGNMENT
-    tensors = {name: GgufTensor(t.type, t.shape, t.offset + start) for name, t in entries.items()}
-    end = start
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-        if tensor.offset < end or tensor.offset % ALIGNMENT or tensor.offset + tensor.bytes > size:
-            raise DataError(f"{path}: {name!r:.100} must lie inside the file, apart from the others")
-        end = tensor.offset + tensor.bytes
-    return GgufFile(path, metadata, tensors)
+    return header, size, metadata, tensor_count
 
 
 class _Header:

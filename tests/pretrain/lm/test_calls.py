@@ -29,7 +29,7 @@ def llama(lm_folder: Path) -> Llama:
 
 def test_whatever_the_model_says_is_a_call(llama: Llama) -> None:
     """Drawn from a model that knows nothing; written as training saw calls, to the byte."""
-    rules = grammar(TOOLS).replace(f" | <[{NONE}]> text", "", 1)
+    rules = grammar(TOOLS, "nothing")
     seen = set()
     for seed in range(40):
         said = llama.generate([seed + 20], 100, rules, temperature=1.0, seed=seed)
@@ -92,7 +92,7 @@ def test_the_command_calls(lm_folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert read_tools(path) == list(TOOLS)
     path.write_text(json.dumps([as_openai(TOOLS[1])]))
     # The model knows nothing: it is made to call.
-    monkeypatch.setattr(calls, "grammar", lambda tools: grammar(tools).replace(f" | <[{NONE}]> text", "", 1))
+    monkeypatch.setattr(calls, "grammar", lambda tools: grammar(tools, "nothing"))
     done = CliRunner().invoke(cli, ["lm", "call", str(lm_folder), "What time is it?", "--tools", str(path)])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"name": "now", "arguments": {}, "text": None}

@@ -1,0 +1,1 @@
+"""A model behind HTTP, as clients of OpenAI and of Ollama expect it: messages in, a stream of tokens out."""

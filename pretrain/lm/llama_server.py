@@ -1,0 +1,145 @@
+"""llama.cpp in this process, with a GGUF file; `xllamacpp` gives it as an HTTP server on a local port.
+
+That server is for this process alone: it has a key that nobody else is told. It has no limits, checks no
+Host, and leaves tools out in silence where it does not know a model's template; so clients never reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import secrets
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from personality_common.endpoint.model import Stop
+from personality_common.errors import DataError, ToolkitError
+from pretrain.lm.tokenizer import import_extra
+
+TIMEOUT_S: Final = 120.0
+"""Without a token; a prompt of some thousand is read in that time."""
+MAX_LINE: Final = 1 << 24
+_QUIET: Final = -1
+
+
+class LlamaServer:
+    """A file that llama.cpp has loaded. One generation at a time; it stays until the object goes."""
+
+    def __init__(self, path: Path, context_length: int, *, exact: bool = False, threads: int = 1) -> None:
+        """Load a file.
+
+        Args:
+            context_length: tokens of prompt and answer; memory grows with it.
+            exact: keys and values in float32 and plain attention: to compare with PyTorch. Otherwise
+                llama.cpp's own defaults, which round to float16.
+            threads: more than there are idle cores make it slower by far.
+
+        Raises:
+            DataError: llama.cpp does not take it.
+            ToolkitError: a package is not installed.
+        """
+        self.context_length = context_length
+        llama = import_extra("xllamacpp")
+        settings = llama.CommonParams()
+        settings.model.path = str(path)
+        settings.n_ctx = context_length
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+        settings.n_parallel = 1
+        # One that is busy with an answer, and one for what is asked beside it.
+        settings.n_threads_http = 2
+        settings.warmup = settings.endpoint_slots = settings.ui = False
+        settings.verbosity = _QUIET
+        settings.use_jinja = True
+        settings.port = 0
+        self._key = secrets.token_urlsafe()
+        settings.api_keys = [self._key]
+        if exact:
+            settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+            settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        try:
+            self._server = llama.Server(settings)
+        except RuntimeError as error:
+            raise DataError(f"{path}: llama.cpp must take the file, does not: {error}") from None
+
+    def tokenize(self, text: str, *, special: bool = False, add_special: bool = False) -> list[int]:
+        """Ids of a text.
+
+        Args:
+            special: names of special tokens become those tokens.
+            add_special: with the token that a text begins with, if the model has one.
+        """
+        answer = self.post(
+            "/tokenize", {"content": text, "add_special": add_special, "parse_special": special}
+        )
+        return list(answer["tokens"])
+
+    def about(self) -> Mapping[str, Any]:
+        """What llama.cpp says of the model, such as `n_params` and `ftype`."""
+        with self._sent("/v1/models", None) as (_, answer):
+            return dict(json.loads(answer.read())["data"][0]["meta"])
+
+    def post(self, path: str, request: Mapping[str, Any]) -> Any:
+        """What llama.cpp answers, parsed.
+
+        Raises:
+            ToolkitError: it refuses the request.
+        """
+        with self._sent(path, request) as (_, answer):
+            return json.loads(answer.read())
+
+    def stream(
+        self, request: Mapping[str, Any], stop: Stop | None = None
+    ) -> Generator[dict[str, Any], None, None]:
+        """Pieces of a completion as llama.cpp makes them; the last has `stop` and counts.
+
+        Closing the iterator ends the generation, and so does `stop`, from any thread.
+
+        Raises:
+            ToolkitError: it refuses the request, or the stream broke off.
+        """
+        with self._sent("/completion", {**request, "stream": True}) as (connection, answer):
+            if stop is not None:
+                stop.calls(lambda: _hang_up(connection))
+            try:
+                while line := answer.readline(MAX_LINE):
+                    if not line.startswith(b"data: "):
+                        continue
+                    piece = json.loads(line[6:])
+                    if "error" in piece:
+                        raise ToolkitError(f"llama.cpp must go on, says: {str(piece['error'])[:200]!r}")
+                    yield piece
+                    if piece.get("stop"):
+                        return
+            except (OSError, http.client.HTTPException, ValueError):
+                if stop is None or not stop.is_set():
+                    raise ToolkitError("llama.cpp must end what it says, broke off") from None
+            finally:
+                _hang_up(connection)
+
+    @contextlib.contextmanager
+    def _sent(
+        self, path: str, request: Mapping[str, Any] | None
+    ) -> Iterator[tuple[socket.socket, http.client.HTTPResponse]]:
+        address = urlsplit(self._server.listening_address)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        try:
+            body = None if request is None else json.dumps(request)
+            connection.request("POST" if body else "GET", path, body, headers)
+            wire = connection.sock
+            answer = connection.getresponse()
+            if answer.status != 200:
+                said = answer.read(MAX_LINE)
+                raise ToolkitError(f"llama.cpp must answer {path}, says {answer.status}: {said[:300]!r}")
+            yield wire, answer
+        finally:
+            connection.close()
+
+
+def _hang_up(wire: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        wire.shutdown(socket.SHUT_RDWR)
