@@ -120,7 +120,7 @@ class Router:
         probabilities = softmax((row @ fitted.weights.T + fitted.bias) / fitted.temperature)[0]
         best = int(probabilities.argmax())
         abstained = bool(probabilities[best] < fitted.threshold)
-        scores = dict(zip(LABELS, map(float, probabilities), strict=True))
+        scores = {str(label): float(p) for label, p in zip(LABELS, probabilities, strict=True)}
         return Route("both" if abstained else LABELS[best], scores, abstained)
 
 
