@@ -36,6 +36,8 @@ BENCHMARKS: Final = (
     "scale",
     "fleet",
     "character",
+    "privacy",
+    "router",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
