@@ -1,0 +1,1 @@
+"""The companion by day: a local model chats; what was said is kept, filtered, searchable, forgettable."""
