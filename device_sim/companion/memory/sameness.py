@@ -1,0 +1,95 @@
+"""Whether two texts say the same, or the later one takes the place of the earlier."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NEAR: Final = 0.97
+"""Cosine from which two texts may say the same. "I have two cats" and "I have three cats" have .94."""
+
+_WORD: Final = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
+_SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:;\n])[\s\"'“(]*\Z")
+_NUMBERS: Final = frozenset(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million"
+    " first second third fourth fifth sixth seventh eighth ninth tenth once twice half both double".split()
+)
+_NEGATIONS: Final = frozenset(
+    "no not never none nobody nothing nowhere neither nor without cannot dont doesnt didnt isnt wasnt wont cant"
+    " hardly barely stopped quit former formerly".split()
+)
+_SELF: Final = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
+
+
+def agree(first: str, second: str) -> bool:
+    """Whether numbers, names and negations are the same in both, and in the same order.
+
+    A name is a word with a capital, but for one that begins a sentence and is in the other text, too: names that
+    are written small are not seen.
+    """
+    one, other = _words(first), _words(second)
+    return _marks(one, {word for word, _, _ in other}) == _marks(other, {word for word, _, _ in one})
+
+
+def _words(text: str) -> list[tuple[str, bool, bool]]:
+    """Each word in small letters; whether it has a capital, and whether it begins a sentence."""
+    text = text.replace("’", "'")
+    return [
+        (
+            found[0].casefold(),
+            found[0][0].isupper(),
+            bool(_SENTENCE_START.search(text, max(0, found.start() - 8), found.start())),
+        )
+        for found in _WORD.finditer(text)
+    ]
+
+
+def _marks(words: list[tuple[str, bool, bool]], elsewhere: set[str]) -> list[str]:
+    """What must be alike: numbers, negations, names."""
+    marks = []
+    for word, capital, begins in words:
+        if word in _SELF:
+            continue
+        if word in _NEGATIONS or word.endswith("n't"):
+            marks.append("not")
+        elif word[0].isdigit() or word in _NUMBERS or (capital and not (begins and word in elsewhere)):
+            marks.append(word)
+    return marks
+
+
+_LEAD: Final = r"(?:(?:by the way|actually|well|oh|so|and|no),?\s+)?"
+_WHAT: Final = r"(?:(?:now|currently|presently) )?(?P<value>[^.!?;\n]{1,80}?)"
+_FRAMES: Final = tuple(
+    (re.compile(rf"{_LEAD}{frame}(?: now| these days)?[.!]*", re.IGNORECASE), key)
+    for frame, key in (
+        (rf"my name is {_WHAT}", "name"),
+        (rf"(?:please )?call me {_WHAT}", "name"),
+        (r"i(?: am|'m) (?:now )?(?P<value>\d{1,3}|[a-z]+(?:-[a-z]+)?) years old", "age"),
+        (rf"i (?:now |currently )?(?:live|am living) in {_WHAT}", "home"),
+        (rf"i(?:'ve| have)? (?:just |recently )?moved to {_WHAT}(?: last \w+| this \w+)?", "home"),
+        (rf"i (?:now |currently )?work as (?:an? )?{_WHAT}", "work"),
+        (rf"my (?P<what>birthday|address|phone number|e-?mail(?: address)?|job|age) is {_WHAT}", ""),
+        (rf"my favou?rite (?P<what>[a-z]+(?: [a-z]+)?) is {_WHAT}", "favourite"),
+    )
+)
+"""Sentences about what a person has one of, so that a later one takes the place of an earlier one."""
+_KEYS: Final = {"job": "work", "email": "mail", "e-mail": "mail", "email address": "mail", "e-mail address": "mail"}
+
+
+def statement(text: str) -> tuple[str, str] | None:
+    """What a text says of its speaker, as (what, value): ("home", "oslo"); None for all that is not known to be so.
+
+    The whole text must be one sentence of a few forms: where I live, how I am called, how old I am, what I work
+    as, my birthday, address, phone number, e-mail, and favourites. Two with one `what` and different values
+    contradict one another. Nothing else is taken for a contradiction: "my dog is Rex" may be a second dog.
+    """
+    text = " ".join(text.replace("’", "'").split())
+    if len(text) > 160 or any(mark == "not" for mark in _marks(_words(text), set())):
+        return None
+    for frame, key in _FRAMES:
+        if found := frame.fullmatch(text):
+            what = (found.groupdict().get("what") or "").casefold()
+            what = _KEYS.get(what, what)
+            return f"{key} {what}".strip(), found["value"].strip().casefold().removeprefix("the ")
+    return None
