@@ -1,1 +1,1 @@
-"""What was said, to find again and to forget: chunks, vectors and words in one SQLite file, derived from the log."""
+"""What was said, to find again and to forget: one SQLite file, derived from the log."""

@@ -11,7 +11,7 @@ SHORTEST: Final = 512
 LONGEST: Final = 1_000
 """Characters: about the 256 tokens after which MiniLM cuts a text off."""
 OVERLAP: Final = 200
-"""Characters that a chunk repeats at most of the one before; the last repeats more where it would be short."""
+"""Characters of the one before that a chunk repeats at most; a last that would be short repeats more."""
 
 _SENTENCE_END: Final = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+|\n+\s*")
 _GAP: Final = re.compile(r"\s+")

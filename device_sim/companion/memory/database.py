@@ -1,7 +1,7 @@
 """The file of a memory: SQLite that is checked before it is believed, and whose errors say what to do.
 
-It keeps a rollback journal rather than a write-ahead log: what is forgotten is in one file fewer, and that one
-file can be swapped for another.
+It keeps a rollback journal rather than a write-ahead log: what is forgotten is in one file fewer, and that
+one file can be swapped for another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import errno
 import os
 import sqlite3
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,8 +20,6 @@ from personality_common.errors import DataError, ToolkitError
 VERSION: Final = 1
 WAIT_S: Final = 20.0
 """For another process; the longest that one takes is to shrink the file after forgetting."""
-_HEADER_BYTES: Final = 100
-_MAGIC: Final = b"SQLite format 3\0"
 TOKENIZER: Final = "unicode61"
 
 SCHEMA: Final = f"""
@@ -70,13 +67,12 @@ def create(path: Path, about: dict[str, str]) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a memory after a look at its size, its version and every name in it.
+    """Open a memory after a look at its version and every name in it; SQLite itself sees where it is cut off.
 
     Raises:
         DamagedMemory: it is cut off, or has another schema than this module's.
         DataError: it is a link, or no file.
     """
-    _check_size(path)
     connection = _connect(path)
     try:
         with translated(path):
@@ -165,7 +161,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             for setting in (
                 "trusted_schema = OFF",  # a file from elsewhere may name functions in its schema
                 "cell_size_check = ON",
-                "temp_store = MEMORY",  # or VACUUM would write all texts to the system's folder for such files
+                "temp_store = MEMORY",  # or VACUUM would write all texts to /tmp
                 "journal_mode = DELETE",
                 "synchronous = FULL",
                 "secure_delete = ON",
@@ -182,17 +178,3 @@ def _names(connection: sqlite3.Connection) -> list[tuple[str, str, str | None]]:
         connection.execute("SELECT type, name, sql FROM sqlite_master WHERE name != 'sqlite_sequence'"),
         key=lambda row: row[:2],
     )
-
-
-def _check_size(path: Path) -> None:
-    """A file that was cut off has fewer pages than its first says. A journal may say otherwise: not checked then."""
-    if Path(f"{path}-journal").exists():
-        return
-    with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-        size = os.fstat(file.fileno()).st_size
-    if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
-        raise damaged(path, "is no SQLite file")
-    (page,), (pages,) = struct.unpack(">H", head[16:18]), struct.unpack(">I", head[28:32])
-    if size != pages * (65_536 if page == 1 else page):
-        raise damaged(path, f"is not: {size:,} bytes are there of {pages * page:,}")

@@ -10,14 +10,14 @@ NEAR: Final = 0.97
 
 _WORD: Final = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:;\n])[\s\"'“(]*\Z")
-_NUMBERS: Final = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    " seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million"
-    " first second third fourth fifth sixth seventh eighth ninth tenth once twice half both double".split()
+_NUMBER: Final = re.compile(
+    r"\d.*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
+    r"|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million"
+    r"|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|once|twice|half|both|double"
 )
-_NEGATIONS: Final = frozenset(
-    "no not never none nobody nothing nowhere neither nor without cannot dont doesnt didnt isnt wasnt wont cant"
-    " hardly barely stopped quit former formerly".split()
+_NEGATION: Final = re.compile(
+    r"no|not|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|dont|doesnt|didnt|isnt|wasnt|wont|cant"
+    r"|hardly|barely|stopped|quit|former|formerly|.*n't"
 )
 _SELF: Final = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
 
@@ -25,8 +25,8 @@ _SELF: Final = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
 def agree(first: str, second: str) -> bool:
     """Whether numbers, names and negations are the same in both, and in the same order.
 
-    A name is a word with a capital, but for one that begins a sentence and is in the other text, too: names that
-    are written small are not seen.
+    A name is a word with a capital, but for one that begins a sentence and is in the other text, too: names
+    that are written small are not seen.
     """
     one, other = _words(first), _words(second)
     return _marks(one, {word for word, _, _ in other}) == _marks(other, {word for word, _, _ in one})
@@ -51,9 +51,9 @@ def _marks(words: list[tuple[str, bool, bool]], elsewhere: set[str]) -> list[str
     for word, capital, begins in words:
         if word in _SELF:
             continue
-        if word in _NEGATIONS or word.endswith("n't"):
+        if _NEGATION.fullmatch(word):
             marks.append("not")
-        elif word[0].isdigit() or word in _NUMBERS or (capital and not (begins and word in elsewhere)):
+        elif _NUMBER.fullmatch(word) or (capital and not (begins and word in elsewhere)):
             marks.append(word)
     return marks
 
@@ -74,15 +74,21 @@ _FRAMES: Final = tuple(
     )
 )
 """Sentences about what a person has one of, so that a later one takes the place of an earlier one."""
-_KEYS: Final = {"job": "work", "email": "mail", "e-mail": "mail", "email address": "mail", "e-mail address": "mail"}
+_KEYS: Final = {
+    "job": "work",
+    "email": "mail",
+    "e-mail": "mail",
+    "email address": "mail",
+    "e-mail address": "mail",
+}
 
 
 def statement(text: str) -> tuple[str, str] | None:
-    """What a text says of its speaker, as (what, value): ("home", "oslo"); None for all that is not known to be so.
+    """What a text says of its speaker, as (what, value): ("home", "oslo"); None for all other texts.
 
-    The whole text must be one sentence of a few forms: where I live, how I am called, how old I am, what I work
-    as, my birthday, address, phone number, e-mail, and favourites. Two with one `what` and different values
-    contradict one another. Nothing else is taken for a contradiction: "my dog is Rex" may be a second dog.
+    The whole text must be one sentence of a few forms: where I live, how I am called, how old I am, what I
+    work as, my birthday, address, phone number, e-mail, and favourites. Two with one `what` and different
+    values contradict one another. Nothing else is taken for a contradiction: "my dog is Rex" may be a second dog.
     """
     text = " ".join(text.replace("’", "'").split())
     if len(text) > 160 or any(mark == "not" for mark in _marks(_words(text), set())):
@@ -90,6 +96,6 @@ def statement(text: str) -> tuple[str, str] | None:
     for frame, key in _FRAMES:
         if found := frame.fullmatch(text):
             what = (found.groupdict().get("what") or "").casefold()
-            what = _KEYS.get(what, what)
+            what = "work" if what == "job" else "mail" if what.startswith("e") else what
             return f"{key} {what}".strip(), found["value"].strip().casefold().removeprefix("the ")
     return None

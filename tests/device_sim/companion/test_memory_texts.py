@@ -1,5 +1,7 @@
 """Chunks of a text, and whether two texts say the same."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ def test_a_long_text_is_cut_behind_sentences_and_begins_with_the_one_before() ->
         assert SHORTEST <= len(chunk) <= LONGEST
         assert chunk.startswith("This is")
         assert chunk.endswith("said.")
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         assert after.split(". ")[0] in before
     assert all(any(sentence in chunk for chunk in chunks) for sentence in sentences)
 
