@@ -2,8 +2,8 @@
 
 A chunk of text is there once, however often it was said (`sayings`). It is hidden from searches if a
 later chunk of the same user and role says the same, or says something else in its place; see `sameness`.
-Which chunks are hidden depends on the chunks alone, not on the order in which they came and went: what was
-forgotten leaves the memory as if it had never been said, and one that is made anew from the log is equal to it.
+Which chunks are hidden depends on the chunks alone, not on the order in which they came and went: what
+was forgotten leaves the memory as if it had never been said, and one made anew from the log is equal to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from device_sim.companion.events import Event
 from device_sim.companion.memory.chunks import split
-from device_sim.companion.memory.database import connect, create, damaged, scrub, transaction, translated
+from device_sim.companion.memory.database import (
+    check,
+    connect,
+    create,
+    damaged,
+    scrub,
+    transaction,
+    translated,
+)
 from device_sim.companion.memory.hiding import settle
 from device_sim.companion.memory.reading import hit, known_chunks, load_vectors
 from device_sim.companion.memory.sameness import statement
@@ -55,7 +63,7 @@ class Memory:
             ToolkitError: there is none, and no encoder to make one.
         """
         self.path = path
-        self._encoder = encoder
+        self.encoder = encoder
         self._lock = threading.RLock()
         self._query_words = QueryWords()
         self._views: dict[str, Vectors] = {}
@@ -81,7 +89,7 @@ class Memory:
                 raise damaged(self.path, "does not say which encoder its vectors are of")
             self.dim = int(about["dim"])
             self.encoder_name = about.get("name", "")
-            ours = self._encoder and self._encoder.identity
+            ours = self.encoder and self.encoder.identity
             if ours and ours.fingerprint != about["encoder"]:
                 raise MismatchError(
                     f"{self.path}: its vectors must be of the encoder in use, {ours.name}"
@@ -227,10 +235,10 @@ class Memory:
 
     def rebuild(self, events: Iterable[Event]) -> int:
         """Make it anew from the log, with the encoder in use: see `build`."""
-        if self._encoder is None:
+        if self.encoder is None:
             raise ToolkitError(f"{self.path}: opened without an encoder, which this needs")
         with self._lock:
-            made = build(self.path, self._encoder, remembered(events))
+            made = build(self.path, self.encoder, remembered(events))
             self._refresh()
         return made
 
@@ -253,7 +261,7 @@ class Memory:
         """The k chunks of a user that are nearest to a query, the best first.
 
         Score: cosine + 0.02 BM25 over the query's rare words (`words.RARE_SHARE`). Words that many chunks
-        have do not count: fused by rank alone, they displace what answers a question that shares no word with it.
+        have do not count: fused by rank alone, they displace what answers without a word of the question.
         """
         if not query.strip():
             return []
@@ -298,6 +306,15 @@ class Memory:
             self._refresh()
             return known_chunks(self._db, user, uses or {})
 
+    def check(self) -> None:
+        """Read the whole file.
+
+        Raises:
+            DamagedMemory: something in it does not fit.
+        """
+        with self._lock:
+            check(self._db, self.path)
+
     def turns(self) -> frozenset[str]:
         """All that it has anything of."""
         with self._lock, translated(self.path):
@@ -320,9 +337,9 @@ class Memory:
         """(N, dim), L2-normalized, as precise as it is stored."""
         if not texts:
             return np.empty((0, self.dim), np.float16)
-        if self._encoder is None:
+        if self.encoder is None:
             raise ToolkitError(f"{self.path}: opened without an encoder, which this needs")
-        vectors = np.asarray(self._encoder.encode(texts))
+        vectors = np.asarray(self.encoder.encode(texts))
         if vectors.shape != (len(texts), self.dim) or not np.isfinite(vectors).all():
             raise ToolkitError(
                 f"the encoder must give ({len(texts)}, {self.dim}) finite numbers, gave {vectors.shape}"

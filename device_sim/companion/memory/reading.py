@@ -77,6 +77,6 @@ def known_chunks(connection: sqlite3.Connection, user: str | None, uses: Mapping
         used = max((uses[name] for name in said if name in uses), default=None)
         by = names[hidden_by][0] if hidden_by in names else None
         known[chunk] = Known(
-            said[0], text, who, role, time, tuple(json.loads(tags)), source, turns, by, why, used
+            said[0], text, who, role, time, tuple(json.loads(tags)), source, turns, tuple(said), by, why, used
         )
     return list(known.values())

@@ -11,13 +11,13 @@ NEAR: Final = 0.97
 _WORD: Final = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:;\n])[\s\"'“(]*\Z")
 _NUMBER: Final = re.compile(
-    r"\d.*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen"
-    r"|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million"
-    r"|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|once|twice|half|both|double"
+    r"\d.*|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen"
+    r"|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred"
+    r"|thousand|million|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|once|twice|half|both"
 )
 _NEGATION: Final = re.compile(
-    r"no|not|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|dont|doesnt|didnt|isnt|wasnt|wont|cant"
-    r"|hardly|barely|stopped|quit|former|formerly|.*n't"
+    r"no|not|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|dont|doesnt|didnt|isnt|wasnt|wont"
+    r"|cant|hardly|barely|stopped|quit|former|formerly|.*n't"
 )
 _SELF: Final = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
 
@@ -86,9 +86,9 @@ _KEYS: Final = {
 def statement(text: str) -> tuple[str, str] | None:
     """What a text says of its speaker, as (what, value): ("home", "oslo"); None for all other texts.
 
-    The whole text must be one sentence of a few forms: where I live, how I am called, how old I am, what I
-    work as, my birthday, address, phone number, e-mail, and favourites. Two with one `what` and different
-    values contradict one another. Nothing else is taken for a contradiction: "my dog is Rex" may be a second dog.
+    The whole text must be one sentence of a few forms: where I live, how I am called, how old I am, what
+    I work as, my birthday, address, phone number, e-mail, and favourites. Two with one `what` and different
+    values contradict one another. Nothing else is taken for it: "my dog is Rex" may be a second dog.
     """
     text = " ".join(text.replace("’", "'").split())
     if len(text) > 160 or any(mark == "not" for mark in _marks(_words(text), set())):

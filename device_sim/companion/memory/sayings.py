@@ -58,6 +58,7 @@ class Known:
 
     Attributes:
         turns: that said it, the latest first; `chunk_id` and the other fields are of the latest.
+        names: it goes by, of each of its sayings: TURN.PART.
         hidden_by: chunk that says the same later, or something else in its place; None: it is found.
         why: of the two, which.
         last_used: when an answer was last given it; None: never, or nobody asked the log.
@@ -71,6 +72,7 @@ class Known:
     tags: tuple[str, ...]
     source: str
     turns: tuple[str, ...]
+    names: tuple[str, ...]
     hidden_by: str | None
     why: Why | None
     last_used: str | None = None
