@@ -25,11 +25,12 @@ _SELF: Final = frozenset({"i", "i'm", "i've", "i'll", "i'd"})
 def agree(first: str, second: str) -> bool:
     """Whether numbers, names and negations are the same in both, and in the same order.
 
-    A name is a word with a capital, but for one that begins a sentence and is in the other text, too: names
-    that are written small are not seen.
+    A name is a word that has a capital in either, but for one that begins a sentence there and is in the
+    other, too: names that are written small in both are not seen.
     """
     one, other = _words(first), _words(second)
-    return _marks(one, {word for word, _, _ in other}) == _marks(other, {word for word, _, _ in one})
+    names = _names(one, other) | _names(other, one)
+    return _marks(one, names) == _marks(other, names)
 
 
 def _words(text: str) -> list[tuple[str, bool, bool]]:
@@ -45,15 +46,18 @@ def _words(text: str) -> list[tuple[str, bool, bool]]:
     ]
 
 
-def _marks(words: list[tuple[str, bool, bool]], elsewhere: set[str]) -> list[str]:
+def _names(words: list[tuple[str, bool, bool]], elsewhere: list[tuple[str, bool, bool]]) -> set[str]:
+    there = {word for word, _, _ in elsewhere}
+    return {word for word, capital, begins in words if capital and not (begins and word in there)}
+
+
+def _marks(words: list[tuple[str, bool, bool]], names: set[str]) -> list[str]:
     """What must be alike: numbers, negations, names."""
     marks = []
-    for word, capital, begins in words:
-        if word in _SELF:
-            continue
+    for word, _, _ in words:
         if _NEGATION.fullmatch(word):
             marks.append("not")
-        elif _NUMBER.fullmatch(word) or (capital and not (begins and word in elsewhere)):
+        elif _NUMBER.fullmatch(word) or (word in names and word not in _SELF):
             marks.append(word)
     return marks
 

@@ -64,6 +64,7 @@ def test_nothing_is_lost_and_little_is_repeated(text: str) -> None:
         ("I can do it.", "I cannot do it.", False),
         ("I never said that.", "I said that.", False),
         ("The dog is big.", "the dog is big", True),
+        ("The kiln fires on Fridays.", "the kiln fires on fridays", True),
         ("I love my little dog", "I love my small dog!", True),
         ("I met Anna in Oslo.", "I met Anna in Oslo!", True),
         ("I'm tired.", "I am tired.", True),
