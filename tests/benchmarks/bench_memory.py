@@ -56,12 +56,13 @@ class RandomEncoder:
         if not self.building:
             return self.minilm.encode([next(self.questions)])
         drawn = self.rng.standard_normal((len(texts), self.identity.dim), np.float32)
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        return drawn
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[100, 101, 102])
     parser.add_argument("--chunks", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
@@ -77,12 +78,14 @@ def main() -> None:
             for ranking in ("dense", "lexical", "rrf", "search")
         }
         for kind in ("facts", "natural", "keywords")
+        if by_seed
     }
     scale = {str(count): of_size(count, minilm) for count in options.chunks}
     ratios = {
         f"recall@5, {kind}, search / {other}": figures[kind]["search"]["recall"]
         / figures[kind][other]["recall"]
         for kind, other in (("facts", "dense"), ("natural", "rrf"), ("keywords", "dense"))
+        if figures
     } | {
         f"limit / p95, {count} chunks": LIMIT_MS / found["search_ms"]["p95"] for count, found in scale.items()
     }

@@ -45,7 +45,8 @@ def memory() -> None:
 def search(store: Path, query: str, count: int, user: str, encoder: str, as_json: bool) -> None:
     """The chunks that are nearest to QUERY, the best first.
 
-    score: dense + 0.02 lexical; dense: cosine of the embeddings; lexical: BM25 of the query's rare words.
+    score: dense + 0.03 lexical; dense: cosine of the embeddings; lexical: BM25 of the query's rare words,
+    times their share of its words.
     """
     from device_sim.companion.memory.rendering import hits_table
 

@@ -36,14 +36,14 @@ from device_sim.companion.memory.reading import hit, known_chunks, load_vectors
 from device_sim.companion.memory.sameness import statement
 from device_sim.companion.memory.sayings import NO_MEMORY, Hit, Known, Saying, remembered
 from device_sim.companion.memory.vectors import Vectors
-from device_sim.companion.memory.words import QueryWords, bm25, rare_words
+from device_sim.companion.memory.words import MOST_RARE, QueryWords, bm25, rare_words
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.files.atomic import sync_folder
 from personality_common.printable import is_unicode
 from personality_common.text.identity import Encoder
 
-LEXICAL_WEIGHT: Final = 0.02
-"""Of BM25 beside the cosine: what has a rare word in common with the query goes first, all else stays put."""
+LEXICAL_WEIGHT: Final = 0.03
+"""Of BM25 beside the cosine: chosen, as the share of rare words was, on other seeds than BENCHMARKS.md has."""
 BATCH: Final = 256
 """Sayings that are embedded, compared and written at once."""
 
@@ -260,8 +260,8 @@ class Memory:
     def search(self, query: str, user: str, k: int = 5) -> list[Hit]:
         """The k chunks of a user that are nearest to a query, the best first.
 
-        Score: cosine + 0.02 BM25 over the query's rare words (`words.RARE_SHARE`). Words that many chunks
-        have do not count: fused by rank alone, they displace what answers without a word of the question.
+        Score: cosine + 0.03 BM25 over the query's rare words, times their share of its words. Words that
+        many chunks have do not count: fused by rank alone, they displace what answers in other words.
         """
         if not query.strip():
             return []
@@ -285,12 +285,13 @@ class Memory:
             return self._view(user).scores(self._embed([query])[0].astype(np.float32))
 
     def lexical_scores(self, query: str, user: str, *, all_words: bool = False) -> NDArray[np.float32]:
-        """(N,) BM25 over the query's rare words, or over all of them."""
+        """(N,) BM25 over the query's rare words, times their share of all its words; or over all of them."""
         with self._lock, translated(self.path):
             view = self._view(user)
             words = self._query_words.of(query if is_unicode(query) else "")
-            chosen = words if all_words else rare_words(self._db, words, self._chunks())
-            ids, scores = bm25(self._db, chosen)
+            rare = words if all_words else rare_words(self._db, words, self._chunks())
+            ids, scores = bm25(self._db, rare[: None if all_words else MOST_RARE])
+            scores *= len(rare) / max(len(words), 1)
             rows = view.place(ids)
             found = np.zeros(len(view.ids), np.float32)
             found[rows[rows >= 0]] = scores[rows >= 0]

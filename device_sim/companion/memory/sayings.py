@@ -39,7 +39,7 @@ class Hit:
         time: when it was said last.
         score: what hits are ordered by: `dense` and a share of `lexical`.
         dense: cosine to the query.
-        lexical: BM25 of the query's rare words; 0 where the chunk has none of them.
+        lexical: BM25 of the query's rare words, times their share of its words; 0 where the chunk has none.
     """
 
     chunk_id: str

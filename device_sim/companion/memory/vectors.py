@@ -55,7 +55,8 @@ class Vectors:
 
     def vector(self, row: int) -> NDArray[np.float32]:
         """(dim,)."""
-        return self._blocks[row // BLOCK_ROWS][row % BLOCK_ROWS]
+        found: NDArray[np.float32] = self._blocks[row // BLOCK_ROWS][row % BLOCK_ROWS]
+        return found
 
     def show(self, row: int, shown: bool) -> None:
         self._shown[row] = shown

@@ -56,7 +56,7 @@ def rare_words(connection: sqlite3.Connection, words: list[str], chunks: int) ->
         ).fetchone()
         if 0 < count <= most:
             found.append((count, word))
-    return [word for _, word in sorted(found)[:MOST_RARE]]
+    return [word for _, word in sorted(found)]
 
 
 def bm25(connection: sqlite3.Connection, words: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -54,7 +54,7 @@ def test_what_was_said_is_found_by_whoever_said_it(tmp_path: Path) -> None:
         assert hits[0].chunk_id == "t0001.0"
         assert (hits[0].text, hits[0].role) == ("The kiln of my pottery is blue.", "user")
         assert hits[0].time == "2026-11-29T12:00:01.000Z"
-        assert hits[0].score == pytest.approx(hits[0].dense + 0.02 * hits[0].lexical)
+        assert hits[0].score == pytest.approx(hits[0].dense + 0.03 * hits[0].lexical)
         assert hits[0].lexical > hits[1].lexical == 0
         assert memory.search(" \n", "ada") == memory.search("pottery", "nobody") == []
     with Memory(tmp_path / "memory.sqlite", BagEncoder()) as memory:
@@ -126,7 +126,8 @@ def test_any_coming_and_going_leaves_what_the_log_alone_would_make(tmp_path: Pat
     ]  # fmt: skip
     seen: set[str | None] = set()
     for seed in range(4):
-        rng, log = random.Random(seed), {}
+        rng = random.Random(seed)
+        log: dict[str, Saying] = {}
         with Memory(tmp_path / f"{seed}.sqlite", BagEncoder()) as memory:
             for number in range(45):
                 if log and rng.random() < 0.25:
