@@ -38,7 +38,6 @@ from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder
 
 WORDS, LENGTH, QUERIES = 50_000, 14, 300
-LIMIT_MS = 30.0
 
 
 class RandomEncoder:
@@ -86,8 +85,6 @@ def main() -> None:
         / figures[kind][other]["recall"]
         for kind, other in (("facts", "dense"), ("natural", "rrf"), ("keywords", "dense"))
         if figures
-    } | {
-        f"limit / p95, {count} chunks": LIMIT_MS / found["search_ms"]["p95"] for count, found in scale.items()
     }
     print(json.dumps({"ratios": ratios, "figures": figures, "seeds": by_seed, "scale": scale}))
 

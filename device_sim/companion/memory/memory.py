@@ -43,7 +43,7 @@ from personality_common.printable import is_unicode
 from personality_common.text.identity import Encoder
 
 LEXICAL_WEIGHT: Final = 0.03
-"""Of BM25 beside the cosine: chosen, as the share of rare words was, on other seeds than BENCHMARKS.md has."""
+"""Of BM25 beside the cosine: chosen, as the share of rare words was, on other seeds than are reported."""
 BATCH: Final = 256
 """Sayings that are embedded, compared and written at once."""
 

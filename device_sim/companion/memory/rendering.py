@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.markup import escape
 from rich.table import Table
 
-from device_sim.companion.memory.choosing import Chosen
-from device_sim.companion.memory.evaluation import Evaluation
 from device_sim.companion.memory.sayings import Hit, Known
 from personality_common.printable import printable
+
+if TYPE_CHECKING:
+    from device_sim.companion.memory.choosing import Chosen
+    from device_sim.companion.memory.evaluation import Evaluation
 
 WIDE: Final = 96
 SHOWN: Final = 200
