@@ -56,6 +56,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "fleet": ("device_sim.fleet.cli:fleet", "Nights of feedback on thousands of phones at once."),
     "grpo": ("device_sim.simulate.cli:grpo", "One update of the head from a feedback file."),
+    "memory": (
+        "device_sim.companion.memory.cli:memory",
+        "What the companion remembers: search, show, forget, export, audit.",
+    ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 

@@ -38,6 +38,7 @@ BENCHMARKS: Final = (
     "character",
     "privacy",
     "router",
+    "memory",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
