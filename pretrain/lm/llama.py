@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from personality_common.errors import DataError, ToolkitError
+from personality_common.llama_server import LlamaServer
 from pretrain.lm.bundle.gguf_model import read_model
 from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, render
-from pretrain.lm.tokenizer import import_extra
-
-TIMEOUT_S: Final = 120.0
-_QUIET: Final = -1
 
 
 @dataclass(frozen=True)
@@ -55,23 +48,7 @@ class Llama:
         """
         _, config = read_model(path)
         self.vocab_size, self.context_length = config.vocab_size, config.context_length
-        llama = import_extra("xllamacpp")
-        settings = llama.CommonParams()
-        settings.model.path = str(path)
-        settings.n_ctx = self.context_length
-        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
-        settings.n_parallel = settings.n_threads_http = 1
-        settings.warmup = False
-        settings.verbosity = _QUIET
-        settings.use_jinja = True
-        settings.port = 0
-        if exact:
-            settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32
-            settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        try:
-            self._server = llama.Server(settings)
-        except RuntimeError as error:
-            raise DataError(f"{path}: llama.cpp must take the file, does not: {error}") from None
+        self._server = LlamaServer(path, context=self.context_length, threads=threads, exact=exact)
 
     def log_probabilities(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Of the token after `ids`: (V,)."""
@@ -121,7 +98,9 @@ class Llama:
         Args:
             special: names of special tokens become those tokens.
         """
-        answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": special})
+        answer = self._server.post(
+            "/tokenize", {"content": text, "add_special": False, "parse_special": special}
+        )
         return list(answer["tokens"])
 
     def render(
@@ -133,22 +112,11 @@ class Llama:
             variables: of the template, such as `perspective`.
         """
         request: dict[str, Any] = {"messages": list(messages), "chat_template_kwargs": variables}
-        answer = self._post("/apply-template", request | ({"tools": list(tools)} if tools else {}))
+        answer = self._server.post("/apply-template", request | ({"tools": list(tools)} if tools else {}))
         return str(answer["prompt"])
 
     def _complete(self, ids: Sequence[int], request: Mapping[str, Any]) -> Any:
         defaults = {"prompt": list(ids), "cache_prompt": False, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-        return self._post("/completion", {**defaults, "temperature": 0.0, "repeat_penalty": 1.0, **request})
-
-    def _post(self, path: str, request: Mapping[str, Any]) -> Any:
-        address = urlsplit(self._server.listening_address)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
-        try:
-            connection.request("POST", path, json.dumps(request), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            body = answer.read()
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise ToolkitError(f"llama.cpp must answer {path}, says {answer.status}: {body[:300]!r}")
-        return json.loads(body)
+        return self._server.post(
+            "/completion", {**defaults, "temperature": 0.0, "repeat_penalty": 1.0, **request}
+        )

@@ -75,6 +75,27 @@ def read_gguf(path: Path) -> GgufFile:
     Raises:
         DataError: no GGUF of version 3, a type that we do not write, or anything out of bounds.
     """
+    header, size, tensor_count, metadata = _start(path)
+    entries = dict(header.tensor() for _ in range(tensor_count))
+    if len(entries) != tensor_count or metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
+        raise DataError(f"{path}: must name each tensor once, aligned to {ALIGNMENT} bytes")
+    start = -(-header.position // ALIGNMENT) * ALIGNMENT
+    tensors = {name: GgufTensor(t.type, t.shape, t.offset + start) for name, t in entries.items()}
+    end = start
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
+        if tensor.offset < end or tensor.offset % ALIGNMENT or tensor.offset + tensor.bytes > size:
+            raise DataError(f"{path}: {name!r:.100} must lie inside the file, apart from the others")
+        end = tensor.offset + tensor.bytes
+    return GgufFile(path, metadata, tensors)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a file says of itself, whatever the types of its tensors; DataError as `read_gguf`."""
+    return _start(path)[3]
+
+
+def _start(path: Path) -> tuple[_Header, int, int, dict[str, Any]]:
+    """The header behind its metadata, bytes of the file, number of tensors, and the metadata."""
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = _Header(io.BytesIO(file.read(min(size, MAX_HEADER_BYTES))), path)
@@ -87,17 +108,7 @@ def read_gguf(path: Path) -> GgufFile:
         if key in metadata:
             raise DataError(f"{path}: {key!r:.100} must be there once, is there twice")
         metadata[key] = header.value(header.number("I"))
-    entries = dict(header.tensor() for _ in range(tensor_count))
-    if len(entries) != tensor_count or metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
-        raise DataError(f"{path}: must name each tensor once, aligned to {ALIGNMENT} bytes")
-    start = -(-header.position // ALIGNMENT) * ALIGNMENT
-    tensors = {name: GgufTensor(t.type, t.shape, t.offset + start) for name, t in entries.items()}
-    end = start
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
-        if tensor.offset < end or tensor.offset % ALIGNMENT or tensor.offset + tensor.bytes > size:
-            raise DataError(f"{path}: {name!r:.100} must lie inside the file, apart from the others")
-        end = tensor.offset + tensor.bytes
-    return GgufFile(path, metadata, tensors)
+    return header, size, tensor_count, metadata
 
 
 class _Header:
