@@ -73,6 +73,7 @@ class LlamaModel:
         capabilities = self._server.get("/props").get("chat_template_caps", {})
         self._system = bool(capabilities.get("supports_system_role", True))
         self._path = path
+        self.system = self._default_system() if self._system else None
         self._tokens: dict[tuple[str, bool, bool], list[int]] = {}
 
     @property
@@ -105,6 +106,19 @@ class LlamaModel:
             ids += self._tokenize(before, special=True, first=i == 0)
             ids += self._tokenize(message.text.strip(), special=False, first=False)
         return ids + self._tokenize(prompt, special=True, first=False)
+
+    def _default_system(self) -> str | None:
+        """What the template puts in the place of a system prompt where there is none."""
+        mark = f"text{secrets.token_hex(8)}"
+        user = {"role": "user", "content": f"{mark}user"}
+        without, given = (
+            str(self._server.post("/apply-template", {"messages": messages})["prompt"])
+            for messages in ([user], [{"role": "system", "content": mark}, user])
+        )
+        before, _, after = given.partition(mark)
+        if not without.startswith(before) or not without.endswith(after):
+            return None
+        return without[len(before) : len(without) - len(after)].strip() or None
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         request: dict[str, Any] = {

@@ -52,10 +52,12 @@ class ChatModel(Protocol):
     Attributes:
         name: for the log.
         context_length: tokens of a prompt and its answer.
+        system: what its own template says of who it is, where nobody says otherwise; None: nothing.
     """
 
     name: str
     context_length: int
+    system: str | None
 
     def count(self, messages: Sequence[Message]) -> int:
         """Tokens of a prompt with these messages, and all that the template adds.

@@ -27,7 +27,13 @@ PER_MESSAGE: Final = 8
 
 
 class OpenAIModel:
-    """See `ChatModel`. Its counts are upper estimates; it has neither grammar nor log-probabilities."""
+    """See `ChatModel`. Its counts are upper estimates; it has neither grammar nor log-probabilities.
+
+    The server tokenizes what it is sent, and may take `<|im_end|>` in a text for what it is called: the two
+    characters that such names begin with are sent apart. Other marks of other models are not known here.
+    """
+
+    system: str | None
 
     def __init__(self, url: str, model: str | None = None, *, stall_s: float = STALL_S) -> None:
         """
@@ -52,6 +58,7 @@ class OpenAIModel:
             raise ConfigError(f"--model must be a URL of http or https, got {url!r:.200}")
         self.host = parts.hostname
         self.context_length = CONTEXT
+        self.system = None
         self._url = url
         # The client lets out, as it is, what it cannot parse.
         self._broken: tuple[type[Exception], ...] = (self._openai.OpenAIError, httpx.HTTPError, ValueError)
@@ -79,7 +86,7 @@ class OpenAIModel:
         try:
             with self._client.chat.completions.create(
                 model=self.name,
-                messages=[{"role": m.role, "content": m.text} for m in messages],
+                messages=[{"role": m.role, "content": m.text.replace("<|", "< |")} for m in messages],
                 max_tokens=sampling.max_tokens,
                 temperature=sampling.temperature,
                 stream=True,
