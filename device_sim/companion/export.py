@@ -53,8 +53,9 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
         elif isinstance(body, Turn):
             if body.role == "user":
                 waiting[body.conversation] = event
-            elif (asked := waiting.pop(body.conversation, None)) is not None:
-                if _learnable(asked) and _learnable(event):
+            else:
+                asked = waiting.pop(body.conversation, None)
+                if asked is not None and _learnable(asked) and _learnable(event):
                     found.append((asked, event))
     for asked, answered in found:
         yield Pair(asked, answered, judged.get(answered.id, {}), edits.get(answered.id))
