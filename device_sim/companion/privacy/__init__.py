@@ -1,0 +1,1 @@
+"""Personal data and keys found and masked before anything is written: less is kept, not nothing."""
