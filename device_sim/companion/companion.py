@@ -55,6 +55,8 @@ class Hit(Protocol):
     def text(self) -> str: ...
     @property
     def role(self) -> str: ...
+    @property
+    def turn_id(self) -> str: ...
 
 
 class Memory(Protocol):
@@ -207,7 +209,9 @@ class Companion:
         if self.parts.memory is None or not self._known:
             return ()
         hits = self.parts.memory().search(said, self.user, 3 * MEMORIES)
-        return [hit for hit in hits if hit.role == "user"][:MEMORIES]  # what models said is no fact
+        here = {id for _, ids in self._history for id in ids}
+        # What models said is no fact, and what was said just now stands in the prompt anyway.
+        return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
         """Log a turn as it may be kept; None: not at all."""

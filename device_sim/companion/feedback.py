@@ -7,7 +7,7 @@ from typing import Final
 
 from device_sim.companion.events import Event, Feedback, Turn
 from device_sim.companion.log import EventLog
-from device_sim.companion.privacy import Filter
+from device_sim.companion.privacy.filter import Filter
 from device_sim.companion.store import hold_store
 from personality_common.errors import ConfigError, DataError
 

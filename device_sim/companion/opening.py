@@ -37,7 +37,8 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
     Raises:
         ToolkitError: another process has the store, or a part of the companion cannot be opened.
     """
-    from device_sim.companion.privacy import Filter, take_tags
+    from device_sim.companion.privacy.filter import Filter
+    from device_sim.companion.privacy.tags import take_tags
 
     character = _read_character(config.character) if config.character else None
     with (
@@ -62,7 +63,7 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
 
                 opened, mended = level(store.memory, log, encoder, embeds=True)
                 stack.callback(opened.close)
-                if str(mended):
+                if mended.damage:
                     reporter.warn(f"{store.memory}: {mended}")
                 return opened
 
