@@ -58,6 +58,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "grpo": ("device_sim.simulate.cli:grpo", "One update of the head from a feedback file."),
     "chat": ("device_sim.companion.cli:chat", "Chat with a companion that remembers, on this machine."),
     "feedback": ("device_sim.companion.cli:feedback", "Judge a companion's answers; export what was said."),
+    "memory": (
+        "device_sim.companion.memory.cli:memory",
+        "What the companion remembers: search, show, forget, export, audit.",
+    ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 

@@ -36,6 +36,7 @@ BENCHMARKS: Final = (
     "scale",
     "fleet",
     "character",
+    "memory",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
