@@ -29,7 +29,7 @@ PAGES = (
         for name in (
             "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
             "core-ml-on-linux", "extend", "on-the-device", "python", "character", "language-model-data",
-            "language-model-training", "companion-memory",
+            "language-model-training", "companion", "companion-memory",
         )
     ),
 )  # fmt: skip

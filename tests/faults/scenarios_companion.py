@@ -74,7 +74,7 @@ def nothing_yet(found: object, before: object, after: object) -> bool:
 
 def half_forgotten(found: object, before: object, after: object) -> bool:
     """The event that says so is there, and the texts go file by file."""
-    return found[0] == after[0] and found[1].count(None) < 2  # type: ignore[index]
+    return bool(found[0] == after[0] and found[1].count(None) < 2)  # type: ignore[index]
 
 
 def scenario(
