@@ -137,7 +137,7 @@ def test_what_a_config_refuses() -> None:
         ({"heads": Path("h")}, "--heads"),
     ):
         with pytest.raises(ConfigError, match=message):
-            ChatConfig(**wrong)  # type: ignore[arg-type]
+            ChatConfig(**wrong)
 
 
 def pt(*arguments: str | Path, text: str) -> subprocess.CompletedProcess[str]:

@@ -114,7 +114,7 @@ def test_a_memory_is_not_waited_for_where_there_is_none(log: EventLog) -> None:
         opened.append("opened")
         return Remembering()
 
-    parts = Parts(Scripted(between=lambda: opened.append("word")), Masking(), take_tags, memory)  # type: ignore[arg-type]
+    parts = Parts(Scripted(between=lambda: opened.append("word")), Masking(), take_tags, memory)
     list(Companion(log, parts, known=False).answer("hello"))
     assert opened.index("word") < opened.index("opened")
 

@@ -76,7 +76,7 @@ def test_two_writers(store: Store) -> None:
 
 
 def test_lines_follow_the_schema_and_come_back_as_they_were(store: Store) -> None:
-    bodies = [
+    bodies: list[events.Body] = [
         Session("c", "smollm2", "b" * 8, "h0001-0123456789ab"),
         Turn("c", "user", "é\u2028\n\r{}\x00\x1b[2J", tags=("no-train",), mood=("calm",), memories=("7",)),
         Turn("c", "assistant", "", partial=True, model="smollm2"),
@@ -101,7 +101,7 @@ def test_lines_follow_the_schema_and_come_back_as_they_were(store: Store) -> Non
 
 def test_ids_rise_whatever_the_clock_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([5_000_000_000, 5_000_000_000, 1_000_000_000, 9_000_000_000])
-    monkeypatch.setattr(events.time, "time_ns", lambda: next(clock) * 1_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock) * 1_000_000)
     with EventLog(store.events) as log:
         first = [log.append(said()).id for _ in range(2)]
     with EventLog(store.events) as log:
