@@ -60,8 +60,7 @@ class BundleMood:
         self.identity, self.source = bundle.encoder, f"bundle {path}"
         self.bundle = bundle.run_fingerprint
         self._tokens = bundle.vocabulary.tokens
-        vocabulary = (bundle.path / WORDPIECE_FILE).read_text(encoding="utf-8").split("\n")[:-1]
-        self._wordpiece = WordPiece(vocabulary)
+        self._wordpiece = self._words(bundle.path / WORDPIECE_FILE)
         self._encoder = load_mil(bundle.package("encoder"))
         self._model = load_mil(bundle.package("model"))
         self._found: dict[str, tuple[Array, Array]] = {}
@@ -91,6 +90,9 @@ class BundleMood:
             weight, bias = self._weights
             logits = weight @ found[LATENT][0] + bias
         return tuple(self._tokens[i] for i in np.argsort(-logits, kind="stable")[:top])
+
+    def _words(self, path: Path) -> WordPiece:
+        return WordPiece(path.read_text(encoding="utf-8").split("\n")[:-1])
 
     def _embed(self, text: str) -> tuple[Array, Array]:
         """Base embedding (1, d) and embedding (1, 1536)."""
