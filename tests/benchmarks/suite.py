@@ -36,6 +36,7 @@ BENCHMARKS: Final = (
     "scale",
     "fleet",
     "character",
+    "companion",
     "memory",
 )
 
