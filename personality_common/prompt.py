@@ -33,10 +33,7 @@ def prompt_block(heading: str, lines: Iterable[tuple[str, str]]) -> str:
 
 
 def tokens_block(tokens: Sequence[str]) -> str:
-    """What the personality model's top tokens say of the moment, and what an answer should make of it.
-
-    The second line is there because a bare list moves answers half as far (BENCHMARKS.md).
-    """
+    """What the personality model's top tokens say of the moment, and what an answer should make of it."""
     listed = ", ".join(tokens)
     return prompt_block("mood now", [("feels", listed), ("answer", f"in a way that suits {listed}")])
 

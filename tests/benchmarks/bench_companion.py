@@ -4,8 +4,8 @@
 
 Prints JSON. `cold_s`: from the start of `pt chat` to the first word, a new process each, on an empty store.
 `overhead_ms`: of a turn, all but the model: privacy filter, prompt, and log. `mood`: mean log-probability per
-token of answers in a mood, minus that of answers in another, with the first mood in the prompt, with moods
-shuffled among the prompts, and with none; natural logarithms.
+token of answers in a mood, minus that of answers in another, with the first mood in the prompt, and with
+moods shuffled among the prompts; natural logarithms.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def overhead(model: ChatModel, turns: int) -> float:
     return 1000 * statistics.median(times)
 
 
-def matching_minus_others(model: ChatModel, shift: int | None) -> float:
-    """Nats per token; shift: of the mood in the prompt, 0 is the answer's own; None: no mood."""
+def matching_minus_others(model: ChatModel, shift: int) -> float:
+    """Nats per token, 0 where there is no mood; shift: of the mood in the prompt, 0 is the answer's own."""
     names = list(MOODS)
     found = []
     for i, own in enumerate(names):
-        tokens = () if shift is None else MOODS[names[(i + shift) % len(names)]][0]
+        tokens = MOODS[names[(i + shift) % len(names)]][0]
         prompt = build_prompt(model, QUESTION, room=2000, system=model.system or SYSTEM, mood=tokens)
         worth = {
             name: statistics.fmean(model.log_probabilities(prompt.messages, MOODS[name][1])) for name in names
@@ -103,10 +103,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     model = LlamaModel(smollm2())
-    own, none = matching_minus_others(model, 0), matching_minus_others(model, None)
+    own = matching_minus_others(model, 0)
     shuffled = statistics.fmean(matching_minus_others(model, shift) for shift in (1, 2, 3))
     figures = {
-        "mood": {"own": own, "shuffled": shuffled, "none": none},
+        "mood": {"own": own, "shuffled": shuffled},
         "overhead_ms": overhead(model, 20),
         "cold_s": [cold() for _ in range(rounds)],
         # Of likelihoods per token: above 1, a mood in the prompt favours answers in that mood.
