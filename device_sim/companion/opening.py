@@ -55,7 +55,7 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
         known = any(isinstance(event.body, Turn) and event.body.text for event in log.read())
         memory: Callable[[], Memory] | None = None
         if not config.no_memory:
-            encoder = mood or _later(pool, _load_encoder)
+            encoder: Callable[[], Encoder] = mood if mood else _later(pool, _load_encoder)
 
             @cache
             def open_memory() -> Memory:

@@ -42,7 +42,8 @@ MOODS: dict[str, tuple[tuple[str, ...], str]] = {
 class Silent:
     """A model that says one word at once, so that what is left is ours."""
 
-    name, context_length, system = "silent", 4096, None
+    name, context_length = "silent", 4096
+    system: str | None = None
 
     def __init__(self, model: ChatModel) -> None:
         self.count = model.count

@@ -11,6 +11,7 @@ from device_sim.companion import mood
 from device_sim.companion.mood import BundleMood
 from device_sim.heads.heads import create_heads
 from device_sim.heads.shipped import identity, open_shipped, shipped_head
+from device_sim.mil import load_mil
 from device_sim.runtimes.opening import open_mirror
 from grpo.head import Head
 from personality_common.contract import EMBEDDING, LATENT, LOGITS
@@ -26,7 +27,7 @@ def encoded(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarr
     rows = draw.standard_normal((len(TEXTS), 1, 1536)).astype(np.float32)
     found = dict(zip(TEXTS, rows / np.linalg.norm(rows, axis=-1, keepdims=True), strict=True))
     opened = open_shipped(bundle)
-    load = mood.load_mil
+    load = load_mil
     monkeypatch.setattr(type(opened), "has", lambda self, name: True)
     monkeypatch.setattr(
         type(opened),
