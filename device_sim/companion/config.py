@@ -21,6 +21,7 @@ class ChatConfig:
         store: where what was said is kept; made by the first chat.
         model: `smollm2`, a GGUF file, a folder of `pt lm export`, or a server that speaks OpenAI's protocol,
             as URL or openai:URL#MODEL.
+        adapter: a LoRA of the model, in GGUF.
         bundle: reads the mood of what you write; none: no mood.
         heads: versions of the bundle's head, whose active one reads the mood; none: the one that shipped.
         character: a file whose block stands in the prompt, as pt character predict --prompt prints it.
@@ -36,6 +37,7 @@ class ChatConfig:
 
     store: Path = Path("companion")
     model: str = DEFAULT_MODEL
+    adapter: Path | None = None
     bundle: Path | None = None
     heads: Path | None = None
     character: Path | None = None
@@ -51,6 +53,8 @@ class ChatConfig:
     def __post_init__(self) -> None:
         if not self.user.strip() or len(self.user) > 64 or not self.user.isprintable():
             raise ConfigError(f"--user must be 1 to 64 printable characters, got {self.user!r:.80}")
+        if self.heads is not None and self.bundle is None:
+            raise ConfigError("--heads must be of a --bundle, which is not given")
         if self.max_tokens < 1:
             raise ConfigError(f"--max-tokens must be 1 or more, got {self.max_tokens}")
         if not 0 <= self.temperature <= 2:

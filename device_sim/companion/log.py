@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -53,7 +54,7 @@ def read_events(folder: Path) -> Iterator[Event]:
 
 @dataclass(frozen=True)
 class Repair:
-    """What the writer before left unfinished: bytes that were cut off, turns that were still to be forgotten."""
+    """What a kill had left: bytes of a line that were cut off, turns that were still to be forgotten."""
 
     torn_bytes: int = 0
     forgotten: int = 0
@@ -66,7 +67,7 @@ class EventLog:
         repaired: what opening it mended, None: nothing.
     """
 
-    def __init__(self, folder: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+    def __init__(self, folder: Path, max_file_bytes: int = MAX_FILE_BYTES) -> None:
         """Open the log, and mend what a kill left.
 
         Raises:
@@ -145,8 +146,13 @@ class EventLog:
 
         Returns:
             How many turns lost their text now.
+
+        Raises:
+            ToolkitError: no ids of events.
         """
         waiting, erased = sorted(set(turns)), 0
+        if wrong := [turn for turn in waiting if not _ID.fullmatch(turn)]:
+            raise ToolkitError(f"what is to be forgotten must be the id of a turn, is {wrong[0]!r:.80}")
         while waiting:
             batch, waiting = waiting[:MOST_FORGOTTEN], waiting[MOST_FORGOTTEN:]
             self.append(Forgotten(tuple(batch)), user)
@@ -165,7 +171,7 @@ class EventLog:
         return file
 
     def _cut_torn_line(self) -> int:
-        """Cut off what follows the last end of a line, and a last line with the zeros of a power cut in it."""
+        """Cut off a line without an end, or, at the end, one with the zeros of a power cut in it."""
         path = self._path(self._number)
         if not path.exists():
             return 0
@@ -215,7 +221,7 @@ def _without_text(event: Event, turns: frozenset[str]) -> Event | None:
 
 def _files(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         if int(after.stem) != int(before.stem) + 1:
             raise DataError(
                 f"{folder}: files must be numbered without a gap, {after.name} follows {before.name}"

@@ -9,6 +9,7 @@ STORE/memory.sqlite        made of the events, and made anew of them when it is 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ SCHEMA: Final = 1
 KIND: Final = "companion"
 STORE_FILE: Final = "store.json"
 _MAX_BYTES: Final = 1 << 20
+_UNFINISHED: Final = re.compile(rf"{re.escape(LOCK_FILE)}|\.{re.escape(STORE_FILE)}\..*\.tmp")
+"""What a kill leaves of a store that was being made."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def hold_store(path: Path, *, create: bool = False) -> Iterator[Store]:
     """
     new = create and not (path / STORE_FILE).exists()
     if new:
-        if path.exists() and (not path.is_dir() or any(p.name != LOCK_FILE for p in path.iterdir())):
+        entries = [] if not path.exists() else list(path.iterdir()) if path.is_dir() else [path]
+        if not all(_UNFINISHED.fullmatch(entry.name) for entry in entries):
             raise DataError(f"{path}: a companion's store is made in a new folder, this has something in it")
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     else:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from personality_common.llama_server import LlamaServer
 from pretrain.lm.bundle.gguf_model import read_model
 from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, render
-from pretrain.lm.llama_server import LlamaServer
 
 
 @dataclass(frozen=True)

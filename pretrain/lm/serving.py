@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from personality_common.endpoint.model import Call, Card, End, Piece, Request, RequestError, Stop, Text
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.bounded import open_regular
+from personality_common.llama_server import LlamaServer
 from pretrain.lm import template_calls
 from pretrain.lm.bundle.gguf_file import read_metadata
 from pretrain.lm.calls import INVOKE, as_tool, grammar
@@ -27,7 +28,6 @@ from pretrain.lm.chat import (
     Turn,
     call_text,
 )
-from pretrain.lm.llama_server import LlamaServer
 
 if TYPE_CHECKING:
     from pretrain.lm.llama import Llama

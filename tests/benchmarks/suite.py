@@ -38,6 +38,7 @@ BENCHMARKS: Final = (
     "character",
     "privacy",
     "router",
+    "companion",
     "memory",
 )
 

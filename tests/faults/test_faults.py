@@ -100,8 +100,8 @@ def test_harness_sees_what_is_careless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scenarios", "every"),
-    [(["files"], 10), (["registry"], 10), (["pretrain", "export", "device"], 100)],
-    ids=["files", "registry", "commands"],
+    [(["files"], 10), (["registry"], 10), (["companion"], 5), (["pretrain", "export", "device"], 100)],
+    ids=["files", "registry", "companion", "commands"],
 )
 def test_nothing_is_lost_damaged_or_left_over(scenarios: list[str], every: int) -> None:
     for tally in tried(*(HERE / f"scenarios_{name}.py" for name in scenarios), "--every", every):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import json
 import secrets
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from personality_common.endpoint.model import Stop
 from personality_common.errors import DataError, ToolkitError
-from pretrain.lm.tokenizer import import_extra
 
 TIMEOUT_S: Final = 120.0
 """Without a token; a prompt of some thousand is read in that time."""
@@ -29,7 +29,15 @@ _QUIET: Final = -1
 class LlamaServer:
     """A file that llama.cpp has loaded. One generation at a time; it stays until the object goes."""
 
-    def __init__(self, path: Path, context_length: int, *, exact: bool = False, threads: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        context_length: int,
+        *,
+        exact: bool = False,
+        threads: int = 1,
+        adapters: Sequence[Path] = (),
+    ) -> None:
         """Load a file.
 
         Args:
@@ -37,13 +45,19 @@ class LlamaServer:
             exact: keys and values in float32 and plain attention: to compare with PyTorch. Otherwise
                 llama.cpp's own defaults, which round to float16.
             threads: more than there are idle cores make it slower by far.
+            adapters: LoRA files, off until a request names them by number: `"lora": [{"id": 0, "scale": 1}]`.
 
         Raises:
-            DataError: llama.cpp does not take it.
+            DataError: llama.cpp does not take it, or an adapter.
             ToolkitError: a package is not installed.
         """
         self.context_length = context_length
-        llama = import_extra("xllamacpp")
+        try:
+            llama: Any = importlib.import_module("xllamacpp")
+        except ImportError:
+            raise ToolkitError(
+                "xllamacpp is not installed: pip install 'personality-toolkit[lm]', or [companion]"
+            ) from None
         settings = llama.CommonParams()
         settings.model.path = str(path)
         settings.n_ctx = context_length
@@ -57,13 +71,19 @@ class LlamaServer:
         settings.port = 0
         self._key = secrets.token_urlsafe()
         settings.api_keys = [self._key]
+        if adapters:
+            settings.lora_adapters = [llama.CommonAdapterLoraInfo(str(adapter), 0.0) for adapter in adapters]
+            settings.lora_init_without_apply = True
         if exact:
             settings.cache_type_k = settings.cache_type_v = llama.ggml_type.GGML_TYPE_F32
             settings.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         try:
             self._server = llama.Server(settings)
         except RuntimeError as error:
-            raise DataError(f"{path}: llama.cpp must take the file, does not: {error}") from None
+            with_adapters = f" with {', '.join(map(str, adapters))}" if adapters else ""
+            raise DataError(
+                f"{path}{with_adapters}: llama.cpp must take the file, does not: {error}"
+            ) from None
 
     def tokenize(self, text: str, *, special: bool = False, add_special: bool = False) -> list[int]:
         """Ids of a text.
@@ -79,8 +99,12 @@ class LlamaServer:
 
     def about(self) -> Mapping[str, Any]:
         """What llama.cpp says of the model, such as `n_params` and `ftype`."""
-        with self._sent("/v1/models", None) as (_, answer):
-            return dict(json.loads(answer.read())["data"][0]["meta"])
+        return dict(self.get("/v1/models")["data"][0]["meta"])
+
+    def get(self, path: str) -> Any:
+        """What llama.cpp answers to a GET, parsed; raises as `post`."""
+        with self._sent(path, None) as (_, answer):
+            return json.loads(answer.read())
 
     def post(self, path: str, request: Mapping[str, Any]) -> Any:
         """What llama.cpp answers, parsed.

@@ -1,0 +1,239 @@
+"""A conversation: each turn is read, filtered, remembered, answered and logged, in that order.
+
+What the user wrote goes to the model as it is, and to the disk only through the privacy filter. The user's
+turn is on the disk before the model is asked, the answer, whole or broken off, before `answer` ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, cast
+
+from device_sim.companion.events import (
+    DEFAULT_USER,
+    Event,
+    Feedback,
+    Redacted,
+    Session,
+    Tag,
+    Turn,
+    new_conversation,
+)
+from device_sim.companion.log import EventLog
+from device_sim.companion.models.model import ChatModel, Sampling
+from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
+from personality_common.errors import ToolkitError
+
+MEMORIES: Final = 5
+"""In a prompt at most."""
+
+
+class Redaction(Protocol):
+    """What the privacy filter lets through: `text`, findings by kind, and whether nothing may be kept."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def dropped(self) -> bool: ...
+
+
+class Filter(Protocol):
+    """Takes out what must not be kept."""
+
+    def redact(self, text: str) -> Redaction: ...
+
+
+class Hit(Protocol):
+    """Something that was remembered."""
+
+    @property
+    def chunk_id(self) -> Any: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def turn_id(self) -> str: ...
+
+
+class Memory(Protocol):
+    """What was said before, to be found again."""
+
+    def search(self, query: str, user: str, k: int) -> Sequence[Hit]: ...
+    def add(
+        self, turn_id: str, text: str, user: str, time: str, role: str, tags: Collection[str] = ()
+    ) -> None: ...
+    def forget(self, turn_ids: Collection[str]) -> int: ...
+
+
+class Mood(Protocol):
+    """Reads the mood of a text; see `mood.BundleMood`."""
+
+    bundle: str
+    head: str | None
+
+    def read(self, text: str) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a companion is made of.
+
+    Attributes:
+        take_tags: a text -> without its tags, and those: `no-train`, `no-memory`, `off-record`.
+        memory: opened when it is first needed, which is not before the first answer where nothing is known;
+            None: nothing is remembered.
+        mood: as `memory`; None: no mood is read.
+        character: a block for the system prompt.
+    """
+
+    model: ChatModel
+    filter: Filter
+    take_tags: Callable[[str], tuple[str, frozenset[str]]]
+    memory: Callable[[], Memory] | None = None
+    mood: Callable[[], Mood] | None = None
+    character: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+class Companion:
+    """One conversation of one user, on a log that the caller holds.
+
+    Attributes:
+        conversation: its name.
+        mood: of the last message.
+        prompt: of the last answer.
+    """
+
+    def __init__(self, log: EventLog, parts: Parts, *, user: str = DEFAULT_USER, known: bool = True) -> None:
+        """
+        Args:
+            known: whether there may be something to remember; False spares the first turn the wait for it.
+        """
+        self.log, self.parts, self.user = log, parts, user
+        self.conversation = new_conversation()
+        self.mood: tuple[str, ...] = ()
+        self.prompt: Prompt | None = None
+        self._known = known
+        self._began = False
+        self._history: list[tuple[Exchange, tuple[str, ...]]] = []
+        """Exchanges with the ids of their turns."""
+
+    def answer(self, text: str) -> Iterator[str]:
+        """Answer a message, piece by piece; closing the iterator, or an exception, breaks the answer off.
+
+        Raises:
+            ToolkitError: the message is blank or too long, which leaves no trace; or the model stopped, and
+                what it had said is kept.
+        """
+        said, tags = self.parts.take_tags(text)
+        if not said.strip():
+            raise ToolkitError("a message must have a character that is not a space or of a tag")
+        mood = self.parts.mood() if self.parts.mood else None
+        self.mood = mood.read(said) if mood else ()
+        hits = self._search(said)
+        self.prompt = build_prompt(
+            self.parts.model,
+            said,
+            room=self.parts.model.context_length - self.parts.sampling.max_tokens,
+            system=self._system(),
+            mood=self.mood,
+            memories=[hit.text for hit in hits],
+            history=[exchange for exchange, _ in self._history],
+        )
+        used = tuple(str(hit.chunk_id) for hit in hits[: self.prompt.memories])
+        head = mood.head if mood else None
+        asked = self._keep(Turn(self.conversation, "user", said, head=head, mood=self.mood), tags)
+        spoken: list[str] = []
+        end = None
+        try:
+            for piece in self.parts.model.stream(self.prompt.messages, self.parts.sampling):
+                spoken.append(piece.text)
+                end = piece.end
+                yield piece.text
+        finally:
+            answer = "".join(spoken)
+            turn = Turn(
+                self.conversation,
+                "assistant",
+                answer,
+                partial=end != "done",
+                model=self.parts.model.name,
+                memories=used,
+            )
+            answered = self._keep(turn, tags) if asked else None
+            ids = tuple(event.id for event in (asked, answered) if event)
+            if answer.strip():
+                self._history.append((Exchange(said, answer), ids))
+            for event in (asked, answered):
+                self._remember(event)
+
+    def rate(self, reward: float) -> None:
+        """Judge the last answer, from -1 to 1.
+
+        Raises:
+            ToolkitError: there is none that was kept.
+        """
+        self.log.append(Feedback(self._last()[-1], reward, "thumbs"), self.user)
+
+    def forget(self, turns: Sequence[str] | None = None) -> int:
+        """Forget turns; None: the last exchange. Returns how many lost their text.
+
+        Raises:
+            ToolkitError: there is no such exchange, or what is given is no id.
+        """
+        gone = list(turns if turns is not None else self._last())
+        self._history = [(e, ids) for e, ids in self._history if not set(ids) & set(gone)]
+        count = self.log.erase(gone, self.user)
+        if self.parts.memory:
+            self.parts.memory().forget(gone)
+        return count
+
+    def memories(self, query: str, most: int = 10) -> Sequence[Hit]:
+        """What is remembered that has to do with a text."""
+        return self.parts.memory().search(query, self.user, most) if self.parts.memory else ()
+
+    def _system(self) -> str:
+        own = self.parts.model.system or SYSTEM
+        return f"{own}\n\n{self.parts.character}" if self.parts.character else own
+
+    def _last(self) -> tuple[str, ...]:
+        if not self._history or not self._history[-1][1]:
+            raise ToolkitError("there must be an answer that was kept, is none yet")
+        return self._history[-1][1]
+
+    def _search(self, said: str) -> Sequence[Hit]:
+        if self.parts.memory is None or not self._known:
+            return ()
+        hits = self.parts.memory().search(said, self.user, 3 * MEMORIES)
+        here = {id for _, ids in self._history for id in ids}
+        # What models said is no fact, and what was said just now stands in the prompt anyway.
+        return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
+
+    def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
+        """Log a turn as it may be kept; None: not at all."""
+        assert turn.text is not None
+        redaction = self.parts.filter.redact(turn.text)
+        if "off-record" in tags or redaction.dropped:
+            return None
+        if not self._began:
+            mood = self.parts.mood() if self.parts.mood else None
+            bundle, head = (mood.bundle, mood.head) if mood else (None, None)
+            self.log.append(Session(self.conversation, self.parts.model.name, bundle, head), self.user)
+            self._began = True
+        kept = cast("tuple[Tag, ...]", tuple(sorted(tags)))
+        event = self.log.append(replace(turn, text=redaction.text, tags=kept), self.user)
+        if redaction.counts:
+            self.log.append(Redacted(event.id, dict(redaction.counts)), self.user)
+        return event
+
+    def _remember(self, event: Event | None) -> None:
+        if event is None or self.parts.memory is None or not isinstance(event.body, Turn):
+            return
+        turn = event.body
+        if "no-memory" not in turn.tags and turn.text:
+            self.parts.memory().add(event.id, turn.text, self.user, event.time, turn.role, turn.tags)
+            self._known = True

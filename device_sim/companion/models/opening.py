@@ -1,0 +1,53 @@
+"""The model that a user names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_sim.companion.config import DEFAULT_MODEL
+from device_sim.companion.models.model import ChatModel
+from personality_common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from device_sim.companion.models.openai import OpenAIModel
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+def open_model(name: str, *, threads: int = 1, adapter: Path | None = None) -> ChatModel:
+    """Open what `--model` names.
+
+    Args:
+        name: `smollm2`, a GGUF file, a folder of `pt lm export`, a URL, or `openai:URL#MODEL`.
+        adapter: a LoRA in GGUF.
+
+    Raises:
+        ConfigError: it names nothing, or a server is to take an adapter.
+        ToolkitError: see the models.
+    """
+    if name.startswith(("http://", "https://", "openai:")):
+        if adapter is not None:
+            raise ConfigError("--adapter must be of a GGUF file; a server by URL loads its own")
+        return _server(name)
+
+    from device_sim.companion.models.llama import LlamaModel, smollm2
+
+    path = smollm2() if name == DEFAULT_MODEL else Path(name)
+    if path.is_dir():
+        from pretrain.lm.bundle.folder import served_file
+
+        path = served_file(path)
+    elif not path.exists():
+        raise ConfigError(
+            f"--model must be {DEFAULT_MODEL}, a GGUF file, a folder of pt lm export, or a URL,"
+            f" got {name!r:.200}"
+        )
+    return LlamaModel(path, threads=threads, adapter=adapter)
+
+
+def _server(name: str) -> OpenAIModel:
+    from device_sim.companion.models.openai import OpenAIModel
+
+    url, _, model = name.removeprefix("openai:").partition("#")
+    return OpenAIModel(url or OPENAI_URL, model or None)
