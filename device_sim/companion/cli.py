@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from device_sim.companion.config import ChatConfig
-from personality_common.terminal.options import FILE, dataclass_options, take
+from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
 
 
 @click.command()
 @dataclass_options(
     ChatConfig,
-    types={"character": FILE, "adapter": FILE},
+    types={"store": FOLDER},
     metavars={"store": "DIR", "model": "smollm2|GGUF|FOLDER|URL", "bundle": "BUNDLE", "heads": "DIR"},
 )
 def chat(**options: Any) -> None:
