@@ -39,7 +39,7 @@ def chat(**options: Any) -> None:
 
 
 @click.command()
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=GIVEN)
 @click.option("--turn", default="last", show_default=True, help="Id of an answer, or last.")
 @click.option("--reward", type=float, help="From -1 to 1.")
 @click.option("--thumbs", type=click.Choice(["up", "down"]), help="The same as a reward of 1 or -1.")

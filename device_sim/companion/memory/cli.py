@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personality_common.terminal.options import FILE, PRINT_JSON
+from personality_common.terminal.options import FILE, GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
     from device_sim.companion.memory.memory import Memory
     from personality_common.text.identity import Encoder
 
-_store = click.argument("store", type=click.Path(path_type=Path))
+_store = click.argument("store", type=GIVEN)
 _user = click.option("--user", default="default", show_default=True, help="Whose memories.")
 _encoder = click.option(
     "--encoder",
@@ -170,7 +170,7 @@ def rebuild(store: Path, encoder: str, as_json: bool) -> None:
 @memory.command("eval")
 @_store
 @click.option(
-    "--questions", type=FILE, help='Lines of {"question": …, "turn": …}; else rare words of chunks.'
+    "--questions", type=GIVEN, help='Lines of {"question": …, "turn": …}; else rare words of chunks.'
 )
 @_user
 @_encoder
