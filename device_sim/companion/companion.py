@@ -22,6 +22,7 @@ from device_sim.companion.events import (
 )
 from device_sim.companion.log import EventLog
 from device_sim.companion.models.model import ChatModel, Sampling
+from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
 from personality_common.errors import ToolkitError
 
@@ -164,7 +165,8 @@ class Companion:
                 model=self.parts.model.name,
                 memories=used,
             )
-            answered = self._keep(turn, tags) if asked else None
+            # With the tags that it was kept with: an answer to what names a person is about that person.
+            answered = self._keep(turn, asked.body.tags) if asked and isinstance(asked.body, Turn) else None
             ids = tuple(event.id for event in (asked, answered) if event)
             if answer.strip():
                 self._history.append((Exchange(said, answer), ids))
@@ -214,7 +216,7 @@ class Companion:
         return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
-        """Log a turn as it may be kept; None: not at all."""
+        """Log a turn as it may be kept; None: not at all. What names a person is not to be trained on."""
         assert turn.text is not None
         redaction = self.parts.filter.redact(turn.text)
         if "off-record" in tags or redaction.dropped:
@@ -224,7 +226,8 @@ class Companion:
             bundle, head = (mood.bundle, mood.head) if mood else (None, None)
             self.log.append(Session(self.conversation, self.parts.model.name, bundle, head), self.user)
             self._began = True
-        kept = cast("tuple[Tag, ...]", tuple(sorted(tags)))
+        named = {"no-train"} if PERSON in redaction.counts else set()
+        kept = cast("tuple[Tag, ...]", tuple(sorted({*tags} | named)))
         event = self.log.append(replace(turn, text=redaction.text, tags=kept), self.user)
         if redaction.counts:
             self.log.append(Redacted(event.id, dict(redaction.counts)), self.user)

@@ -8,8 +8,10 @@ import pytest
 
 from device_sim.companion.companion import Companion, Parts
 from device_sim.companion.events import Body, Feedback, Forgotten, Redacted, Session, Turn
+from device_sim.companion.export import conversations
 from device_sim.companion.log import EventLog
 from device_sim.companion.models.model import Message, Sampling
+from device_sim.companion.privacy.filter import Filter, Mode
 from device_sim.companion.prompt import Exchange, build_prompt
 from device_sim.companion.store import hold_store
 from personality_common.errors import ToolkitError
@@ -84,6 +86,24 @@ def test_what_is_filtered_reaches_the_model_and_never_the_disk(log: EventLog) ->
     assert [b for b in bodies(log) if isinstance(b, Redacted)] == [
         Redacted(turn.id, {"secret": 2}), Redacted(answer.id, {"secret": 1}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["mask", "drop", "off"])
+def test_who_is_named_is_remembered_and_not_learned_from(log: EventLog, mode: Mode) -> None:
+    memory = Remembering()
+    companion = talk(log, Scripted(["A fine name."] * 2), filter=Filter(mode), memory=lambda: memory)
+    for text in ("My cat is called Mia", "The sky is blue"):
+        list(companion.answer(text))
+    assert "My cat is called Mia" in [found.text for found in memory.kept.values()]
+    found = list(log.read())
+    turns = [event.body for event in found if isinstance(event.body, Turn)]
+    named = () if mode == "off" else ("no-train",)
+    assert [turn.tags for turn in turns] == [named, named, (), ()]
+    counts = [event.body.counts for event in found if isinstance(event.body, Redacted)]
+    assert counts == ([] if mode == "off" else [{"person": 1}])
+    (line,) = conversations(found)
+    assert ("Mia" in str(line)) == (mode == "off")
+    assert "sky" in str(line)
 
 
 @pytest.mark.parametrize(("text", "drop"), [("quiet #off-record please", False), ("the zebra", True)])
