@@ -92,11 +92,9 @@ def _open_mood(config: ChatConfig) -> BundleMood:
 
 
 def _load_encoder() -> Encoder:
-    import torch
-
     from personality_common.text.encoder import load_encoder
 
-    return load_encoder("minilm", "cpu", torch.float32)
+    return load_encoder("minilm")
 
 
 def _read_character(path: Path) -> str:
