@@ -6,21 +6,23 @@ turn is on the disk before the model is asked, the answer, whole or broken off, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from device_sim.companion.events import (
     DEFAULT_USER,
     Event,
     Feedback,
     Redacted,
+    Route,
     Session,
     Tag,
     Turn,
     new_conversation,
 )
 from device_sim.companion.log import EventLog
+from device_sim.companion.memory.sayings import is_small_talk
 from device_sim.companion.models.model import ChatModel, Sampling
 from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
@@ -70,6 +72,15 @@ class Memory(Protocol):
     def forget(self, turn_ids: Collection[str]) -> int: ...
 
 
+class Routed(Protocol):
+    """Where a turn goes to be learned, and how likely each way is."""
+
+    @property
+    def label(self) -> Literal["adapter", "memory", "both", "neither"]: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+
 class Mood(Protocol):
     """Reads the mood of a text; see `mood.BundleMood`."""
 
@@ -89,6 +100,7 @@ class Parts:
             None: nothing is remembered.
         mood: as `memory`; None: no mood is read.
         character: a block for the system prompt.
+        route: of a text as it is kept; None, or where it gives None: turns get no route.
     """
 
     model: ChatModel
@@ -98,6 +110,7 @@ class Parts:
     mood: Callable[[], Mood] | None = None
     character: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    route: Callable[[str], Routed | None] | None = None
 
 
 class Companion:
@@ -170,8 +183,10 @@ class Companion:
             ids = tuple(event.id for event in (asked, answered) if event)
             if answer.strip():
                 self._history.append((Exchange(said, answer), ids))
+            # After the answer, which does not wait for it.
+            route = self._route(asked)
             for event in (asked, answered):
-                self._remember(event)
+                self._remember(event, route)
 
     def rate(self, reward: float) -> None:
         """Judge the last answer, from -1 to 1.
@@ -233,8 +248,21 @@ class Companion:
             self.log.append(Redacted(event.id, dict(redaction.counts)), self.user)
         return event
 
-    def _remember(self, event: Event | None) -> None:
+    def _route(self, asked: Event | None) -> Route | None:
+        """Log where a user's turn goes to be learned; None: nobody knows."""
+        if asked is None or self.parts.route is None or not isinstance(asked.body, Turn):
+            return None
+        found = self.parts.route(asked.body.text or "")
+        if found is None:
+            return None
+        route = Route(asked.id, found.label, {label: round(p, 4) for label, p in found.scores.items()})
+        self.log.append(route, self.user)
+        return route
+
+    def _remember(self, event: Event | None, route: Route | None) -> None:
         if event is None or self.parts.memory is None or not isinstance(event.body, Turn):
+            return
+        if route is not None and event.id == route.turn and is_small_talk(route):
             return
         turn = event.body
         if "no-memory" not in turn.tags and turn.text:
