@@ -35,7 +35,7 @@ def chat(**options: Any) -> None:
             )
         answered = Chat(companion, config, reporter, sys.stdout).run(terminal)
     if not answered and not terminal:
-        sys.exit(1)
+        sys.exit(4)
 
 
 @click.command()
