@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CHAT   := $(BIN)/pt chat --store runs/demo-companion --temperature 0 --max-tokens 16 --verbose
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
 .PHONY: demo test lint types unit faults fuzz bench bench-compare clean
@@ -29,6 +30,11 @@ demo: $(READY) runs/demo/run.json bundles/demo/manifest.json bundles/demo-charac
 		--nights 3 --html runs/demo/simulation.html
 	@$(BIN)/pt character predict bundles/demo-character --input fixtures/characters.jsonl --argmax --prompt
 	@$(BIN)/pt parity bundles/demo-character --run runs/demo-character
+	@rm -rf runs/demo-companion
+	@echo "My cat is called Mia." | $(CHAT)
+	@echo "What is my cat called?" | $(CHAT)
+	@$(BIN)/pt memory forget runs/demo-companion --matching mia --yes
+	@echo "What is my cat called?" | $(CHAT)
 	@echo "run             runs/demo"
 	@echo "bundle          bundles/demo"
 	@echo "learning curve  runs/demo/learning_curve.png"

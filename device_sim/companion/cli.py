@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from device_sim.companion.config import ChatConfig
-from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
+from personality_common.terminal.options import FILE, FOLDER, dataclass_options, take
 
 
 @click.command()
@@ -35,7 +35,7 @@ def chat(**options: Any) -> None:
             )
         answered = Chat(companion, config, reporter, sys.stdout).run(terminal)
     if not answered and not terminal:
-        sys.exit(1)
+        sys.exit(4)
 
 
 @click.command()

@@ -6,22 +6,25 @@ turn is on the disk before the model is asked, the answer, whole or broken off, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from device_sim.companion.events import (
     DEFAULT_USER,
     Event,
     Feedback,
     Redacted,
+    Route,
     Session,
     Tag,
     Turn,
     new_conversation,
 )
 from device_sim.companion.log import EventLog
+from device_sim.companion.memory.sayings import is_small_talk
 from device_sim.companion.models.model import ChatModel, Sampling
+from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
 from personality_common.errors import ToolkitError
 
@@ -69,6 +72,15 @@ class Memory(Protocol):
     def forget(self, turn_ids: Collection[str]) -> int: ...
 
 
+class Routed(Protocol):
+    """Where a turn goes to be learned, and how likely each way is."""
+
+    @property
+    def label(self) -> Literal["adapter", "memory", "both", "neither"]: ...
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+
 class Mood(Protocol):
     """Reads the mood of a text; see `mood.BundleMood`."""
 
@@ -88,6 +100,7 @@ class Parts:
             None: nothing is remembered.
         mood: as `memory`; None: no mood is read.
         character: a block for the system prompt.
+        route: of a text as it is kept; None, or where it gives None: turns get no route.
     """
 
     model: ChatModel
@@ -97,6 +110,7 @@ class Parts:
     mood: Callable[[], Mood] | None = None
     character: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    route: Callable[[str], Routed | None] | None = None
 
 
 class Companion:
@@ -164,12 +178,15 @@ class Companion:
                 model=self.parts.model.name,
                 memories=used,
             )
-            answered = self._keep(turn, tags) if asked else None
+            # With the tags that it was kept with: an answer to what names a person is about that person.
+            answered = self._keep(turn, asked.body.tags) if asked and isinstance(asked.body, Turn) else None
             ids = tuple(event.id for event in (asked, answered) if event)
             if answer.strip():
                 self._history.append((Exchange(said, answer), ids))
+            # After the answer, which does not wait for it.
+            route = self._route(asked)
             for event in (asked, answered):
-                self._remember(event)
+                self._remember(event, route)
 
     def rate(self, reward: float) -> None:
         """Judge the last answer, from -1 to 1.
@@ -214,7 +231,7 @@ class Companion:
         return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
-        """Log a turn as it may be kept; None: not at all."""
+        """Log a turn as it may be kept; None: not at all. What names a person is not to be trained on."""
         assert turn.text is not None
         redaction = self.parts.filter.redact(turn.text)
         if "off-record" in tags or redaction.dropped:
@@ -224,14 +241,28 @@ class Companion:
             bundle, head = (mood.bundle, mood.head) if mood else (None, None)
             self.log.append(Session(self.conversation, self.parts.model.name, bundle, head), self.user)
             self._began = True
-        kept = cast("tuple[Tag, ...]", tuple(sorted(tags)))
+        named = {"no-train"} if PERSON in redaction.counts else set()
+        kept = cast("tuple[Tag, ...]", tuple(sorted({*tags} | named)))
         event = self.log.append(replace(turn, text=redaction.text, tags=kept), self.user)
         if redaction.counts:
             self.log.append(Redacted(event.id, dict(redaction.counts)), self.user)
         return event
 
-    def _remember(self, event: Event | None) -> None:
+    def _route(self, asked: Event | None) -> Route | None:
+        """Log where a user's turn goes to be learned; None: nobody knows."""
+        if asked is None or self.parts.route is None or not isinstance(asked.body, Turn):
+            return None
+        found = self.parts.route(asked.body.text or "")
+        if found is None:
+            return None
+        route = Route(asked.id, found.label, {label: round(p, 4) for label, p in found.scores.items()})
+        self.log.append(route, self.user)
+        return route
+
+    def _remember(self, event: Event | None, route: Route | None) -> None:
         if event is None or self.parts.memory is None or not isinstance(event.body, Turn):
+            return
+        if route is not None and event.id == route.turn and is_small_talk(route):
             return
         turn = event.body
         if "no-memory" not in turn.tags and turn.text:

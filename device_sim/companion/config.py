@@ -27,7 +27,8 @@ class ChatConfig:
         character: a file whose block stands in the prompt, as pt character predict --prompt prints it.
         no_memory: remember nothing for this chat, and of it.
         user: whose memories they are.
-        redact: personal data and secrets before the disk: mask them, drop the turn, or keep all.
+        redact: personal data and secrets before the disk: mask them, drop the turn, or keep all; names stay,
+            and keep a turn out of training.
         show_mood: print the tokens that your message was read as.
         verbose: say what was left out of the prompt, and how long things took.
         max_tokens: of an answer.

@@ -89,7 +89,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Redacted:
-    """The privacy filter took things out of a turn: how many of each kind, never what."""
+    """The privacy filter found things in a turn: how many of each kind, never what.
+
+    All were taken out but names, `person`, for which the turn is marked `no-train`.
+    """
 
     kind: ClassVar = "redaction"
     turn: str

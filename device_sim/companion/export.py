@@ -1,7 +1,7 @@
 """What was said, as others read it: conversations for a language model, interactions for the head.
 
-What is marked `no-train`, forgotten, or was broken off is in neither; and of a conversation, a question whose
-answer is not there is not either.
+What is marked `no-train`, names a person, was forgotten, or was broken off is in neither; and of a
+conversation, a question whose answer is not there is not either.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_sim.companion.events import Event, Feedback, Turn
+from device_sim.companion.events import Event, Feedback, Redacted, Route, Turn
 from device_sim.companion.log import read_events
+from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.store import open_store
 from personality_common.files.atomic import atomic_writer
 
@@ -25,12 +26,14 @@ class Pair:
     Attributes:
         rewards: the latest of each way to judge, by way: a changed mind counts once.
         edit: what the answer should have been; None: nobody said.
+        route: of the message; None: it got none.
     """
 
     asked: Event
     answered: Event
     rewards: Mapping[str, float]
     edit: str | None
+    route: str | None
 
     @property
     def reward(self) -> float | None:
@@ -44,12 +47,20 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
     waiting: dict[str, Event] = {}
     judged: dict[str, dict[str, float]] = {}
     edits: dict[str, str | None] = {}
+    named: set[str] = set()
+    routes: dict[str, str] = {}
     for event in events:
         body = event.body
         if isinstance(body, Feedback):
             judged.setdefault(body.turn, {})[body.how] = body.reward
             if body.how == "edit":
                 edits[body.turn] = body.text
+        elif isinstance(body, Route):
+            routes[body.turn] = body.route
+        elif isinstance(body, Redacted):
+            # Turns are marked; edits, which can be of an answer without a name, say it here alone.
+            if PERSON in body.counts:
+                named.add(body.turn)
         elif isinstance(body, Turn):
             if body.role == "user":
                 waiting[body.conversation] = event
@@ -58,13 +69,17 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
                 if asked is not None and _learnable(asked) and _learnable(event):
                     found.append((asked, event))
     for asked, answered in found:
-        yield Pair(asked, answered, judged.get(answered.id, {}), edits.get(answered.id))
+        if not named & {asked.id, answered.id}:
+            yield Pair(
+                asked, answered, judged.get(answered.id, {}), edits.get(answered.id), routes.get(asked.id)
+            )
 
 
 def conversations(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
     """`{"messages": [{"role", "content"}, …]}` of each conversation, with edits in the place of answers.
 
-    An answer that was judged below zero, and not edited, is left out with its question.
+    An answer that was judged below zero, or whose question belongs in no adapter by its route, is left out
+    with its question, unless it was edited.
     """
     gathered: dict[str, list[dict[str, str]]] = {}
     for pair in trainable_pairs(events):
@@ -72,7 +87,7 @@ def conversations(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
         assert isinstance(asked, Turn)
         assert isinstance(answered, Turn)
         answer = pair.edit or answered.text
-        if pair.edit is None and (pair.reward or 0.0) < 0:
+        if pair.edit is None and ((pair.reward or 0.0) < 0 or pair.route in ("memory", "neither")):
             continue
         gathered.setdefault(asked.conversation, []).extend(
             [{"role": "user", "content": asked.text or ""}, {"role": "assistant", "content": answer or ""}]
@@ -82,7 +97,10 @@ def conversations(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
 
 
 def interactions(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
-    """Lines of a feedback file of `pt grpo`: what the user said, the mood that was read, what came of it."""
+    """Lines of a feedback file of `pt grpo`: what the user said, the mood that was read, what came of it.
+
+    Whatever the route, which is the language model's: a mood is in small talk, too.
+    """
     for pair in trainable_pairs(events):
         asked = pair.asked.body
         assert isinstance(asked, Turn)

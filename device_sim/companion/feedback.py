@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from device_sim.companion.events import Event, Feedback, Turn
+from device_sim.companion.events import Event, Feedback, Redacted, Turn
 from device_sim.companion.log import EventLog
 from device_sim.companion.privacy.filter import Filter
 from device_sim.companion.store import hold_store
@@ -47,8 +47,11 @@ def judge(
                 f"{store}: --turn must be {LAST} or the id of an answer that was kept, is {turn!r:.80}"
             )
         if edit is not None:
-            body_of_edit = Feedback(found.id, EDITED, "edit", Filter("mask").redact(edit).text)
-            log.append(body_of_edit, found.user)
+            redaction = Filter("mask").redact(edit)
+            if redaction.counts:
+                # First, so that no kill leaves an edit that names a person without a word of it.
+                log.append(Redacted(found.id, redaction.counts), found.user)
+            log.append(Feedback(found.id, EDITED, "edit", redaction.text), found.user)
         else:
             assert reward is not None
             log.append(Feedback(found.id, reward, "thumbs" if thumbs else "reward"), found.user)

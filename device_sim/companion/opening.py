@@ -16,13 +16,14 @@ from device_sim.companion.log import EventLog
 from device_sim.companion.models.model import Sampling
 from device_sim.companion.models.opening import open_model
 from device_sim.companion.store import hold_store
-from personality_common.errors import DataError
+from personality_common.errors import DataError, MismatchError
 from personality_common.files.bounded import read_bounded
 from personality_common.printable import printable
 from personality_common.terminal.progress import Reporter
 
 if TYPE_CHECKING:
     from device_sim.companion.mood import BundleMood
+    from device_sim.companion.router.router import Route
     from personality_common.text.identity import Encoder
 
 T = TypeVar("T")
@@ -54,14 +55,16 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
             reporter.say("no --bundle: the mood of what you write is not read")
         known = any(isinstance(event.body, Turn) and event.body.text for event in log.read())
         memory: Callable[[], Memory] | None = None
+        encoder: Callable[[], Encoder] | None = mood
         if not config.no_memory:
-            encoder: Callable[[], Encoder] = mood if mood else _later(pool, _load_encoder)
+            embedding: Callable[[], Encoder] = mood if mood else _later(pool, _load_encoder)
+            encoder = embedding
 
             @cache
             def open_memory() -> Memory:
                 from device_sim.companion.memory.upkeep import open_memory as level
 
-                opened, mended = level(store.memory, log, encoder, embeds=True)
+                opened, mended = level(store.memory, log, embedding, embeds=True)
                 stack.callback(opened.close)
                 if mended.damage:
                     reporter.warn(f"{store.memory}: {mended}")
@@ -74,7 +77,8 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
                 f"every message leaves this machine: it is sent to {config.model.partition('#')[0]}"
             )
         sampling = Sampling(config.max_tokens, config.temperature)
-        parts = Parts(model, Filter(config.redact), take_tags, memory, mood, character, sampling)
+        route = routing(encoder, reporter) if encoder else None
+        parts = Parts(model, Filter(config.redact), take_tags, memory, mood, character, sampling, route)
         yield Companion(log, parts, user=config.user, known=known)
 
 
@@ -92,11 +96,28 @@ def _open_mood(config: ChatConfig) -> BundleMood:
 
 
 def _load_encoder() -> Encoder:
-    import torch
-
     from personality_common.text.encoder import load_encoder
 
-    return load_encoder("minilm", "cpu", torch.float32)
+    return load_encoder("minilm")
+
+
+def routing(encoder: Callable[[], Encoder], reporter: Reporter) -> Callable[[str], Route | None]:
+    """Routes texts by their embedding; with an encoder that the router was not fitted to, to nowhere."""
+    from device_sim.companion.router.router import Router
+
+    @cache
+    def router() -> Router | None:
+        try:
+            return Router.open(encoder().identity)
+        except MismatchError as error:
+            reporter.warn(f"where turns go to be learned is not said: {error}")
+            return None
+
+    def route(text: str) -> Route | None:
+        opened = router()
+        return opened.route(text, encoder().encode([text])[0]) if opened else None
+
+    return route
 
 
 def _read_character(path: Path) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.bounded import read_bounded
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
+T = TypeVar("T", "Tensor", NDArray[np.float32])
 _MAX_JSON_BYTES: Final = 32 << 20
 _MAX_DIMENSION: Final = 1 << 20
 _MAX_LAYERS: Final = 100
@@ -81,22 +85,47 @@ def read_bert_tensors(folder: Path, shape: BertShape) -> dict[str, Tensor]:
     Raises:
         DataError: not a safetensors file, or a tensor is missing or has another shape.
     """
-    import safetensors
     import torch
 
+    held = _read_stored(
+        folder, shape, "pt", lambda file, name: file.get_tensor(name).to(torch.float32, copy=True)
+    )
+    return held | {name: held[name].clone() for name in ("position_embeddings", "token_type_embedding")}
+
+
+def read_bert_arrays(folder: Path, shape: BertShape) -> dict[str, NDArray[np.float32]]:
+    """As `read_bert_tensors`, without PyTorch.
+
+    Raises:
+        ToolkitError: a tensor is not stored as float32.
+        DataError: as there.
+    """
+
+    def read(file: Any, name: str) -> NDArray[np.float32]:
+        if (dtype := file.get_slice(name).get_dtype()) != "F32":
+            raise ToolkitError(f"{folder}: {name!r} must be stored as F32, is {dtype}")
+        return np.asarray(file.get_tensor(name))
+
+    return _read_stored(folder, shape, "np", read)
+
+
+def _read_stored(
+    folder: Path, shape: BertShape, framework: str, read: Callable[[Any, str], T]
+) -> dict[str, T]:
+    import safetensors
+
     path = folder / "model.safetensors"
-    expected = _stored_tensors(shape)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, T] = {}
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework=framework) as file:
             stored = set(file.keys())
-            for name, dims in expected.items():
+            for name, dims in _stored_tensors(shape).items():
                 if name not in stored:
                     raise DataError(f"{path}: must hold the tensor {name!r}; has none of that name")
                 found = tuple(file.get_slice(name).get_shape())
                 if found != dims:
                     raise DataError(f"{path}: {name!r} must have the shape {dims}, has {found}")
-                tensors[name] = file.get_tensor(name).to(torch.float32, copy=True)
+                tensors[name] = read(file, name)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except safetensors.SafetensorError as error:
@@ -109,8 +138,8 @@ def read_bert_tensors(folder: Path, shape: BertShape) -> dict[str, Tensor]:
     }
     return renamed | {
         "word_embeddings": words,
-        "position_embeddings": positions[:MAX_TOKENS].clone(),
-        "token_type_embedding": token_types[0].clone(),
+        "position_embeddings": positions[:MAX_TOKENS],
+        "token_type_embedding": token_types[0],
     }
 
 

@@ -54,7 +54,10 @@ def find_minilm(ask_hub: Callable[[], str] | None = None) -> tuple[Path, str]:
 
 
 def load_encoder(
-    name: str, device: str, dtype: torch.dtype, expected: EncoderIdentity | None = None
+    name: str,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    expected: EncoderIdentity | None = None,
 ) -> Encoder:
     """Load the encoder that a user named.
 
@@ -62,7 +65,7 @@ def load_encoder(
         name: `minilm`, `openai`, or a folder of a sentence-transformers model. (`auto` is resolved
             by `resolve_auto` before, so that the choice can be told to the user.)
         device: where a local encoder computes.
-        dtype: of a local encoder's arithmetic.
+        dtype: of a local encoder's arithmetic; None: float32, as `SentenceEncoder` says.
         expected: what it must be; a folder with other weights is not loaded.
 
     Raises:

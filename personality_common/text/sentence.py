@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -53,8 +54,8 @@ class SentenceEncoder:
         self,
         folder: Path,
         source: str,
-        device: str,
-        dtype: torch.dtype,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
         expected: EncoderIdentity | None = None,
     ) -> None:
         """Load the model.
@@ -63,7 +64,8 @@ class SentenceEncoder:
             folder: of a saved SentenceTransformer, with `modules.json`.
             source: what to call it to people.
             device: where it computes.
-            dtype: of its weights and arithmetic; the embeddings are float32 whatever it is.
+            dtype: of its weights and arithmetic; the embeddings are float32 whatever it is. None: float32
+                on the CPU, and without PyTorch, which takes seconds to import, if the model allows it.
             expected: what it must be; its weights are compared before any of it is loaded.
 
         Raises:
@@ -73,7 +75,7 @@ class SentenceEncoder:
                 model takes.
         """
         self.source = source
-        self.compute_dtype = str(dtype).removeprefix("torch.")
+        self.compute_dtype = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         self.folder = folder
         # oneDNN keeps what it compiled for each shape of a batch, and PyTorch keeps it once more, 1,024
         # entries each by default: after 20,000 texts, whose batches nearly all differ in shape, a run has
@@ -116,7 +118,16 @@ class SentenceEncoder:
         return self._model.token_ids(texts)
 
 
-def _load(folder: Path, device: str, dtype: torch.dtype) -> SentenceModel:
+def _load(folder: Path, device: str, dtype: torch.dtype | None) -> SentenceModel:
+    if dtype is None:
+        with contextlib.suppress(ToolkitError):
+            from personality_common.text.bert_numpy import NumpyBert
+
+            return NumpyBert(folder)
+
+        import torch
+
+        device, dtype = "cpu", torch.float32
     try:
         return Bert(folder, device, dtype)
     except ToolkitError:

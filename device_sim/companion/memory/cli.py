@@ -237,11 +237,9 @@ def _opened(store: Path, encoder: str | None) -> Iterator[Memory]:
 
 
 def _load(name: str) -> Encoder:
-    import torch
-
     from personality_common.text.encoder import load_encoder
 
-    return load_encoder(name, "cpu", torch.float32)
+    return load_encoder(name)
 
 
 def _show(as_json: bool, lines: list[dict[str, Any]], table: Any, none: str) -> None:

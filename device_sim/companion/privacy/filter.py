@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
-from .findings import Finding, merged
+from .findings import PERSON, Finding, merged
 
 Mode = Literal["mask", "drop", "off"]
 MODES: Final = get_args(Mode)
@@ -24,8 +24,8 @@ class Redaction:
     """What may be kept of a text.
 
     Attributes:
-        text: with `[kind]` where something was found; "" where the turn is dropped.
-        counts: findings by kind: all that is logged of them.
+        text: with `[kind]` where something other than a name was found; "" where the turn is dropped.
+        counts: findings by kind, names too: all that is logged of them.
         dropped: the turn is not kept.
     """
 
@@ -38,6 +38,9 @@ class Filter:
     """Finds e-mail and postal addresses, phone, card, account and social security numbers, IP addresses,
     dates of birth, names, passwords and keys.
 
+    Names are found and counted, and stay: who cannot keep "my cat is called Mia" remembers nothing. What
+    names a person is to be kept out of training instead, which is the caller's to do.
+
     No rule asks a network. What it misses, docs/companion-privacy.md says by kind.
     """
 
@@ -45,7 +48,7 @@ class Filter:
         """
         Args:
             mode: `mask` puts `[kind]` in the place of a finding, `drop` keeps nothing of a text with one,
-                `off` looks for nothing.
+                both but for names; `off` looks for nothing.
 
         Raises:
             ConfigError: another mode.
@@ -60,11 +63,12 @@ class Filter:
             return Redaction(text, {}, False)
         findings = self.find(text)
         counts = dict(sorted(Counter(one.kind for one in findings).items()))
-        if findings and self.mode == "drop":
+        masked = [one for one in findings if one.kind != PERSON]
+        if masked and self.mode == "drop":
             return Redaction("", counts, True)
         pieces: list[str] = []
         at = 0
-        for one in findings:
+        for one in masked:
             pieces += (text[at : one.start], f"[{one.kind}]")
             at = one.end
         return Redaction("".join(pieces) + text[at:], counts, False)

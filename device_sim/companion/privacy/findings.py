@@ -20,6 +20,9 @@ KINDS: Final = (
 )
 """Of findings that overlap, the first of these names the whole."""
 
+PERSON: Final = "person"
+"""The kind that is found and not masked."""
+
 
 @dataclass(frozen=True)
 class Finding:

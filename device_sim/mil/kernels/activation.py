@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from device_sim.mil.kernels import _erf
 from device_sim.mil.kernels._sizes import along_channel, axis_in
 from device_sim.mil.numerics import Accumulator
 from device_sim.mil.registry import op
 from device_sim.mil.types import Array
+from personality_common import erf as _erf
 
 
 @op("clamped_relu")

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from device_sim.mil.kernels import _erf
 from device_sim.mil.registry import op
 from device_sim.mil.types import Array, Number
+from personality_common import erf as _erf
 
 
 @op("abs")

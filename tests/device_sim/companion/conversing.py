@@ -86,6 +86,18 @@ def take_tags(text: str) -> tuple[str, frozenset[str]]:
     return re.sub(r"\s*#(no-train|no-memory|off-record)", "", text), frozenset(tags)
 
 
+@dataclass(frozen=True)
+class Routed:
+    label: str
+    scores: dict[str, float]
+
+
+def route(text: str) -> Routed | None:
+    """By the first word: a label, and its probability behind a colon."""
+    label, _, probability = text.split()[0].partition(":")
+    return Routed(label, {label: float(probability)}) if probability else None
+
+
 class Moody:
     """Feels the first words."""
 

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from device_sim.companion.companion import Companion, Parts
-from device_sim.companion.events import Body, Feedback, Forgotten, Redacted, Session, Turn
+from device_sim.companion.events import Body, Feedback, Forgotten, Redacted, Route, Session, Turn
+from device_sim.companion.export import conversations
 from device_sim.companion.log import EventLog
+from device_sim.companion.memory.sayings import remembered
 from device_sim.companion.models.model import Message, Sampling
+from device_sim.companion.privacy.filter import Filter, Mode
 from device_sim.companion.prompt import Exchange, build_prompt
 from device_sim.companion.store import hold_store
 from personality_common.errors import ToolkitError
 
-from .conversing import Found, Masking, Moody, Remembering, Scripted, take_tags
+from .conversing import Found, Masking, Moody, Remembering, Scripted, route, take_tags
 
 
 @pytest.fixture
@@ -86,6 +89,24 @@ def test_what_is_filtered_reaches_the_model_and_never_the_disk(log: EventLog) ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("mode", ["mask", "drop", "off"])
+def test_who_is_named_is_remembered_and_not_learned_from(log: EventLog, mode: Mode) -> None:
+    memory = Remembering()
+    companion = talk(log, Scripted(["A fine name."] * 2), filter=Filter(mode), memory=lambda: memory)
+    for text in ("My cat is called Mia", "The sky is blue"):
+        list(companion.answer(text))
+    assert "My cat is called Mia" in [found.text for found in memory.kept.values()]
+    found = list(log.read())
+    turns = [event.body for event in found if isinstance(event.body, Turn)]
+    named = () if mode == "off" else ("no-train",)
+    assert [turn.tags for turn in turns] == [named, named, (), ()]
+    counts = [event.body.counts for event in found if isinstance(event.body, Redacted)]
+    assert counts == ([] if mode == "off" else [{"person": 1}])
+    (line,) = conversations(found)
+    assert ("Mia" in str(line)) == (mode == "off")
+    assert "sky" in str(line)
+
+
 @pytest.mark.parametrize(("text", "drop"), [("quiet #off-record please", False), ("the zebra", True)])
 def test_what_must_not_be_kept_is_not(log: EventLog, text: str, drop: bool) -> None:
     memory = Remembering()
@@ -105,6 +126,39 @@ def test_no_memory_is_logged_and_not_remembered(log: EventLog) -> None:
     list(talk(log, memory=lambda: memory).answer("hello #no-memory"))
     assert memory.kept == {}
     assert [b.tags for b in bodies(log) if isinstance(b, Turn)] == [("no-memory",)] * 2
+
+
+def test_a_route_is_logged_and_says_what_is_learned_and_remembered(log: EventLog) -> None:
+    memory = Remembering()
+    companion = talk(log, Scripted(["Yes."] * 7), memory=lambda: memory, route=route)
+    said = [
+        "adapter:0.6",
+        "memory:0.97",
+        "both:0.3",
+        "neither:0.89",
+        "neither:0.90123",
+        "no route",
+        "both:0.5 zebra",
+    ]
+    for text in said:
+        list(companion.answer(text))
+    events = list(log.read())
+    asked = [event for event in events if isinstance(event.body, Turn) and event.body.role == "user"]
+    routes = [event.body for event in events if isinstance(event.body, Route)]
+    assert [one.turn for one in routes] == [event.id for event in asked if event.body.text != "no route"]  # type: ignore[union-attr]
+    assert routes[4] == Route(asked[4].id, "neither", {"neither": 0.9012})
+    kept = {found.turn_id: found.text for found in memory.kept.values()}
+    assert [text for text in kept.values() if text != "Yes."] == [*said[:4], "no route", "both:0.5 [secret]"]
+    # And a memory that is made anew from the log is the same.
+    assert {one.turn: one.text for one in remembered(events)} == kept
+    (line,) = conversations(events)
+    learned = [message["content"] for message in line["messages"] if message["role"] == "user"]
+    assert learned == ["adapter:0.6", "both:0.3", "no route", "both:0.5 [secret]"]
+    # What the user took the trouble to correct is learned, whatever the router thinks.
+    answered = next(e for e in events if isinstance(e.body, Turn) and e.id > asked[3].id)
+    log.append(Feedback(answered.id, -0.3, "edit", "No."))
+    (line,) = conversations(log.read())
+    assert {"role": "user", "content": "neither:0.89"} in line["messages"]
 
 
 def test_a_memory_is_not_waited_for_where_there_is_none(log: EventLog) -> None:

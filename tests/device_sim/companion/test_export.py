@@ -81,6 +81,14 @@ def test_an_edit_takes_the_place_of_the_answer_and_a_bad_answer_is_left_out(stor
     assert conversation["messages"][0]["content"] == "ask last"
 
 
+def test_an_edit_that_names_a_person_is_not_learned_from(store: Path) -> None:
+    judge(store, "last", edit="Ask my friend Anna.")
+    events = list(read_events(store / "events"))
+    assert [e.body.text for e in events if isinstance(e.body, Feedback)] == ["Ask my friend Anna."]
+    assert [messages["messages"][0]["content"] for messages in conversations(events)] == ["ask first"]
+    assert [i["text"] for i in interactions(events)] == ["ask first"]
+
+
 def test_what_cannot_be_judged(store: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="from -1 to 1, got 2"):
         judge(store, "last", reward=2)

@@ -90,7 +90,8 @@ UNARY = [
     Case("clip", _clip, lambda x, alpha, beta: torch.clamp(x, alpha, beta), opset="iOS17"),
     Case("cos", _unary(special=FINITE), lambda x: torch.cos(x), ulps=4, atol=1e-7),
     Case("cosh", _unary(), lambda x: torch.cosh(x), ulps=4),
-    # The rational approximation is good to 5e-7 everywhere (see _erf.py), but for denormal numbers.
+    # The rational approximation is good to 5e-7 everywhere (see personality_common/erf.py), but for
+    # denormal numbers.
     Case("erf", _unary(), lambda x: torch.erf(x), ulps=6, atol=1e-43),
     Case("exp", _unary(), lambda x: torch.exp(x), ulps=4),
     Case("exp2", _unary(), lambda x: torch.exp2(x), ulps=4),

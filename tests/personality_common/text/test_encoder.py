@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 import personality_common.text.encoder as module
 from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.text.bert import Bert
+from personality_common.text.bert_numpy import NumpyBert
 from personality_common.text.encoder import find_minilm, load_encoder, resolve_auto
 from personality_common.text.identity import require_same_encoder
 from personality_common.text.sentence import MINILM_SHA256, SentenceEncoder
@@ -97,15 +100,46 @@ def test_another_architecture_is_computed_by_the_library(folder: Path, tmp_path:
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
 
 
-def test_minilm_needs_no_library_that_is_slow_to_import() -> None:
+def test_numpy_computes_what_pytorch_does(folder: Path) -> None:
+    numpy, torch_ = SentenceEncoder(folder, "here"), SentenceEncoder(folder, "here", "cpu", torch.float32)
+    assert isinstance(numpy._model, NumpyBert)
+    assert (numpy.identity, numpy.compute_dtype) == (torch_.identity, torch_.compute_dtype)
+    texts = [*hard_texts(30), *TEXTS, "a", *(" ".join(["Thank you!", "No."] * n) for n in (5, 20, 60, 120))]
+    assert numpy.token_ids(texts) == torch_.token_ids(texts)
+    found, expected = numpy.encode(texts), torch_.encode(texts)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+    assert (found.astype(float) * expected).sum(axis=1).min() >= 1 - 1e-6
+    np.testing.assert_array_equal(numpy.encode(texts[5:6])[0], found[5])
+    assert numpy.encode([]).shape == (0, 384)
+    ids = np.array([[101, 2023, 7, 7, 2003, 102], [101, 102, 5, 5, 5, 5]])
+    mask = np.array([[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 0]])
+    found, expected = numpy.encode_tokens(ids, mask), torch_.encode_tokens(ids, mask)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+def test_weights_that_numpy_does_not_compute_are_pytorch_s(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "half"
+    shutil.copytree(folder, copy)
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    encoder = SentenceEncoder(copy, "here")
+    assert isinstance(encoder._model, Bert)
+    expected = SentenceEncoder(copy, "here", "cpu", torch.float32).encode(TEXTS)
+    np.testing.assert_array_equal(encoder.encode(TEXTS), expected)
+
+
+@pytest.mark.parametrize("given", ["", ", 'cpu', torch.float32"])
+def test_minilm_needs_no_library_that_is_slow_to_import(given: str) -> None:
     program = (
-        "import sys, torch\n"
+        f"import sys{', torch' if given else ''}\n"
         "from personality_common.text.encoder import load_encoder\n"
-        "load_encoder('minilm', 'cpu', torch.float32).encode(['hm'])\n"
-        "print({'sentence_transformers', 'transformers', 'sklearn', 'scipy'} & set(sys.modules))"
+        f"load_encoder('minilm'{given}).encode(['hm'])\n"
+        "slow = {'sentence_transformers', 'transformers', 'sklearn', 'scipy', 'torch'}\n"
+        "print(slow & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert done.stdout == ("{'torch'}\n" if given else "set()\n")
 
 
 def test_no_text_gives_no_row(folder: Path) -> None:

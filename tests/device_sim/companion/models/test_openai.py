@@ -79,7 +79,8 @@ def server() -> Iterator[Server]:
 
 def collect(model: OpenAIModel) -> tuple[str, str]:
     """What was said, and the error that ended it."""
-    said, told = [], ""
+    said: list[str] = []
+    told = ""
     try:
         said.extend(piece.text for piece in model.stream(ASKED, Sampling()))
     except ModelError as error:

@@ -37,6 +37,18 @@ def test_modes() -> None:
     assert MODES == ("mask", "drop", "off")
 
 
+def test_names_are_counted_and_stay() -> None:
+    for text in ("My cat is called Mia.", "My sister Anna moved to Lisbon."):
+        for mode in ("mask", "drop"):
+            kept = Filter(mode).redact(text)
+            assert (kept.text, kept.counts, kept.dropped) == (text, {"person": 1}, False)
+    both = "I'm Anna, anna@example.org"
+    assert MASK.redact(both).text == "I'm Anna, [email]"
+    assert Filter("drop").redact(both).dropped
+    # A name inside of something else goes with it.
+    assert "Anna" not in MASK.redact("I live at 12 Anna Street").text
+
+
 def test_offsets_are_code_points() -> None:
     text = "😀é jo@example.org"
     assert MASK.find(text) == [Finding("email", 3, 17)]

@@ -4,16 +4,20 @@ import dataclasses
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
+from device_sim.companion.opening import routing
 from device_sim.companion.router.flags import LABELS, NAMES, flags, heuristic
 from device_sim.companion.router.records import read_seed, seed_sha256
 from device_sim.companion.router.router import STORED, Router
 from personality_common.errors import MismatchError
 from personality_common.files.atomic import read_json_object
+from personality_common.terminal.progress import Reporter
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder
 
@@ -104,3 +108,17 @@ def test_routing_imports_neither_torch_nor_sklearn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_chat_with_another_encoder_gets_no_route_and_says_so_once(encoder: Encoder) -> None:
+    warned: list[str] = []
+    reporter = cast("Reporter", SimpleNamespace(warn=warned.append))
+    route = routing(lambda: encoder, reporter)
+    text = "Please answer in French from now on."
+    found = route(text)
+    assert found == Router.open().route(text, encoder.encode([text])[0])
+    other = SimpleNamespace(identity=dataclasses.replace(encoder.identity, weights_sha256="0" * 64))
+    route = routing(lambda: cast("Encoder", other), reporter)
+    assert (route(text), route(text)) == (None, None)
+    (warning,) = warned
+    assert "weights_sha256" in warning

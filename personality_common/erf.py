@@ -1,13 +1,14 @@
-"""The error function in float32 and float64."""
+"""The error function, and the GELU that it makes, in float32 and float64."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_sim.mil.types import Array
+Array: TypeAlias = NDArray[Any]
 
 # Rational minimax approximation x * P(x^2) / Q(x^2) on [-4, 4], where erf in float32 reaches 1.
 # Source: Eigen, MathFunctionsImpl.h, generic_fast_erf_float (also XLA's and PyTorch Inductor's).
