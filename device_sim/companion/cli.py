@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from device_sim.companion.config import ChatConfig
-from personality_common.terminal.options import FILE, FOLDER, dataclass_options, take
+from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
 
 
 @click.command()

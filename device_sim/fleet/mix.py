@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from device_sim.users.users import parse_user
-from personality_common.errors import ToolkitError
+from personality_common.errors import ConfigError
 
 _NEXT: Final = re.compile(r"\+(?=[^+*]*\*)")
 """A plus sign between kinds: what follows has a weight. `noise=1e+0` has none."""
@@ -33,7 +33,7 @@ def parse_mix(text: str) -> tuple[Kind, ...]:
     """`profile`, or weighted: `0.6*profile+0.3*thumbs:answers=0.3+0.1*random`; weights need not sum to 1.
 
     Raises:
-        ToolkitError: no such user, a weight that is not positive, a user twice, or weights without users.
+        ConfigError: no such user, a weight that is not positive, a user twice, or weights without users.
     """
     parts = _NEXT.split(text) if "*" in text else [f"1*{text}"]
     found: dict[str, float] = {}
@@ -44,12 +44,12 @@ def parse_mix(text: str) -> tuple[Kind, ...]:
         except ValueError:
             value = math.nan
         if not star or not (0 < value < math.inf):
-            raise ToolkitError(
+            raise ConfigError(
                 f"a mix of users must be WEIGHT*USER+WEIGHT*USER…, weights positive, got {part!r} in {text!r}"
             )
         parse_user(user)
         if user in found:
-            raise ToolkitError(f"a mix of users must name each user once, got {user} twice in {text!r}")
+            raise ConfigError(f"a mix of users must name each user once, got {user} twice in {text!r}")
         found[user] = value
     total = sum(found.values())
     return tuple(Kind(user, value / total) for user, value in found.items())

@@ -22,7 +22,7 @@ from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
 from grpo.learners import default_learner, make_learner
 from personality_common.bundle.bundle import VerifiedBundle
-from personality_common.errors import ToolkitError
+from personality_common.errors import MismatchError
 from personality_common.evidence.claims import Check, within
 from personality_common.terminal.progress import Reporter
 
@@ -61,7 +61,7 @@ def prove(
         texts: all of them, in the order of the tables' rows.
 
     Raises:
-        ToolkitError: a head, or what a text was embedded to, differs.
+        MismatchError: a head, or what a text was embedded to, differs.
     """
     drawn = np.random.default_rng(plan.nights.seed)
     others = drawn.permutation(np.arange(1, plan.devices))[: DEVICES - 1]
@@ -80,7 +80,7 @@ def prove(
             last = live(user, training, held_out, shipped, plan.grpo, nights, learner)[-1]
             alone = head_fingerprint(last.head)
             if alone != lived[device].head:
-                raise ToolkitError(
+                raise MismatchError(
                     f"device {device} must have the head that pt simulate gives it, {alone}, and has"
                     f" {lived[device].head} in the fleet; {simulate_command(plan, device)}"
                 )
@@ -101,7 +101,7 @@ def _require_embeddings(
     theirs = tables.texts(rows)
     for ours, found in ((base, theirs.embeddings), (latents_of(runtime, embeddings), theirs.latents)):
         if ours.tobytes() != found.numpy().tobytes():
-            raise ToolkitError(
+            raise MismatchError(
                 "a text must have one embedding wherever it is computed, and the workers made another; run"
                 " all workers on one kind of machine, in a new folder"
             )

@@ -5,6 +5,8 @@
   let messages = [];
   let asking = null;
 
+  at("name").textContent = settings.name;
+
   for (const name of settings.models) {
     const option = document.createElement("option");
     option.value = option.textContent = name;

@@ -25,9 +25,10 @@ from personality_common.endpoint.config import EndpointConfig
 from personality_common.endpoint.exchange import Exchange, Said, dumps
 from personality_common.endpoint.fields import Fields, parse_object
 from personality_common.endpoint.model import End, Model, RequestError, Stop
-from personality_common.endpoint.page import ChatPage
+from personality_common.endpoint.page import chat_page
 from personality_common.endpoint.turns import Turns
 from personality_common.errors import ToolkitError
+from personality_common.page.page import Application
 from personality_common.terminal.progress import SILENT, Reporter
 
 MAX_BODY: Final = 4 << 20
@@ -78,7 +79,11 @@ class Endpoint(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, model: Model, config: EndpointConfig, page: ChatPage | None = None, reporter: Reporter = SILENT
+        self,
+        model: Model,
+        config: EndpointConfig,
+        page: Application | None = None,
+        reporter: Reporter = SILENT,
     ) -> None:
         """Listen.
 
@@ -89,7 +94,7 @@ class Endpoint(ThreadingHTTPServer):
             ToolkitError: the port is taken, or is not this user's to take.
         """
         self.model, self.config, self.reporter = model, config, reporter
-        self.page = page or ChatPage(model.card, with_key=config.api_key is not None)
+        self.page = page or chat_page(model.card, with_key=config.api_key is not None)
         self.turns = Turns(config.queue)
         self._clients: dict[int, _Client] = {}
         self._lock = threading.Lock()

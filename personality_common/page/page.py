@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+import html
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,6 +15,15 @@ from personality_common.evidence.provenance import Provenance
 from personality_common.page.html import Content, Html, join, tag
 
 _STYLE: Final = Path(__file__).with_name("style.css")
+_POLICY: Final = "Content-Security-Policy"
+
+
+@dataclass(frozen=True)
+class Application:
+    """A page in UTF-8, and the headers that it must be sent with."""
+
+    html: bytes
+    headers: dict[str, str]
 
 
 def page(title: str, *sections: Html, made: Provenance, notes: Content = None) -> str:
@@ -24,17 +36,49 @@ def page(title: str, *sections: Html, made: Provenance, notes: Content = None) -
         notes: further paragraphs of the foot.
     """
     style = _STYLE.read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     # No script, no image, no form, and no style but this one: not even an attribute.
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = f"{_nothing_but(style)}; form-action 'none'"
     body = tag("main", sections, tag("footer", notes, _made(made)))
+    meta = f'<meta http-equiv="{_POLICY}" content="{policy}">\n'
+    return _document(title, style, f"<body>\n{body.markup}\n</body>", meta)
+
+
+def application(
+    title: str, settings: Mapping[str, object], body: Path, style: str, script: str
+) -> Application:
+    """A page with a script that asks its own server.
+
+    Args:
+        title: of the window; plain text.
+        settings: the script finds them as JSON in the body's `data-settings`.
+        body: a file of ours, what the body holds before the script fills it.
+        style: CSS beside the pages' own.
+        script: JavaScript, run when all of the body is there.
+    """
+    style = f"{_STYLE.read_text()}\n{style}"
+    policy = (
+        f"{_nothing_but(style)}; script-src {_hash(script)}; connect-src 'self'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    given = html.escape(json.dumps(settings, ensure_ascii=False), quote=True)
+    inside = f'<body data-settings="{given}">\n{body.read_text()}<script>{script}</script>\n</body>'
+    return Application(_document(title, style, inside).encode(), {_POLICY: policy})
+
+
+def _document(title: str, style: str, body: str, meta: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"{tag('title', title).markup}\n<style>{style}</style>\n</head>\n"
-        f"<body>\n{body.markup}\n</body>\n</html>\n"
+        f"{meta}{tag('title', title).markup}\n<style>{style}</style>\n</head>\n{body}\n</html>\n"
     )
+
+
+def _nothing_but(style: str) -> str:
+    return f"default-src 'none'; style-src {_hash(style)}; base-uri 'none'"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def heading(title: str, subtitle: Content = None, *, passed: bool | None = None) -> Html:

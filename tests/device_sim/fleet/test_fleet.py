@@ -138,7 +138,7 @@ def test_a_head_that_is_not_pt_simulate_s_fails_the_fleet(
     document["devices"][0]["head"] = ("1" if head[0] == "0" else "0") + head[1:]
     file.write_text(json.dumps(document))
     done = run(fleet(bundle, spoilt, "--devices", 70, *MIX))
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "error: device 0 must have the head that pt simulate gives it" in done.stderr
 
 
@@ -202,7 +202,7 @@ def test_a_killed_worker_and_ctrl_c_lose_nothing_that_was_finished(
         wait_for(lambda: chunks_of(out), process)
         os.kill(workers_of(out)[0], signal.SIGKILL)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
+    assert process.returncode == 4, said
     assert chunks_of(out) == first
     assert "error: all devices must live to the end, and a worker failed" in said
     assert "missing: devices 64-69; the same command goes on with them" in said
@@ -277,7 +277,7 @@ def test_a_worker_s_own_words_are_passed_on(bundle: Path, finished: Path, tmp_pa
     done = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment
     )
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "a worker failed: the reward function moody:likes must not raise, got KeyError" in done.stderr
     assert "missing: devices 0-69;" in done.stderr
 

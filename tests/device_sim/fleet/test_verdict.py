@@ -85,7 +85,7 @@ def test_the_exit_code_is_1_when_random_devices_are_worse(
 ) -> None:  # fmt: skip
     fleet = fleet_of("random", gains)
     monkeypatch.setattr("device_sim.fleet.fleet.simulate_fleet", lambda *_: fleet)
-    arguments = ["pt", "fleet", "bundle", "--data", "texts", "--user", "random", "--out", str(tmp_path)]
+    arguments = ["pt", "fleet", str(tmp_path), "--data", "texts", "--user", "random", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stop:
         cli.main()

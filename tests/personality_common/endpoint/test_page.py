@@ -13,7 +13,7 @@ import pytest
 
 from personality_common.endpoint.config import EndpointConfig
 from personality_common.endpoint.model import Card, End, Piece, Request, Stop, Text
-from personality_common.endpoint.page import Addition, ChatPage
+from personality_common.endpoint.page import Addition, chat_page
 from personality_common.endpoint.server import Endpoint
 
 CHROMIUM = shutil.which("chromium")
@@ -41,7 +41,7 @@ class Speaker:
 
 
 def test_the_policy_allows_this_page_alone() -> None:
-    page = ChatPage(Speaker.card, additions=[Addition("1;", "b { color: red }")])
+    page = chat_page(Speaker.card, additions=[Addition("1;", "b { color: red }")])
     text, policy = page.html.decode(), page.headers["Content-Security-Policy"]
     for kind in ("script", "style"):
         (content,) = re.findall(f"<{kind}>(.*?)</{kind}>", text, re.S)
@@ -56,7 +56,7 @@ def test_the_policy_allows_this_page_alone() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium")
 def test_in_a_browser(tmp_path: Path) -> None:
     model = Speaker()
-    page = ChatPage(model.card, additions=[Addition(SEND)])
+    page = chat_page(model.card, additions=[Addition(SEND)])
     endpoint = Endpoint(model, EndpointConfig(port=0), page)
     thread = threading.Thread(target=endpoint.run)
     thread.start()

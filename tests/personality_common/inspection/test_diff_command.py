@@ -56,7 +56,7 @@ def test_bundles(tmp_path: Path, pt_diff: PtDiff) -> None:
     assert (code, "package three.mlmodel" in out) == (1, True)
     (a / "manifest.json").write_text(json.dumps({"files": {"one.mlmodel": {"sha256": "0" * 64}}}))
     code, out, said = pt_diff(a, b)
-    assert (code, out) == (2, "")
+    assert (code, out) == (3, "")
     assert "damaged" in said
 
 
@@ -131,7 +131,7 @@ def test_names_from_a_file_are_not_obeyed(tmp_path: Path, pt_diff: PtDiff, colum
     assert len(lines) < 250
 
 
-def test_what_cannot_be_compared_is_one_line_and_2(tmp_path: Path, pt_diff: PtDiff, milblob: Any) -> None:
+def test_what_cannot_be_compared_is_one_line_and_3(tmp_path: Path, pt_diff: PtDiff, milblob: Any) -> None:
     good = mil_specs.save(tmp_path / "good.mlmodel", mil.trees())
     (tmp_path / "text.txt").write_text("hello, I am a text\n" * 9)
     (tmp_path / "empty").mkdir()
@@ -157,7 +157,7 @@ def test_what_cannot_be_compared_is_one_line_and_2(tmp_path: Path, pt_diff: PtDi
     }.items():
         for arguments in ((path, good), (good, path), (path, good, "--json")):
             code, out, err = pt_diff(*arguments)
-            assert (code, out) == (2, ""), path
+            assert (code, out) == (3, ""), path
             assert message in err
             assert err.count("\n") == 1
     assert pt_diff(good, good, "--max-model-mib", 0)[0] == 2

@@ -354,7 +354,7 @@ def test_command(run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["export", "RUN"], 2, "Missing option '--out'"),
         (["export", "RUN", "--out", "OUT", "--target", "iOS9"], 2, "Invalid value for '--target'"),
         (["export", "RUN", "--out", "OUT", "--only", "stateful"], 2, "needs --target iOS18"),
-        (["export", "nowhere", "--out", "OUT"], 1, "there is no such folder"),
+        (["export", "nowhere", "--out", "OUT"], 2, "'nowhere' does not exist"),
     ],
 )
 def test_command_refuses_in_one_line(
