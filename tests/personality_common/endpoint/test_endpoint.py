@@ -355,7 +355,7 @@ def test_others_need_a_key() -> None:
     named = {"Authorization": "Bearer sesame", "Host": "my-machine"}
     assert HTTP.get(f"{address}/v1/models", headers=named).status_code == 200
     assert HTTP.get(f"{address}/v1/models", headers=named | {"Origin": "http://x"}).status_code == 403
-    assert '"key":true' in HTTP.get(address).text.replace("&quot;", '"')
+    assert '"key": true' in HTTP.get(address).text.replace("&quot;", '"')
     with pytest.raises(ToolkitError, match="is taken; choose another with --port"):
         Endpoint(Puppet(), EndpointConfig("0.0.0.0", endpoint.server_address[1], "sesame"))
     endpoint.shutdown()
