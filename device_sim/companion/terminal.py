@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -15,6 +14,7 @@ from device_sim.companion.config import ChatConfig
 from device_sim.companion.models.model import ModelError
 from personality_common.errors import DataError, ToolkitError
 from personality_common.printable import printable
+from personality_common.terminal.console import output
 from personality_common.terminal.progress import Reporter
 from personality_common.terminal.streams import input_lines
 
@@ -154,7 +154,7 @@ def _typed() -> Iterator[str]:
         try:
             yield input(PROMPT)
         except EOFError:
-            sys.stdout.write("\n")
+            output.print()
             return
         except UnicodeDecodeError:
             raise DataError("what is typed must be UTF-8, is not") from None

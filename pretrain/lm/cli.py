@@ -208,7 +208,7 @@ def chat(source: Path, system: str, perspective: Perspective | None) -> None:
     """
     import sys
 
-    from personality_common.printable import printable
+    from personality_common.terminal.console import errors, output
     from personality_common.terminal.streams import input_lines
     from pretrain.lm.serving import open_model
     from pretrain.lm.source import gguf_of, name_of
@@ -223,22 +223,24 @@ def chat(source: Path, system: str, perspective: Perspective | None) -> None:
         for text in _typed(talk, model.card.variants) if at_terminal else input_lines():
             try:
                 for piece in talk.answer(text):
-                    click.echo(printable(piece), nl=False)
+                    output.print(piece, end="", soft_wrap=True)
             finally:
-                click.echo()
+                output.print()
         if talk.forgotten:
-            click.echo(f"{talk.forgotten} messages no longer fitted into the context", err=True)
+            errors.print(f"{talk.forgotten} messages no longer fitted into the context", soft_wrap=True)
 
 
 def _typed(talk: Talk, perspectives: Sequence[str]) -> Iterator[str]:
     """Lines of a terminal; those that begin with / are obeyed."""
+    from personality_common.terminal.console import errors, output
+
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history for `input`)
     while True:
         try:
             line = input("> ").strip()
         except EOFError:
-            click.echo()
+            output.print()
             return
         word, _, name = line.partition(" ")
         if word == "/new":
@@ -246,7 +248,9 @@ def _typed(talk: Talk, perspectives: Sequence[str]) -> Iterator[str]:
         elif word == "/perspective" and name in ("", *perspectives):
             talk.variant = name
         elif word.startswith("/"):
-            click.echo(f"/new, or /perspective with one of {', '.join(perspectives) or 'none'}", err=True)
+            errors.print(
+                f"/new, or /perspective with one of {', '.join(perspectives) or 'none'}", soft_wrap=True
+            )
         elif line:
             yield line
 

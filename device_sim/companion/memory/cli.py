@@ -123,12 +123,13 @@ def export(store: Path, user: str | None, out: Path | None) -> None:
     """All that is remembered, a JSON object a line, the oldest first."""
     from personality_common.files.atomic import atomic_writer
 
-    lines = [json.dumps(asdict(chunk), ensure_ascii=False) + "\n" for chunk in reversed(_known(store, user))]
+    chunks = [asdict(chunk) for chunk in reversed(_known(store, user))]
     if out is None:
-        click.echo("".join(lines), nl=False)
+        for chunk in chunks:
+            click.echo(json.dumps(chunk))
     else:
         with atomic_writer(out, private=True) as file:
-            file.writelines(line.encode() for line in lines)
+            file.writelines(f"{json.dumps(chunk)}\n".encode() for chunk in chunks)
 
 
 @memory.command()

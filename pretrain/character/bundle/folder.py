@@ -52,7 +52,7 @@ class Folder:
 
 def is_character_folder(path: Path) -> bool:
     """Whether a folder says that it is of this family."""
-    file = path / MANIFEST_FILE
+    file = inside(path, MANIFEST_FILE)
     return file.is_file() and read_json_object(file).get("family") == FAMILY
 
 

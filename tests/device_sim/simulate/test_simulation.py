@@ -269,10 +269,11 @@ def test_out_is_not_taken_from_others(small: Any, tmp_path: Path) -> None:
 def test_wrong_usage(
     arguments: tuple[str, ...],
     message: str,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert pt(monkeypatch, "simulate", "nowhere", *arguments) == 2
+    assert pt(monkeypatch, "simulate", str(tmp_path), *arguments) == 2
     assert message in capsys.readouterr().err
 
 
