@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.text.bert_folder import (
+    bert_layers,
     read_bert_shape,
     read_bert_tensors,
     read_tokenizer,
@@ -66,21 +67,7 @@ class Bert:
         # Every text is of the first type.
         self._positions = held["position_embeddings"] + held["token_type_embedding"]
         self._norm = held["LayerNorm.weight"], held["LayerNorm.bias"]
-        self._layers: list[tuple[tuple[Tensor, Tensor], ...]] = []
-        for i in range(shape.layers):
-            thirds = [f"layer.{i}.attention.self.{name}" for name in ("query", "key", "value")]
-            weight, bias = (torch.cat([held[f"{t}.{kind}"] for t in thirds]) for kind in ("weight", "bias"))
-            others = [
-                (held[f"layer.{i}.{name}.weight"], held[f"layer.{i}.{name}.bias"])
-                for name in (
-                    "attention.output.dense",
-                    "attention.output.LayerNorm",
-                    "intermediate.dense",
-                    "output.dense",
-                    "output.LayerNorm",
-                )
-            ]
-            self._layers.append(((weight, bias), *others))
+        self._layers = bert_layers(held, shape, torch.cat)
 
     @property
     def dim(self) -> int:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T", "Tensor", NDArray[np.float32])
+_STEPS: Final = (
+    "attention.output.dense", "attention.output.LayerNorm", "intermediate.dense", "output.dense",
+    "output.LayerNorm",
+)  # fmt: skip
+"""Of a layer behind its attention."""
 _MAX_JSON_BYTES: Final = 32 << 20
 _MAX_DIMENSION: Final = 1 << 20
 _MAX_LAYERS: Final = 100
@@ -107,6 +112,28 @@ def read_bert_arrays(folder: Path, shape: BertShape) -> dict[str, NDArray[np.flo
         return np.asarray(file.get_tensor(name))
 
     return _read_stored(folder, shape, "np", read)
+
+
+def bert_layers(
+    held: Mapping[str, T], shape: BertShape, concatenate: Callable[[list[T]], T]
+) -> list[tuple[tuple[T, T], ...]]:
+    """Weight and bias of each layer's steps, in the order of use; query, key and value are one product.
+
+    Args:
+        held: as `read_bert_arrays`, or in another library's arrays.
+        concatenate: joins those along their first axis.
+    """
+    layers: list[tuple[tuple[T, T], ...]] = []
+    for i in range(shape.layers):
+        parts = [f"layer.{i}.attention.self.{name}" for name in ("query", "key", "value")]
+        weight, bias = (
+            concatenate([held[f"{part}.{kind}"] for part in parts]) for kind in ("weight", "bias")
+        )
+        steps: list[tuple[T, T]] = [(weight, bias)]
+        for name in _STEPS:
+            steps.append((held[f"layer.{i}.{name}.weight"], held[f"layer.{i}.{name}.bias"]))
+        layers.append(tuple(steps))
+    return layers
 
 
 def _read_stored(

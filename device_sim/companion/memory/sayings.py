@@ -12,9 +12,7 @@ NO_MEMORY: Final = "no-memory"
 SURE: Final = 0.9
 """The router's probability of `neither` from which a turn is not remembered.
 
-It errs in a tenth of its records, and a fact that is lost is worse than small talk that is kept. On records
-of the seed that it was not fitted to: from .9 on it leaves out 45% of what is neither and none of 258 facts,
-from .8 on 57% and one.
+It errs in a tenth of its records (BENCHMARKS.md), and a fact lost is worse than small talk kept.
 """
 Why: TypeAlias = Literal["said again", "replaced"]
 
