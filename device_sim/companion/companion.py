@@ -6,47 +6,29 @@ turn is on the disk before the model is asked, the answer, whole or broken off, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, cast
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 from device_sim.companion.events import (
     DEFAULT_USER,
     Event,
     Feedback,
-    Redacted,
     Route,
     Session,
-    Tag,
     Turn,
     new_conversation,
 )
+from device_sim.companion.keeping import Filter, keep, keepable
 from device_sim.companion.log import EventLog
 from device_sim.companion.memory.sayings import is_small_talk
 from device_sim.companion.models.model import ChatModel, Sampling
-from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
+from device_sim.companion.routing import Routed, route_of
 from personality_common.errors import ToolkitError
 
 MEMORIES: Final = 5
 """In a prompt at most."""
-
-
-class Redaction(Protocol):
-    """What the privacy filter lets through: `text`, findings by kind, and whether nothing may be kept."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def counts(self) -> dict[str, int]: ...
-    @property
-    def dropped(self) -> bool: ...
-
-
-class Filter(Protocol):
-    """Takes out what must not be kept."""
-
-    def redact(self, text: str) -> Redaction: ...
 
 
 class Hit(Protocol):
@@ -70,15 +52,6 @@ class Memory(Protocol):
         self, turn_id: str, text: str, user: str, time: str, role: str, tags: Collection[str] = ()
     ) -> None: ...
     def forget(self, turn_ids: Collection[str]) -> int: ...
-
-
-class Routed(Protocol):
-    """Where a turn goes to be learned, and how likely each way is."""
-
-    @property
-    def label(self) -> Literal["adapter", "memory", "both", "neither"]: ...
-    @property
-    def scores(self) -> Mapping[str, float]: ...
 
 
 class Mood(Protocol):
@@ -231,32 +204,24 @@ class Companion:
         return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
-        """Log a turn as it may be kept; None: not at all. What names a person is not to be trained on."""
-        assert turn.text is not None
-        redaction = self.parts.filter.redact(turn.text)
-        if "off-record" in tags or redaction.dropped:
+        """Log a turn as it may be kept; None: not at all."""
+        kept = keepable(turn, tags, self.parts.filter)
+        if kept is None:
             return None
         if not self._began:
             mood = self.parts.mood() if self.parts.mood else None
             bundle, head = (mood.bundle, mood.head) if mood else (None, None)
             self.log.append(Session(self.conversation, self.parts.model.name, bundle, head), self.user)
             self._began = True
-        named = {"no-train"} if PERSON in redaction.counts else set()
-        kept = cast("tuple[Tag, ...]", tuple(sorted({*tags} | named)))
-        event = self.log.append(replace(turn, text=redaction.text, tags=kept), self.user)
-        if redaction.counts:
-            self.log.append(Redacted(event.id, dict(redaction.counts)), self.user)
-        return event
+        return keep(self.log, kept, self.user)
 
     def _route(self, asked: Event | None) -> Route | None:
         """Log where a user's turn goes to be learned; None: nobody knows."""
         if asked is None or self.parts.route is None or not isinstance(asked.body, Turn):
             return None
-        found = self.parts.route(asked.body.text or "")
-        if found is None:
-            return None
-        route = Route(asked.id, found.label, {label: round(p, 4) for label, p in found.scores.items()})
-        self.log.append(route, self.user)
+        route = route_of(asked.id, self.parts.route(asked.body.text or ""))
+        if route is not None:
+            self.log.append(route, self.user)
         return route
 
     def _remember(self, event: Event | None, route: Route | None) -> None:

@@ -52,8 +52,7 @@ class ChatConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if not self.user.strip() or len(self.user) > 64 or not self.user.isprintable():
-            raise ConfigError(f"--user must be 1 to 64 printable characters, got {self.user!r:.80}")
+        _require_user(self.user)
         if self.heads is not None and self.bundle is None:
             raise ConfigError("--heads must be of a --bundle, which is not given")
         if self.max_tokens < 1:
@@ -62,3 +61,31 @@ class ChatConfig:
             raise ConfigError(f"--temperature must be from 0 to 2, got {self.temperature:g}")
         if self.threads < 1:
             raise ConfigError(f"--threads must be 1 or more, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Conversations of another tool, for a companion to know.
+
+    Attributes:
+        store: made where there is none.
+        file: see `imports.formats`.
+        user: whose conversations they are.
+        redact: personal data and secrets before the disk: mask them, drop the turn, or keep all; names stay,
+            and keep a turn out of training.
+        encoder: that makes the memory's vectors: minilm, openai, or a folder.
+    """
+
+    store: Path
+    file: Path
+    user: str = DEFAULT_USER
+    redact: RedactMode = ChatConfig.redact
+    encoder: str = "minilm"
+
+    def __post_init__(self) -> None:
+        _require_user(self.user)
+
+
+def _require_user(user: str) -> None:
+    if not user.strip() or len(user) > 64 or not user.isprintable():
+        raise ConfigError(f"--user must be 1 to 64 printable characters, got {user!r:.80}")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from personality_common.terminal.options import FILE, GIVEN, PRINT_JSON
+from device_sim.companion.config import ImportConfig
+from personality_common.terminal.options import FILE, FOLDER, GIVEN, PRINT_JSON, dataclass_options, take
 
 if TYPE_CHECKING:
     from device_sim.companion.memory.memory import Memory
@@ -113,6 +114,28 @@ def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool,
         click.echo(json.dumps({"turns": [one.turn for one in chosen], "chunks": chunks}))
     else:
         output.print(f"forgotten: {_count(turns, 'turn')}, {_count(chunks, 'chunk')}", soft_wrap=True)
+
+
+@memory.command("import")
+@click.argument("store", type=FOLDER)
+@click.argument("file", type=GIVEN)
+@dataclass_options(ImportConfig, skip=("store", "file"))
+@PRINT_JSON
+def import_(store: Path, file: Path, as_json: bool, **options: Any) -> None:
+    """Put conversations of FILE into the log of STORE, as if they had been said here, and remember them.
+
+    FILE: conversations.json of an OpenAI export, chats exported by Open WebUI, what llm logs -n 0 --json
+    prints, or JSON or JSONL in the forms of ShareGPT or OpenAI. What is there already is not taken twice.
+    """
+    from device_sim.companion.imports.importing import import_file
+    from personality_common.terminal.console import ConsoleReporter, output
+
+    config = take(ImportConfig, options, store=store, file=file)
+    done = import_file(config, _load(config.encoder), ConsoleReporter())
+    if as_json:
+        click.echo(json.dumps(done.as_json()))
+    else:
+        output.print(str(done), soft_wrap=True)
 
 
 @memory.command()

@@ -1,0 +1,1 @@
+"""Conversations of other tools, into a companion's log."""
