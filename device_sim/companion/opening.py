@@ -15,15 +15,15 @@ from device_sim.companion.events import Turn
 from device_sim.companion.log import EventLog
 from device_sim.companion.models.model import Sampling
 from device_sim.companion.models.opening import open_model
+from device_sim.companion.routing import routing
 from device_sim.companion.store import hold_store
-from personality_common.errors import DataError, MismatchError
+from personality_common.errors import DataError
 from personality_common.files.bounded import read_bounded
 from personality_common.printable import printable
 from personality_common.terminal.progress import Reporter
 
 if TYPE_CHECKING:
     from device_sim.companion.mood import BundleMood
-    from device_sim.companion.router.router import Route
     from personality_common.text.identity import Encoder
 
 T = TypeVar("T")
@@ -99,25 +99,6 @@ def _load_encoder() -> Encoder:
     from personality_common.text.encoder import load_encoder
 
     return load_encoder("minilm")
-
-
-def routing(encoder: Callable[[], Encoder], reporter: Reporter) -> Callable[[str], Route | None]:
-    """Routes texts by their embedding; with an encoder that the router was not fitted to, to nowhere."""
-    from device_sim.companion.router.router import Router
-
-    @cache
-    def router() -> Router | None:
-        try:
-            return Router.open(encoder().identity)
-        except MismatchError as error:
-            reporter.warn(f"where turns go to be learned is not said: {error}")
-            return None
-
-    def route(text: str) -> Route | None:
-        opened = router()
-        return opened.route(text, encoder().encode([text])[0]) if opened else None
-
-    return route
 
 
 def _read_character(path: Path) -> str:

@@ -127,7 +127,7 @@ def import_(store: Path, file: Path, as_json: bool, **options: Any) -> None:
     FILE: conversations.json of an OpenAI export, chats exported by Open WebUI, what llm logs -n 0 --json
     prints, or JSON or JSONL in the forms of ShareGPT or OpenAI. What is there already is not taken twice.
     """
-    from device_sim.companion.imports.importing import import_file
+    from device_sim.companion.memory.imports.importing import import_file
     from personality_common.terminal.console import ConsoleReporter, output
 
     config = take(ImportConfig, options, store=store, file=file)

@@ -11,10 +11,10 @@ from hash_encoder import HashEncoder
 
 from device_sim.companion.config import ImportConfig
 from device_sim.companion.events import Event, Redacted, Turn
-from device_sim.companion.imports.formats import Conversation, Said, read_conversations
-from device_sim.companion.imports.importing import Imported, import_file
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.memory import cli
+from device_sim.companion.memory.imports.formats import Conversation, Said, read_conversations
+from device_sim.companion.memory.imports.importing import Imported, import_file
 from device_sim.companion.memory.memory import Memory
 from device_sim.companion.store import hold_store
 from personality_common.errors import DataError

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from device_sim.companion.opening import routing
 from device_sim.companion.router.flags import LABELS, NAMES, flags, heuristic
 from device_sim.companion.router.records import read_seed, seed_sha256
 from device_sim.companion.router.router import STORED, Router
+from device_sim.companion.routing import routing
 from personality_common.errors import MismatchError
 from personality_common.files.atomic import read_json_object
 from personality_common.terminal.progress import Reporter

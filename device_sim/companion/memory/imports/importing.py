@@ -16,14 +16,13 @@ from typing import Any, Final
 
 from device_sim.companion.config import ImportConfig
 from device_sim.companion.events import MAX_LINE_BYTES, Route, Turn
-from device_sim.companion.imports.formats import Conversation, read_conversations
 from device_sim.companion.keeping import Keepable, keep, keepable
 from device_sim.companion.log import EventLog
+from device_sim.companion.memory.imports.formats import Conversation, read_conversations
 from device_sim.companion.memory.upkeep import open_memory
-from device_sim.companion.opening import routing
 from device_sim.companion.privacy.filter import Filter
 from device_sim.companion.privacy.tags import take_tags
-from device_sim.companion.routing import Routed, route_of
+from device_sim.companion.routing import Routed, route_of, routing
 from device_sim.companion.store import hold_store
 from personality_common.terminal.progress import Reporter
 from personality_common.text.identity import Encoder
