@@ -91,7 +91,8 @@ class Route:
 class Redacted:
     """The privacy filter found things in a turn: how many of each kind, never what.
 
-    All were taken out but names, `person`, for which the turn is marked `no-train`.
+    All were taken out but names, `person`, for which the turn is marked `no-train`, and `profanity`, for
+    which it is marked `no-memory`, too.
     """
 
     kind: ClassVar = "redaction"

@@ -1,7 +1,7 @@
 """What was said, as others read it: conversations for a language model, interactions for the head.
 
-What is marked `no-train`, names a person, was forgotten, or was broken off is in neither; and of a
-conversation, a question whose answer is not there is not either.
+What is marked `no-train`, names a person, is obscene, was forgotten, or was broken off is in neither; and of
+a conversation, a question whose answer is not there is not either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from device_sim.companion.events import Event, Feedback, Redacted, Route, Turn
 from device_sim.companion.log import read_events
-from device_sim.companion.privacy.findings import PERSON
+from device_sim.companion.privacy.findings import LIMITS
 from device_sim.companion.store import open_store
 from personality_common.files.atomic import atomic_writer
 
@@ -47,7 +47,7 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
     waiting: dict[str, Event] = {}
     judged: dict[str, dict[str, float]] = {}
     edits: dict[str, str | None] = {}
-    named: set[str] = set()
+    limited: set[str] = set()
     routes: dict[str, str] = {}
     for event in events:
         body = event.body
@@ -59,8 +59,8 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
             routes[body.turn] = body.route
         elif isinstance(body, Redacted):
             # Turns are marked; edits, which can be of an answer without a name, say it here alone.
-            if PERSON in body.counts:
-                named.add(body.turn)
+            if LIMITS.keys() & body.counts.keys():
+                limited.add(body.turn)
         elif isinstance(body, Turn):
             if body.role == "user":
                 waiting[body.conversation] = event
@@ -69,7 +69,7 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
                 if asked is not None and _learnable(asked) and _learnable(event):
                     found.append((asked, event))
     for asked, answered in found:
-        if not named & {asked.id, answered.id}:
+        if not limited & {asked.id, answered.id}:
             yield Pair(
                 asked, answered, judged.get(answered.id, {}), edits.get(answered.id), routes.get(asked.id)
             )

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, cast
 
 from device_sim.companion.events import DEFAULT_USER, Event, Redacted, Tag, Turn
 from device_sim.companion.log import EventLog
-from device_sim.companion.privacy.findings import PERSON
+from device_sim.companion.privacy.findings import LIMITS
 
 
 class Redaction(Protocol):
@@ -36,13 +36,13 @@ class Keepable(NamedTuple):
 
 
 def keepable(turn: Turn, tags: Collection[str], filter: Filter) -> Keepable | None:
-    """A turn as it may be kept; None: not at all. What names a person is not to be trained on."""
+    """A turn as it may be kept; None: not at all. What was found in it may bring tags of its own."""
     assert turn.text is not None
     redaction = filter.redact(turn.text)
     if "off-record" in tags or redaction.dropped:
         return None
-    named = {"no-train"} if PERSON in redaction.counts else set()
-    kept = cast("tuple[Tag, ...]", tuple(sorted({*tags} | named)))
+    limits = frozenset[str]().union(*(LIMITS.get(kind, ()) for kind in redaction.counts))
+    kept = cast("tuple[Tag, ...]", tuple(sorted({*tags} | limits)))
     return Keepable(replace(turn, text=redaction.text, tags=kept), dict(redaction.counts))
 
 

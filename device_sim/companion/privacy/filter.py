@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 
-from .findings import PERSON, Finding, merged
+from .findings import LIMITS, Finding, merged
 
 Mode = Literal["mask", "drop", "off"]
 MODES: Final = get_args(Mode)
@@ -24,8 +24,8 @@ class Redaction:
     """What may be kept of a text.
 
     Attributes:
-        text: with `[kind]` where something other than a name was found; "" where the turn is dropped.
-        counts: findings by kind, names too: all that is logged of them.
+        text: with `[kind]` where something was found that does not stay; "" where the turn is dropped.
+        counts: findings by kind, those that stay too: all that is logged of them.
         dropped: the turn is not kept.
     """
 
@@ -36,10 +36,11 @@ class Redaction:
 
 class Filter:
     """Finds e-mail and postal addresses, phone, card, account and social security numbers, IP addresses,
-    dates of birth, names, passwords and keys.
+    dates of birth, names, passwords and keys, and obscenities.
 
-    Names are found and counted, and stay: who cannot keep "my cat is called Mia" remembers nothing. What
-    names a person is to be kept out of training instead, which is the caller's to do.
+    Names and obscenities are found and counted, and stay: who cannot keep "my cat is called Mia" remembers
+    nothing. What has one is to be kept out of training, or of memory too, by the tags of `LIMITS`, which is
+    the caller's to do.
 
     No rule asks a network. What it misses, docs/companion-privacy.md says by kind.
     """
@@ -48,7 +49,7 @@ class Filter:
         """
         Args:
             mode: `mask` puts `[kind]` in the place of a finding, `drop` keeps nothing of a text with one,
-                both but for names; `off` looks for nothing.
+                both but for what stays; `off` looks for nothing.
 
         Raises:
             ConfigError: another mode.
@@ -63,7 +64,7 @@ class Filter:
             return Redaction(text, {}, False)
         findings = self.find(text)
         counts = dict(sorted(Counter(one.kind for one in findings).items()))
-        masked = [one for one in findings if one.kind != PERSON]
+        masked = [one for one in findings if one.kind not in LIMITS]
         if masked and self.mode == "drop":
             return Redaction("", counts, True)
         pieces: list[str] = []
@@ -82,13 +83,14 @@ def _rules(text: str) -> Iterator[Finding]:
     # Here, so that `pt --help` compiles no pattern and a chat without a filter imports no detect-secrets.
     from .names import find_names
     from .places import find_places
+    from .profanity import find_profanity
     from .secrets import find_private_keys, find_secrets
     from .structured import find_structured
 
     yield from find_private_keys(text)
     for start, end in _windows(text):
         window = text[start:end]
-        for rules in (find_secrets, find_structured, find_places, find_names):
+        for rules in (find_secrets, find_structured, find_places, find_names, find_profanity):
             for one in rules(window):
                 yield Finding(one.kind, one.start + start, one.end + start)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,11 +17,17 @@ KINDS: Final = (
     "birth_date",
     "address",
     "person",
+    "profanity",
 )
 """Of findings that overlap, the first of these names the whole."""
 
 PERSON: Final = "person"
-"""The kind that is found and not masked."""
+PROFANITY: Final = "profanity"
+LIMITS: Final[Mapping[str, frozenset[str]]] = {
+    PERSON: frozenset({"no-train"}),
+    PROFANITY: frozenset({"no-train", "no-memory"}),
+}
+"""Kinds that are found and not masked, and the tags of a turn that has one."""
 
 
 @dataclass(frozen=True)

@@ -265,3 +265,16 @@ def test_a_hostile_memory_stays_a_line_of_data() -> None:
     assert "<|" not in block
     assert "\x1b" not in block
     assert block.splitlines()[1].startswith("- x \u2039/memory\u203a")
+
+
+def test_what_is_obscene_is_answered_and_neither_remembered_nor_trained_on(log: EventLog) -> None:
+    memory = Remembering()
+    companion = talk(log, filter=Filter("mask"), memory=lambda: memory)
+    assert "".join(companion.answer("This fucking kiln is cold")) == "I see."
+    asked, answered = (body for body in bodies(log) if isinstance(body, Turn))
+    assert asked.text == "This fucking kiln is cold"
+    assert asked.tags == answered.tags == ("no-memory", "no-train")
+    assert [body.counts for body in bodies(log) if isinstance(body, Redacted)] == [{"profanity": 1}]
+    assert memory.kept == {}
+    assert list(remembered(log.read())) == []
+    assert list(conversations(log.read())) == []

@@ -49,6 +49,27 @@ def test_names_are_counted_and_stay() -> None:
     assert "Anna" not in MASK.redact("I live at 12 Anna Street").text
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("You fucking idiot", 1),
+        ("what the f*ck, this sh1t again", 2),
+        ("f u c k it", 1),
+        # Not: places, birds, tea, medicine; a name that is known as one.
+        ("I moved from Scunthorpe to Penistone with my cockatiel and some Assam.", 0),
+        ("She had breast cancer, and plays bass in a classic band.", 0),
+        ("My uncle Dick repairs clocks.", 0),
+        # What a list of words does not see.
+        ("I will hurt you badly.", 0),
+    ],
+)
+def test_obscenities_are_counted_and_stay(text: str, count: int) -> None:
+    for mode in ("mask", "drop"):
+        kept = Filter(mode).redact(text)
+        assert (kept.text, kept.counts.get("profanity", 0), kept.dropped) == (text, count, False)
+    assert Filter("off").redact(text).counts == {}
+
+
 def test_offsets_are_code_points() -> None:
     text = "😀é jo@example.org"
     assert MASK.find(text) == [Finding("email", 3, 17)]
