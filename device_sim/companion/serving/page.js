@@ -1,6 +1,8 @@
 "use strict";
 (() => {
   const at = (id) => document.getElementById(id);
+  const SVG = "http://www.w3.org/2000/svg";
+  const THUMB = "M2 10h4v11H2z M8 10l5-8c2 0 3 1.5 2.6 3.2L15 9h5.5c1.3 0 2.2 1.2 1.9 2.4l-2 8c-.2 1-1 1.6-2 1.6H8z";
   let asked = null;
   let exchanges = [];
 
@@ -57,13 +59,20 @@
     });
   }
 
-  function thumbButton(turn, thumbs, text, label) {
-    const element = button(text, label, async () => {
+  function thumbButton(turn, thumbs, label) {
+    const element = button("", label, async () => {
       await ask("/companion/judge", { turn, thumbs });
       for (const other of element.parentElement.querySelectorAll("[aria-pressed]")) other.setAttribute("aria-pressed", "false");
       element.setAttribute("aria-pressed", "true");
     });
     element.setAttribute("aria-pressed", "false");
+    const picture = document.createElementNS(SVG, "svg");
+    const thumb = document.createElementNS(SVG, "path");
+    picture.setAttribute("viewBox", "0 0 24 24");
+    thumb.setAttribute("d", THUMB);
+    if (thumbs === "down") thumb.setAttribute("transform", "rotate(180 12 12)");
+    picture.append(thumb);
+    element.append(picture);
     return element;
   }
 
@@ -119,8 +128,8 @@
     }
     if (turns.length > 1) {
       about.append(
-        thumbButton(turns[1], "up", "\u{1F44D}", "Good answer"),
-        thumbButton(turns[1], "down", "\u{1F44E}", "Bad answer"),
+        thumbButton(turns[1], "up", "Good answer"),
+        thumbButton(turns[1], "down", "Bad answer"),
       );
     }
     if (turns.length) {

@@ -26,7 +26,7 @@ class Browser:
         said: what the console said, and errors of scripts and of the page's policy.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
         """`folder`: for its profile."""
         self.asked: list[str] = []
         self.said: list[str] = []
@@ -36,7 +36,8 @@ class Browser:
         self._in, theirs_out = os.pipe()
         words = [
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
-            "--disable-background-networking", "--no-first-run", "--remote-debugging-pipe", "about:blank",
+            "--disable-background-networking", "--no-first-run", "--remote-debugging-pipe",
+            *flags, "about:blank",
         ]  # fmt: skip
         self._process = subprocess.Popen(
             ["bash", "-c", f"exec {shlex.join(words)} 3<&{theirs_in} 4>&{theirs_out}"],
