@@ -91,8 +91,6 @@ class CompanionModel:
             answer = talk.answer(f"{said} #{OFF_RECORD}" if request.variant == OFF_RECORD else said)
             with contextlib.closing(answer):
                 for piece in answer:
-                    if stop.is_set():
-                        return
                     if piece:
                         count += 1
                         yield Text(piece)

@@ -201,7 +201,7 @@ def test_a_client_that_goes_leaves_a_partial_answer(log: EventLog) -> None:
 
 
 def test_an_endpoint_that_ends_keeps_what_was_said(log: EventLog) -> None:
-    model = Scripted(["x " * 500], between=lambda: time.sleep(0.01))
+    model = Scripted(["x " * 500], between=lambda: time.sleep(0.3))
     with contextlib.ExitStack() as client, serving(log, model) as served:
         asked = {"messages": said("go on")}
         stream = HTTP.stream("POST", f"{served.endpoint.address}/api/chat", json=asked)
@@ -280,6 +280,27 @@ def test_what_the_page_asks(served: Served) -> None:
     assert post(served, "/companion/chat", {"messages": said("And now?")}).status_code == 200
     assert "Rex" not in str(served.model.asked[-1])
     assert served.turns[2].conversation == served.turns[0].conversation
+
+
+def test_what_the_page_asks_waits_for_the_answer_that_is_given(log: EventLog) -> None:
+    """One writer: in the log it comes after that answer."""
+    goes_on, waits = threading.Event(), False
+
+    def between() -> None:
+        assert not waits or goes_on.wait(30)
+
+    with serving(log, Scripted(["one two"], between=between)) as served, ThreadPoolExecutor(2) as pool:
+        post(served, "/companion/chat", {"messages": said("a")})
+        judged = {"turn": served.events[-1].id, "thumbs": "up"}
+        waits = True
+        answered = pool.submit(post, served, "/api/chat", {"messages": said("b")})
+        wait(lambda: len(served.turns) == 3, "it is being answered")
+        noted = pool.submit(post, served, "/companion/judge", judged)
+        time.sleep(0.3)
+        assert not noted.done()
+        goes_on.set()
+        assert (answered.result().status_code, noted.result().status_code) == (200, 200)
+    assert [event.body.kind for event in served.events[-3:]] == ["turn", "turn", "feedback"]
 
 
 EVIL: dict[str, dict[str, str]] = {
