@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,9 +121,12 @@ def start(arguments: list[str], kill_after: float) -> Child:
     if not pid:
         os.close(given)
         os.close(said)
-        silence = os.open(os.devnull, os.O_WRONLY)
-        for descriptor, number in ((their_in, 0), (their_out, 1), (silence, 2)):
+        errors = os.memfd_create("errors") if kill_after != NEVER else 2
+        for descriptor, number in ((their_in, 0), (their_out, 1), (errors, 2)):
             os.dup2(descriptor, number)
+        sys.stdin, sys.stdout, sys.stderr = (
+            os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww")
+        )
         sys.argv = ["pt", *arguments]
         _pt()
     os.close(their_in)
@@ -151,6 +155,8 @@ def _pt() -> None:
     except SystemExit as stop:
         code = int(stop.code or 0)
         sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -137,6 +137,7 @@
       exchanges.push({ turns, elements: [asked, detail.element] });
     } else about.append(make("span", "not kept", "detail"));
     detail.element.append(about);
+    about.scrollIntoView({ block: "nearest" });
     if (memories.open) showMemories().catch((error) => { more.textContent = error.message; });
   });
 })();
