@@ -323,6 +323,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="instead of the table")
     options = parser.parse_args()
+    # What is open is let go: the folder, and the server.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in WARM:
         __import__(name)
     kills = dict.fromkeys(COMMANDS, 0)
