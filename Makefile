@@ -73,6 +73,7 @@ unit: $(READY)
 # its name, and leaves the table of BENCHMARKS.md.
 faults: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults $(if $(ONLY),--only '$(ONLY)',--write BENCHMARKS.md)
+	@$(if $(ONLY),:,OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py)
 
 # Mutants of all that may come from outside, for so many minutes.
 fuzz: $(READY)

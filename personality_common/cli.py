@@ -57,6 +57,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "fleet": ("device_sim.fleet.cli:fleet", "Nights of feedback on thousands of phones at once."),
     "grpo": ("device_sim.simulate.cli:grpo", "One update of the head from a feedback file."),
     "chat": ("device_sim.companion.cli:chat", "Chat with a companion that remembers, on this machine."),
+    "serve": (
+        "device_sim.companion.cli:serve",
+        "The companion for clients of OpenAI and Ollama, and a browser.",
+    ),
     "feedback": ("device_sim.companion.cli:feedback", "Judge a companion's answers; export what was said."),
     "memory": (
         "device_sim.companion.memory.cli:memory",

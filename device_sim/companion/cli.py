@@ -1,4 +1,4 @@
-"""`pt chat` and `pt feedback`."""
+"""`pt chat`, `pt serve` and `pt feedback`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 
 import click
 
-from device_sim.companion.config import ChatConfig
-from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
+from device_sim.companion.config import ChatConfig, ServeConfig
+from personality_common.terminal.options import FILE, FOLDER, GIVEN, attribute_docs, dataclass_options, take
+
+_TYPES = {"store": FOLDER}
+_METAVARS = {"store": "DIR", "model": "smollm2|GGUF|FOLDER|URL", "bundle": "BUNDLE", "heads": "DIR"}
 
 
 @click.command()
-@dataclass_options(
-    ChatConfig,
-    types={"store": FOLDER},
-    metavars={"store": "DIR", "model": "smollm2|GGUF|FOLDER|URL", "bundle": "BUNDLE", "heads": "DIR"},
-)
+@dataclass_options(ChatConfig, types=_TYPES, metavars=_METAVARS)
 def chat(**options: Any) -> None:
     """Chat with a companion that remembers, on this machine; each line of a pipe is a message."""
     config: ChatConfig = take(ChatConfig, options)
@@ -36,6 +35,25 @@ def chat(**options: Any) -> None:
         answered = Chat(companion, config, reporter, sys.stdout).run(terminal)
     if not answered and not terminal:
         sys.exit(4)
+
+
+@click.command()
+@dataclass_options(ServeConfig, skip=("api_key",), types=_TYPES, metavars=_METAVARS)
+@click.option("--api-key", envvar="PT_API_KEY", help=attribute_docs(ServeConfig)["api_key"], metavar="KEY")
+def serve(**options: Any) -> None:
+    """Serve the companion to this machine: to clients of OpenAI and of Ollama, and to a browser."""
+    config: ServeConfig = take(ServeConfig, options)
+
+    from device_sim.companion.serving.opening import open_endpoint
+    from personality_common.terminal.console import ConsoleReporter, output
+
+    with open_endpoint(config, ConsoleReporter()) as endpoint:
+        output.print(
+            f"{endpoint.model.card.name} at {endpoint.address}, for OpenAI's clients {endpoint.address}/v1; "
+            "Ctrl-C ends it",
+            soft_wrap=True,
+        )
+        endpoint.run()
 
 
 @click.command()

@@ -6,7 +6,7 @@ turn is on the disk before the model is asked, the answer, whole or broken off, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -21,7 +21,7 @@ from device_sim.companion.events import (
 )
 from device_sim.companion.keeping import Filter, keep, keepable
 from device_sim.companion.log import EventLog
-from device_sim.companion.memory.sayings import is_small_talk
+from device_sim.companion.memory.sayings import Known, is_small_talk
 from device_sim.companion.models.model import ChatModel, Sampling
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
 from device_sim.companion.routing import Routed, route_of
@@ -52,6 +52,7 @@ class Memory(Protocol):
         self, turn_id: str, text: str, user: str, time: str, role: str, tags: Collection[str] = ()
     ) -> None: ...
     def forget(self, turn_ids: Collection[str]) -> int: ...
+    def audit(self, user: str | None = None) -> Sequence[Known]: ...
 
 
 class Mood(Protocol):
@@ -92,24 +93,38 @@ class Companion:
     Attributes:
         conversation: its name.
         mood: of the last message.
-        prompt: of the last answer.
+        prompt: of the last answer; `recalled`: the memories in it.
+        turns: ids of the last message and its answer, as far as they were kept.
+        cut_off: the last answer ended since it was as long as one may be.
     """
 
-    def __init__(self, log: EventLog, parts: Parts, *, user: str = DEFAULT_USER, known: bool = True) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        parts: Parts,
+        *,
+        user: str = DEFAULT_USER,
+        known: bool = True,
+        history: Sequence[Exchange] = (),
+    ) -> None:
         """
         Args:
             known: whether there may be something to remember; False spares the first turn the wait for it.
+            history: what was said before, for the prompt alone: nothing of it is kept.
         """
         self.log, self.parts, self.user = log, parts, user
         self.conversation = new_conversation()
         self.mood: tuple[str, ...] = ()
         self.prompt: Prompt | None = None
+        self.recalled: tuple[str, ...] = ()
+        self.turns: tuple[str, ...] = ()
+        self.cut_off = False
         self._known = known
         self._began = False
-        self._history: list[tuple[Exchange, tuple[str, ...]]] = []
+        self._history: list[tuple[Exchange, tuple[str, ...]]] = [(exchange, ()) for exchange in history]
         """Exchanges with the ids of their turns."""
 
-    def answer(self, text: str) -> Iterator[str]:
+    def answer(self, text: str) -> Generator[str, None, None]:
         """Answer a message, piece by piece; closing the iterator, or an exception, breaks the answer off.
 
         Raises:
@@ -129,8 +144,9 @@ class Companion:
             system=self._system(),
             mood=self.mood,
             memories=[hit.text for hit in hits],
-            history=[exchange for exchange, _ in self._history],
+            history=self.history,
         )
+        self.recalled = tuple(hit.text for hit in hits[: self.prompt.memories])
         used = tuple(str(hit.chunk_id) for hit in hits[: self.prompt.memories])
         head = mood.head if mood else None
         asked = self._keep(Turn(self.conversation, "user", said, head=head, mood=self.mood), tags)
@@ -153,13 +169,19 @@ class Companion:
             )
             # With the tags that it was kept with: an answer to what names a person is about that person.
             answered = self._keep(turn, asked.body.tags) if asked and isinstance(asked.body, Turn) else None
-            ids = tuple(event.id for event in (asked, answered) if event)
+            self.turns = tuple(event.id for event in (asked, answered) if event)
+            self.cut_off = end == "limit"
             if answer.strip():
-                self._history.append((Exchange(said, answer), ids))
+                self._history.append((Exchange(said, answer), self.turns))
             # After the answer, which does not wait for it.
             route = self._route(asked)
             for event in (asked, answered):
                 self._remember(event, route)
+
+    @property
+    def history(self) -> tuple[Exchange, ...]:
+        """What was said so far, with the answers."""
+        return tuple(exchange for exchange, _ in self._history)
 
     def rate(self, reward: float) -> None:
         """Judge the last answer, from -1 to 1.
@@ -176,11 +198,15 @@ class Companion:
             ToolkitError: there is no such exchange, or what is given is no id.
         """
         gone = list(turns if turns is not None else self._last())
-        self._history = [(e, ids) for e, ids in self._history if not set(ids) & set(gone)]
+        self.leave_out(gone)
         count = self.log.erase(gone, self.user)
         if self.parts.memory:
             self.parts.memory().forget(gone)
         return count
+
+    def leave_out(self, turns: Collection[str]) -> None:
+        """Let turns not stand in a prompt any more."""
+        self._history = [(e, ids) for e, ids in self._history if not set(ids) & set(turns)]
 
     def memories(self, query: str, most: int = 10) -> Sequence[Hit]:
         """What is remembered that has to do with a text."""

@@ -1,4 +1,4 @@
-"""What `pt chat` is asked to do, checked on construction."""
+"""What `pt chat` and `pt serve` are asked to do, checked on construction."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from device_sim.companion.events import DEFAULT_USER
+from personality_common.endpoint.config import EndpointConfig
 from personality_common.errors import ConfigError
 
 RedactMode: TypeAlias = Literal["mask", "drop", "off"]
@@ -14,8 +15,8 @@ DEFAULT_MODEL: Final = "smollm2"
 
 
 @dataclass(frozen=True)
-class ChatConfig:
-    """A companion to chat with.
+class CompanionConfig:
+    """A companion, however one talks to it.
 
     Attributes:
         store: where what was said is kept; made by the first chat.
@@ -29,8 +30,6 @@ class ChatConfig:
         user: whose memories they are.
         redact: personal data and secrets before the disk: mask them, drop the turn, or keep all; names stay,
             and keep a turn out of training.
-        show_mood: print the tokens that your message was read as.
-        verbose: say what was left out of the prompt, and how long things took.
         max_tokens: of an answer.
         temperature: 0 takes the likeliest token.
         threads: of llama.cpp; more than there are idle cores make it slower by far.
@@ -45,8 +44,6 @@ class ChatConfig:
     no_memory: bool = False
     user: str = DEFAULT_USER
     redact: RedactMode = "mask"
-    show_mood: bool = False
-    verbose: bool = False
     max_tokens: int = 256
     temperature: float = 0.7
     threads: int = 1
@@ -61,6 +58,42 @@ class ChatConfig:
             raise ConfigError(f"--temperature must be from 0 to 2, got {self.temperature:g}")
         if self.threads < 1:
             raise ConfigError(f"--threads must be 1 or more, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class ChatConfig(CompanionConfig):
+    """A companion in a terminal.
+
+    Attributes:
+        show_mood: print the tokens that your message was read as.
+        verbose: say what was left out of the prompt, and how long things took.
+    """
+
+    show_mood: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class ServeConfig(CompanionConfig):
+    """A companion behind an endpoint of this machine alone.
+
+    Attributes:
+        port: to listen at; 0 takes a free one.
+        api_key: what clients must send as a bearer token, so that other users of this machine cannot ask;
+            better as PT_API_KEY, since others see commands.
+    """
+
+    port: int = EndpointConfig.port
+    api_key: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.endpoint
+
+    @property
+    def endpoint(self) -> EndpointConfig:
+        """ConfigError where the port or the key is none."""
+        return EndpointConfig(port=self.port, api_key=self.api_key)
 
 
 @dataclass(frozen=True)
@@ -79,7 +112,7 @@ class ImportConfig:
     store: Path
     file: Path
     user: str = DEFAULT_USER
-    redact: RedactMode = ChatConfig.redact
+    redact: RedactMode = CompanionConfig.redact
     encoder: str = "minilm"
 
     def __post_init__(self) -> None:

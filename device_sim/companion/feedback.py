@@ -37,11 +37,7 @@ def judge(
     if edit is not None and not edit.strip():
         raise ConfigError("--edit must have a text, got none")
     with hold_store(store) as held, EventLog(held.events) as log:
-        found: Event | None = None
-        for event in log.read():
-            body = event.body
-            if isinstance(body, Turn) and body.role == "assistant" and not body.forgotten:
-                found = event if turn in (LAST, event.id) else found
+        found = find_answer(log, turn)
         if found is None:
             raise DataError(
                 f"{store}: --turn must be {LAST} or the id of an answer that was kept, is {turn!r:.80}"
@@ -56,3 +52,13 @@ def judge(
             assert reward is not None
             log.append(Feedback(found.id, reward, "thumbs" if thumbs else "reward"), found.user)
         return found.id
+
+
+def find_answer(log: EventLog, turn: str) -> Event | None:
+    """The answer of an id, or the LAST, if it was kept and is not forgotten."""
+    found: Event | None = None
+    for event in log.read():
+        body = event.body
+        if isinstance(body, Turn) and body.role == "assistant" and not body.forgotten:
+            found = event if turn in (LAST, event.id) else found
+    return found

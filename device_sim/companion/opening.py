@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from device_sim.companion.companion import Companion, Memory, Parts
-from device_sim.companion.config import ChatConfig
+from device_sim.companion.config import CompanionConfig
 from device_sim.companion.events import Turn
 from device_sim.companion.log import EventLog
 from device_sim.companion.models.model import Sampling
@@ -32,7 +32,7 @@ LONGEST_CHARACTER: Final = 8 << 10
 
 
 @contextlib.contextmanager
-def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion]:
+def open_companion(config: CompanionConfig, reporter: Reporter) -> Iterator[Companion]:
     """Hold a store, and start a conversation on it.
 
     Raises:
@@ -88,7 +88,7 @@ def _later(pool: ThreadPoolExecutor, load: Callable[[], T]) -> Callable[[], T]:
     return future.result
 
 
-def _open_mood(config: ChatConfig) -> BundleMood:
+def _open_mood(config: CompanionConfig) -> BundleMood:
     from device_sim.companion.mood import BundleMood
 
     assert config.bundle is not None

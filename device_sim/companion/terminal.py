@@ -100,7 +100,7 @@ class Chat:
             self.reporter.warn(f"the answer broke off: {error}")
             return
         finally:
-            answer.close()  # type: ignore[attr-defined]
+            answer.close()
         self.out.write(" [broken off]\n" if broken else "\n")
         self.out.flush()
         if self.config.verbose:

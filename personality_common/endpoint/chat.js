@@ -14,8 +14,8 @@
   }
   at("key-label").hidden = !settings.key;
 
-  function tell(element, role, text, done) {
-    document.dispatchEvent(new CustomEvent("chat-turn", { detail: { element, role, text, done } }));
+  function tell(element, role, text, done, noted) {
+    document.dispatchEvent(new CustomEvent("chat-turn", { detail: { element, role, text, done, noted } }));
   }
 
   function turn(role, text) {
@@ -49,14 +49,18 @@
     asking = new AbortController();
     const headers = { "Content-Type": "application/json" };
     if (at("key").value) headers.Authorization = "Bearer " + at("key").value;
-    const body = JSON.stringify({ model: at("model").value, messages, stream: true });
-    const got = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal: asking.signal });
+    const said = messages.map(({ role, content }) => ({ role, content }));
+    const body = JSON.stringify({ model: at("model").value, messages: said, stream: true });
+    const got = await fetch(settings.path, { method: "POST", headers, body, signal: asking.signal });
     if (!got.ok) throw new Error((await got.json()).error.message);
+    let noted = null;
     for await (const event of events(got.body)) {
       if (event.error) throw new Error(event.error.message);
+      noted = event.noted ?? noted;
       words.textContent += event.choices[0]?.delta?.content ?? "";
       words.scrollIntoView({ block: "end" });
     }
+    return noted;
   }
 
   async function send() {
@@ -65,27 +69,32 @@
     at("text").value = "";
     const [asked] = turn("user", text);
     tell(asked, "user", text, true);
-    messages.push({ role: "user", content: text });
+    messages.push({ role: "user", content: text, element: asked });
     const [element, words] = turn("assistant", "");
     at("stop").hidden = false;
     at("state").textContent = "answering";
+    let noted = null;
     try {
-      await answer(words);
+      noted = await answer(words);
     } catch (error) {
       if (error.name !== "AbortError") turn("failed", error.message);
     }
     asking = null;
     at("stop").hidden = true;
     at("state").textContent = "";
-    if (words.textContent) messages.push({ role: "assistant", content: words.textContent });
+    if (words.textContent) messages.push({ role: "assistant", content: words.textContent, element });
     else {
       element.remove();
       messages.pop();
     }
-    tell(element, "assistant", words.textContent, true);
+    tell(element, "assistant", words.textContent, true, noted);
     at("text").focus();
   }
 
+  document.addEventListener("chat-forget", ({ detail }) => {
+    messages = messages.filter(({ element }) => !detail.elements.includes(element));
+    for (const element of detail.elements) element.remove();
+  });
   at("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     send();

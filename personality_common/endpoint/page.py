@@ -19,7 +19,8 @@ class Addition:
 
     Attributes:
         script: listens on `document` for `chat-turn`, whose detail has the turn's `element`, `role`, `text`,
-            `done`; it may put elements into `element`, or into `#beside`.
+            `done`, and of an answer what the stream's `noted` said; it may put elements into `element`, or
+            into `#beside`, and take turns back with `chat-forget`, whose detail has their `elements`.
         style: CSS.
     """
 
@@ -27,16 +28,23 @@ class Addition:
     style: str = ""
 
 
-def chat_page(card: Card, *, with_key: bool = False, additions: Sequence[Addition] = ()) -> Application:
+def chat_page(
+    card: Card,
+    *,
+    with_key: bool = False,
+    additions: Sequence[Addition] = (),
+    path: str = "/v1/chat/completions",
+) -> Application:
     """The page of a model.
 
     Args:
         with_key: the endpoint needs a key, for which the page then asks.
+        path: where it asks, in OpenAI's words.
     """
     style, script = ((_HERE / name).read_text() for name in ("chat.css", "chat.js"))
     return application(
         card.name,
-        {"name": card.name, "models": card.names, "key": with_key},
+        {"name": card.name, "models": card.names, "key": with_key, "path": path},
         _HERE / "chat.html",
         "\n".join([style, *(a.style for a in additions)]),
         "\n".join([script, *(a.script for a in additions)]),

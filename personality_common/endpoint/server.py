@@ -7,14 +7,13 @@ model was saying to them ends. Nothing that a client sends is logged.
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.metadata
 import selectors
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -24,11 +23,12 @@ from personality_common.endpoint.access import check_key, check_site
 from personality_common.endpoint.config import EndpointConfig
 from personality_common.endpoint.exchange import Exchange, Said, dumps
 from personality_common.endpoint.fields import Fields, parse_object
-from personality_common.endpoint.model import End, Model, RequestError, Stop
+from personality_common.endpoint.listening import listen
+from personality_common.endpoint.model import Card, End, Model, RequestError, Stop
 from personality_common.endpoint.page import chat_page
+from personality_common.endpoint.site import Site
 from personality_common.endpoint.turns import Turns
 from personality_common.errors import ToolkitError
-from personality_common.page.page import Application
 from personality_common.terminal.progress import SILENT, Reporter
 
 MAX_BODY: Final = 4 << 20
@@ -38,6 +38,8 @@ ASK_S: Final = 10.0
 ANSWER_S: Final = 900.0
 WRITE_S: Final = 20.0
 """For a client to take in what it is sent."""
+END_S: Final = 10.0
+"""For an answer to end that is no longer wanted."""
 LOOK_S: Final = 0.1
 """Between looks whether clients are late or gone."""
 _HEADERS: Final = {
@@ -47,7 +49,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_EXCHANGES: Final[dict[str, Any]] = {
+_EXCHANGES: Final[Mapping[str, Callable[[Fields, Card], Exchange]]] = {
     "/v1/chat/completions": openai.Chat,
     "/v1/completions": openai.Completion,
     "/api/chat": ollama.Chat,
@@ -76,38 +78,34 @@ class Endpoint(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128
 
     def __init__(
         self,
         model: Model,
         config: EndpointConfig,
-        page: Application | None = None,
+        site: Site = Site(),  # noqa: B008
         reporter: Reporter = SILENT,
+        wire: socket.socket | None = None,
     ) -> None:
-        """Listen.
-
+        """
         Args:
-            page: at `/`; None: the plain one.
+            wire: what `listen` gave, which is this endpoint's from now on; None: listen.
 
         Raises:
-            ToolkitError: the port is taken, or is not this user's to take.
+            ToolkitError: see `listen`.
         """
         self.model, self.config, self.reporter = model, config, reporter
-        self.page = page or chat_page(model.card, with_key=config.api_key is not None)
+        self.page = site.page or chat_page(model.card, with_key=config.api_key is not None)
+        self.actions = site.actions
+        self.exchanges = {**_EXCHANGES, **site.exchanges}
         self.turns = Turns(config.queue)
         self._clients: dict[int, _Client] = {}
         self._lock = threading.Lock()
         self._looked = 0.0
-        self.address_family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        try:
-            super().__init__((config.host, config.port), _Handler)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                reason = f"port {config.port} of {config.host} is taken; choose another with --port"
-            else:
-                reason = f"{config.host} port {config.port} cannot be listened at: {error.strerror or error}"
-            raise ToolkitError(reason) from None
+        self.socket = wire or listen(config)
+        # TCPServer would make a socket of its own.
+        socketserver.BaseServer.__init__(self, self.socket.getsockname(), _Handler)
+        self.server_name, self.server_port = config.host, self.socket.getsockname()[1]
 
     @property
     def address(self) -> str:
@@ -123,18 +121,14 @@ class Endpoint(ThreadingHTTPServer):
             self.close()
 
     def close(self) -> None:
-        """Stop listening, and end what is being answered."""
+        """Stop listening, end what is being answered, and wait for it to end."""
         self.server_close()
         with self._lock:
             clients = list(self._clients.values())
         for client in clients:
             client.stop.set()
             _hang_up(client.wire)
-
-    def server_bind(self) -> None:
-        # Without the look-up of a name that HTTPServer makes.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.config.host, self.server_address[1]
+        self.turns.close(END_S)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
@@ -206,8 +200,15 @@ class _Handler(BaseHTTPRequestHandler):
             fields = self._body() if fields is None else fields
             client = self.server.client(self.connection)
             client.late, client.asked = time.monotonic() + ANSWER_S, True
-            if self.command == "POST" and path in _EXCHANGES:
-                self._exchange(_EXCHANGES[path](Fields(fields), self.server.model.card), client.stop)
+            if self.command == "POST" and path in self.server.exchanges:
+                self._exchange(
+                    self.server.exchanges[path](Fields(fields), self.server.model.card), client.stop
+                )
+            elif self.command == "POST" and path in self.server.actions:
+                self._require_json()
+                with self.server.turns.take(client.stop):
+                    said = self.server.actions[path](Fields(fields))
+                self._json(200, said)
             else:
                 self._json(200, self._known(path, Fields(fields)))
         except RequestError as error:
@@ -253,6 +254,10 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < int(lengths[0]):
             raise RequestError("the body must be as long as Content-Length says, is shorter", 400)
         return parse_object(body)
+
+    def _require_json(self) -> None:
+        if self.headers.get_content_type() != "application/json":
+            raise RequestError("Content-Type must be application/json", 415, "content_type")
 
     def _exchange(self, exchange: Exchange, stop: Stop) -> None:
         if exchange.request is None:

@@ -21,6 +21,7 @@ class Turns:
         """`waiting`: how many may, beside the one that is answered."""
         self._most = waiting + 1
         self._inside = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._one = threading.Semaphore()
 
@@ -35,6 +36,8 @@ class Turns:
             RequestError: too many wait, or it takes too long.
         """
         with self._lock:
+            if self._closed:
+                raise RequestError("the endpoint ends", 503, "busy")
             if self._inside >= self._most:
                 raise RequestError(
                     f"the model answers one at a time and {self._most - 1} wait; try again", 503, "busy"
@@ -43,7 +46,7 @@ class Turns:
         try:
             until = time.monotonic() + WAIT_S
             while not self._one.acquire(timeout=_LOOK_S):
-                if stop.is_set() or time.monotonic() > until:
+                if stop.is_set() or self._closed or time.monotonic() > until:
                     raise RequestError(f"the model was busy for {WAIT_S:g} s; try again", 503, "busy")
             try:
                 yield
@@ -52,3 +55,9 @@ class Turns:
         finally:
             with self._lock:
                 self._inside -= 1
+
+    def close(self, seconds: float) -> None:
+        """Nobody is answered any more; wait for the one that is, but not longer than so many seconds."""
+        with self._lock:
+            self._closed = True
+        self._one.acquire(timeout=seconds)

@@ -115,8 +115,18 @@ def take(config: type, options: dict[str, Any], **given: Any) -> Any:
 
 
 def attribute_docs(config: type) -> dict[str, str]:
-    """Field -> its text under "Attributes:", without backticks; fields that share a line share its text."""
-    lines = (inspect.getdoc(config) or "").partition("Attributes:\n")[2].splitlines()
+    """Field -> its text under "Attributes:", without backticks; fields that share a line share its text.
+
+    Fields of a parent are documented there.
+    """
+    documented: dict[str, str] = {}
+    for described in reversed(config.__mro__):
+        documented |= _attribute_docs(described)
+    return documented
+
+
+def _attribute_docs(config: type) -> dict[str, str]:
+    lines = inspect.cleandoc(config.__doc__ or "").partition("Attributes:\n")[2].splitlines()
     documented: dict[str, str] = {}
     names: list[str] = []
     for line in lines:

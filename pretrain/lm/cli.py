@@ -265,6 +265,7 @@ def serve(source: Path, **options: Any) -> None:
     """Serve a model to clients of OpenAI and of Ollama, and to a browser: of this machine by default."""
     config = take(EndpointConfig, options)
 
+    from personality_common.endpoint.listening import listen
     from personality_common.endpoint.server import Endpoint
     from personality_common.terminal.console import ConsoleReporter, output
     from pretrain.lm.serving import open_model
@@ -273,8 +274,8 @@ def serve(source: Path, **options: Any) -> None:
     reporter = ConsoleReporter()
     if not config.is_local:
         reporter.warn("others can reach this endpoint, and read on the way what is said: put TLS before it")
-    with gguf_of(source) as file:
-        endpoint = Endpoint(open_model(file, name_of(source)), config, reporter=reporter)
+    with listen(config) as wire, gguf_of(source) as file:
+        endpoint = Endpoint(open_model(file, name_of(source)), config, reporter=reporter, wire=wire)
         output.print(
             f"{endpoint.model.card.name} at {endpoint.address}, for OpenAI's clients {endpoint.address}/v1; "
             "Ctrl-C ends it",

@@ -1,11 +1,14 @@
 """How soon the companion answers, and what the mood in its prompt changes.
 
-    python tests/benchmarks/bench_companion.py [--rounds 5]
+    python tests/benchmarks/bench_companion.py [--rounds 5] [--bundle BUNDLE]
 
-Prints JSON. `cold_s`: from the start of `pt chat` to the first word, a new process each, on an empty store.
-`overhead_ms`: of a turn, all but the model: privacy filter, prompt, and log. `mood`: mean log-probability per
-token of answers in a mood, minus that of answers in another, with the first mood in the prompt, and with
-moods shuffled among the prompts; natural logarithms.
+Prints JSON. Without a bundle, one is trained and exported first. Seconds and milliseconds are of CPU, over
+all threads, so that what else the machine does is not in them. `cold_cpu_s`: from the start of `pt chat` to
+the first word, a new process each, on an empty store, and on one that remembers; `cold_s`: by the clock.
+`overhead_cpu_ms`: of a turn, all but the model: mood, search, privacy filter, prompt, log, route and memory,
+with 1,000 turns remembered; beside it without mood, and without memory and route either. `mood`: mean
+log-probability per token of answers in a mood, minus that of answers in another, with the first mood in the
+prompt, and with moods shuffled among the prompts; natural logarithms.
 """
 
 from __future__ import annotations
@@ -13,23 +16,38 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from device_sim.companion.companion import Companion, Parts
+from device_sim.companion.config import CompanionConfig
+from device_sim.companion.events import Turn, new_conversation
 from device_sim.companion.log import EventLog
+from device_sim.companion.memory.memory import build
+from device_sim.companion.memory.sayings import remembered
 from device_sim.companion.models.llama import LlamaModel, smollm2
 from device_sim.companion.models.model import ChatModel, Message, Piece, Sampling
-from device_sim.companion.privacy.filter import Filter
-from device_sim.companion.privacy.tags import take_tags
+from device_sim.companion.opening import open_companion
 from device_sim.companion.prompt import SYSTEM, build_prompt
 from device_sim.companion.store import hold_store
+from personality_common.terminal.progress import SILENT
+from personality_common.text.encoder import load_encoder
+from pretrain.data.conversations import DataConfig
+from pretrain.personality.config import PretrainConfig
+from pretrain.personality.export.bundle import export
+from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.pipeline import pretrain
 
+DATA = Path(__file__).resolve().parents[2] / "fixtures" / "conversations.jsonl"
+REMEMBERED = 1_000
+TURNS = 30
 QUESTION = "How was your day?"
 MOODS: dict[str, tuple[tuple[str, ...], str]] = {
     "joy": (("joyful", "excited", "cheerful"), "It was wonderful, I could dance all night!"),
@@ -53,36 +71,44 @@ class Silent:
         yield Piece("Yes.", "done")
 
 
-def cold() -> float:
-    """Seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "personality_common.cli", "chat", "--store", f"{folder}/store"]
-        start = time.monotonic()
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as chat:  # fmt: skip # noqa: E501
-            assert chat.stdin is not None
-            assert chat.stdout is not None
-            chat.stdin.write(b"Hello! How are you?\n")
-            chat.stdin.close()
-            assert chat.stdout.read(1)
-            seconds = time.monotonic() - start
-            chat.kill()
-    return seconds
+def cold(store: Path, message: str) -> tuple[float, float]:
+    """Seconds of CPU, and by the clock."""
+    command = [sys.executable, "-m", "personality_common.cli", "chat", "--store", str(store)]
+    start = time.monotonic()
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as chat:
+        assert chat.stdin is not None
+        assert chat.stdout is not None
+        chat.stdin.write(message.encode() + b"\n")
+        chat.stdin.close()
+        assert chat.stdout.read(1)
+        seconds = time.monotonic() - start
+        # Of user and system, in ticks; the name before them may have spaces in it.
+        fields = Path(f"/proc/{chat.pid}/stat").read_text().rpartition(")")[2].split()
+        chat.kill()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), seconds
 
 
-def overhead(model: ChatModel, turns: int) -> float:
-    """Milliseconds of a turn, median."""
+def talk(store: Path, config: CompanionConfig, model: ChatModel, turns: int) -> list[float]:
+    """Milliseconds of CPU of each turn, but for what loads something."""
     times = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        hold_store(Path(folder) / "s", create=True) as store,
-        EventLog(store.events) as log,
-    ):
-        companion = Companion(log, Parts(Silent(model), Filter("mask"), take_tags))
+    with open_companion(replace(config, store=store), SILENT) as companion:
+        companion.parts = replace(companion.parts, model=Silent(model))
+        for turn in range(turns + 1):
+            start = time.process_time()
+            list(companion.answer(f"Message {turn} is about bread, boats and the birds of {1000 + turn}."))
+            times.append(1000 * (time.process_time() - start))
+    return times[1:]
+
+
+def fill(store: Path, turns: int) -> None:
+    """What was said before, over many conversations."""
+    with hold_store(store, create=True) as held, EventLog(held.events) as log:
         for turn in range(turns):
-            start = time.monotonic()
-            list(companion.answer(f"This is message {turn}, about bread, boats and birds."))
-            times.append(time.monotonic() - start)
-    return 1000 * statistics.median(times)
+            text = f"In the year {turn} my neighbour of number {turn * 7} kept {turn % 90} hens and a goat."
+            log.append(Turn(new_conversation(), "user", text))
+        build(held.memory, load_encoder("minilm"), remembered(log.read()))
 
 
 def matching_minus_others(model: ChatModel, shift: int) -> float:
@@ -102,18 +128,43 @@ def matching_minus_others(model: ChatModel, shift: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--bundle", type=Path)
+    options = parser.parse_args()
     model = LlamaModel(smollm2())
     own = matching_minus_others(model, 0)
     shuffled = statistics.fmean(matching_minus_others(model, shift) for shift in (1, 2, 3))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = options.bundle or make_bundle(folder)
+        fill(folder / "full", REMEMBERED)
+        configs = {
+            "all": CompanionConfig(bundle=bundle),
+            "without mood": CompanionConfig(),
+            "without mood, memory, route": CompanionConfig(no_memory=True),
+        }
+        overhead = {}
+        for kind, config in configs.items():
+            shutil.copytree(folder / "full", folder / kind)
+            overhead[kind] = statistics.median(talk(folder / kind, config, model, TURNS))
+        starts = {
+            "empty": [cold(folder / f"empty-{n}", "Hello! How are you?") for n in range(options.rounds)],
+            "remembers": [cold(folder / "all", "What did I say of hens?") for n in range(options.rounds)],
+        }
     figures = {
         "mood": {"own": own, "shuffled": shuffled},
-        "overhead_ms": overhead(model, 20),
-        "cold_s": [cold() for _ in range(rounds)],
+        "overhead_cpu_ms": overhead,
+        "cold_cpu_s": {kind: [cpu for cpu, _ in found] for kind, found in starts.items()},
+        "cold_s": {kind: [clock for _, clock in found] for kind, found in starts.items()},
         # Of likelihoods per token: above 1, a mood in the prompt favours answers in that mood.
         "ratios": {"mood own over shuffled": math.exp(own - shuffled)},
     }
     print(json.dumps(figures))
+
+
+def make_bundle(folder: Path) -> Path:
+    pretrain(PretrainConfig(DataConfig(str(DATA)), folder / "run", device="cpu"), SILENT)
+    export(ExportConfig(folder / "run", folder / "bundle", only=("model", "encoder")), SILENT)
+    return folder / "bundle"
 
 
 if __name__ == "__main__":

@@ -86,7 +86,10 @@ def test_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, sa
     assert done.stdout == ""
 
 
-WRITTEN = {"out", "output", "output_dir", "state_out", "html", "json", "junit", "export", "store of chat"}
+WRITTEN = {
+    "out", "output", "output_dir", "state_out", "html", "json", "junit", "export", "store of chat",
+    "store of serve",
+}  # fmt: skip
 
 
 def commands(

@@ -107,13 +107,16 @@ def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool,
             chosen = choose(log.read(), opened.audit() if opened else [], names, matching)
             if chosen and not as_json:
                 output.print(chosen_table(chosen, output.width))
-            if chosen and not yes:
-                click.confirm(f"Forget {_count(len(chosen), 'turn')} for good?", abort=True, err=True)
+            question = f"Forget {_count(len(chosen), 'turn')} for good?"
+            if chosen and not yes and not click.confirm(question, err=True):
+                chosen = []
             turns, chunks = forget_turns(log, opened, [one.turn for one in chosen]) if chosen else (0, 0)
     if as_json:
         click.echo(json.dumps({"turns": [one.turn for one in chosen], "chunks": chunks}))
-    else:
+    elif turns or chunks:
         output.print(f"forgotten: {_count(turns, 'turn')}, {_count(chunks, 'chunk')}", soft_wrap=True)
+    else:
+        output.print("nothing forgotten")
 
 
 @memory.command("import")

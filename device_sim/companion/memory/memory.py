@@ -401,8 +401,8 @@ def build(path: Path, encoder: Encoder, sayings: Iterable[Saying]) -> int:
     Returns:
         How many turns it is made of.
     """
+    clear_aside(path)
     aside = aside_of(path)
-    aside.unlink(missing_ok=True)
     with Memory(aside, encoder) as memory:
         memory.unsafe()
         made = memory.add_all(sayings)
@@ -417,6 +417,12 @@ def build(path: Path, encoder: Encoder, sayings: Iterable[Saying]) -> int:
     aside.replace(path)
     sync_folder(path.parent)
     return made
+
+
+def clear_aside(path: Path) -> None:
+    """Remove what a kill left of a memory that was being made, and its journal, which has texts in it."""
+    for name in (aside_of(path), Path(f"{aside_of(path)}-journal")):
+        name.unlink(missing_ok=True)
 
 
 def aside_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from device_sim.companion.log import EventLog
 from device_sim.companion.memory.database import DamagedMemory
-from device_sim.companion.memory.memory import Memory, aside_of, build
+from device_sim.companion.memory.memory import Memory, build, clear_aside
 from device_sim.companion.memory.sayings import remembered
 from personality_common.errors import MismatchError
 from personality_common.files.atomic import sync_folder
@@ -51,7 +51,7 @@ def open_memory(
     Raises:
         MismatchError: its vectors are of another encoder; `pt memory rebuild` makes them anew.
     """
-    aside_of(path).unlink(missing_ok=True)
+    clear_aside(path)
     encoder = load() if embeds or not path.exists() else None
     try:
         return _levelled(path, log, encoder, load)
@@ -63,7 +63,7 @@ def open_memory(
 
 def open_to_forget(path: Path, log: EventLog) -> Memory | None:
     """The memory, without an encoder. None: there is none, or a damaged one, now gone: the log has it all."""
-    aside_of(path).unlink(missing_ok=True)
+    clear_aside(path)
     try:
         return _levelled(path, log, None, None)[0] if path.exists() else None
     except DamagedMemory:

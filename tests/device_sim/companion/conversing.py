@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from device_sim.companion.memory.sayings import Known
 from device_sim.companion.models.model import Message, Piece, Sampling
 
 
@@ -57,6 +58,13 @@ class Remembering:
     ) -> None:
         self.kept[turn_id] = Found(f"{turn_id}.0", turn_id, text, role)
 
+    def audit(self, user: str | None = None) -> list[Known]:
+        return [
+            Known(one.chunk_id, one.text, "default", one.role, "2026-11-29T10:00:00.000Z", (), "chat",
+                  (one.turn_id,), (one.chunk_id,), None, None)
+            for one in reversed(self.kept.values())
+        ]  # fmt: skip
+
     def forget(self, turn_ids: Collection[str]) -> int:
         return len([self.kept.pop(turn) for turn in turn_ids if turn in self.kept])
 
@@ -102,7 +110,7 @@ class Moody:
     """Feels the first words."""
 
     bundle = "b" * 64
-    head = "h0001-0123456789ab"
+    head: str | None = "h0001-0123456789ab"
 
     def read(self, text: str) -> tuple[str, ...]:
         return tuple(text.lower().split()[:2])

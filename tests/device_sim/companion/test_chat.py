@@ -56,7 +56,7 @@ def chat(
 ) -> tuple[str, list[str], bool]:
     """What was written, what was said besides, and whether all went well."""
     memory = Remembering()
-    parts = Parts(model, Masking(), take_tags, lambda: memory, Moody)  # type: ignore[arg-type]
+    parts = Parts(model, Masking(), take_tags, lambda: memory, Moody)
     heard, out = Heard(), io.StringIO()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     config = ChatConfig(verbose=True, show_mood=True)

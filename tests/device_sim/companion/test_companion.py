@@ -188,7 +188,7 @@ def test_an_answer_that_broke_off_is_kept_as_such(log: EventLog, how: str) -> No
     answer = talk(log, model).answer("count")
     if how == "closed":
         next(answer), next(answer)
-        answer.close()  # type: ignore[attr-defined]
+        answer.close()
     elif how == "failed":
         with pytest.raises(ToolkitError, match="gone"):
             list(answer)

@@ -15,6 +15,7 @@ from personality_common.endpoint.config import EndpointConfig
 from personality_common.endpoint.model import Card, End, Piece, Request, Stop, Text
 from personality_common.endpoint.page import Addition, chat_page
 from personality_common.endpoint.server import Endpoint
+from personality_common.endpoint.site import Site
 
 CHROMIUM = shutil.which("chromium")
 SEND = """
@@ -57,7 +58,7 @@ def test_the_policy_allows_this_page_alone() -> None:
 def test_in_a_browser(tmp_path: Path) -> None:
     model = Speaker()
     page = chat_page(model.card, additions=[Addition(SEND)])
-    endpoint = Endpoint(model, EndpointConfig(port=0), page)
+    endpoint = Endpoint(model, EndpointConfig(port=0), Site(page))
     thread = threading.Thread(target=endpoint.run)
     thread.start()
     try:

@@ -87,3 +87,27 @@ def test_help_has_the_docstring_s_words_and_the_defaults() -> None:
     assert "--low FLOAT|NONE Bounds; none: no bound. [default: 0.5]" in text
     assert "--high INTEGER|NONE Bounds; none: no bound. [default: none]" in text
     assert "--keep Keep it. --name" in text
+
+
+@dataclass(frozen=True)
+class Longer(Config):
+    """More.
+
+    Attributes:
+        most: at most.
+    """
+
+    most: int = 9
+
+
+def test_a_config_has_the_options_of_its_parent() -> None:
+    @click.command()
+    @dataclass_options(Longer)
+    def longer(**options: Any) -> None:
+        print(take(Longer, options))
+
+    said = CliRunner().invoke(longer, ["--help"]).output
+    assert "At most." in said
+    assert "Where texts come from" in said
+    given = CliRunner().invoke(longer, ["--source", "x", "--most", "3"]).output
+    assert given.strip() == repr(Longer("x", most=3))

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -326,6 +327,14 @@ def test_strangers_have_no_perspectives(foreign_file: Path) -> None:
     done = CliRunner().invoke(cli, ["lm", "chat", str(foreign_file), "--perspective", "newton"])
     assert done.exit_code == 2
     assert "is for models of pt lm" in done.output
+
+
+def test_a_taken_port_is_noticed_before_a_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_text("no model")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(cli, ["lm", "serve", str(tmp_path / "x.gguf"), "--port", port])
+    assert f"port {port} of 127.0.0.1 is taken" in str(done.exception)
 
 
 def test_ctrl_c_ends_a_chat_and_an_endpoint(foreign_file: Path) -> None:

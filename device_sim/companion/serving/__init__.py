@@ -1,0 +1,1 @@
+"""The companion behind an endpoint: for this machine's clients of OpenAI and of Ollama, and for a browser."""
