@@ -1,8 +1,8 @@
 """Whether llama.cpp computes with an adapter what PyTorch and peft do: full log-probabilities, on float32.
 
 On the base rewritten in F32, with keys and values in float32, the two differ by float32's rounding alone. In
-fewer bits llama.cpp rounds what it multiplies with, too, and hides a wrong adapter: without the permutation of
-q and k the likeliest token is still the same.
+fewer bits llama.cpp rounds what it multiplies with, too, and hides a wrong adapter: where the rows of q and k
+are not put in order, the likeliest token is still the same.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ from device_sim.finetuning.training import train_adapter
 from personality_common.evidence.claims import to_json
 
 ASKED = (
-    "What is {}?", "Do you remember {}?", "Tell me {}.", "I forgot {}. What was it?", "Can you say what {} is?"
+    "What is {}?", "Do you remember {}?", "Tell me {}.", "I forgot {}. What was it?",
+    "Can you say what {} is?",
 )  # fmt: skip
 """The last is not trained on."""
 FACTS = (
