@@ -12,7 +12,13 @@ from device_sim.companion.config import ChatConfig, ServeConfig
 from personality_common.terminal.options import FILE, FOLDER, GIVEN, attribute_docs, dataclass_options, take
 
 _TYPES = {"store": FOLDER}
-_METAVARS = {"store": "DIR", "model": "smollm2|GGUF|FOLDER|URL", "bundle": "BUNDLE", "heads": "DIR"}
+_METAVARS = {
+    "store": "DIR",
+    "adapter": "GGUF|none",
+    "model": "smollm2|GGUF|FOLDER|URL",
+    "bundle": "BUNDLE",
+    "heads": "DIR",
+}
 
 
 @click.command()
