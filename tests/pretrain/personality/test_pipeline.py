@@ -257,7 +257,7 @@ def test_failure_in_the_last_write_loses_no_epoch(
 
 
 def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
-    path = Path(config.data.source)
+    path = Path(config.data.name)
     path.write_text(path.read_text() + '{"text": 3}\n')
     with pytest.raises(DataError, match=r"data\.jsonl:121"):
         pipeline.pretrain(config, SILENT)
@@ -270,7 +270,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
 
 
 def test_too_few_texts_are_refused(config: PretrainConfig) -> None:
-    Path(config.data.source).write_text('{"text": "one"}\n')
+    Path(config.data.name).write_text('{"text": "one"}\n')
     with pytest.raises(DataError, match=r"1 for training and 0 for|0 for training and 1 for"):
         pipeline.pretrain(config, SILENT)
 
