@@ -180,6 +180,8 @@ def _document(line: bytes, where: str) -> dict[str, object]:
 def _interaction(
     document: dict[str, object], where: str, index: Mapping[str, int], dims: Mapping[str, int | None]
 ) -> Interaction:
+    if "text_sha256" in document:
+        raise DataError(f"{where}: must have the text, has its SHA-256; pt simulate --keep-texts logs texts")
     _known(document, _FIELDS, where, "")
     identity = document.get("id")
     if not isinstance(identity, str) or not identity or not is_unicode(identity):

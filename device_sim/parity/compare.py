@@ -21,6 +21,7 @@ from device_sim.parity.inputs import (
 )
 from device_sim.parity.integrity import integrity_checks
 from device_sim.parity.report import Comparison, DepthPoint, Example, Report, RuntimeStatus, pair
+from device_sim.parity.text_path import text_checks
 from device_sim.parity.verdict import GOLDEN, Compared, verdicts
 from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
@@ -63,6 +64,8 @@ class _PartResult:
     comparisons: tuple[Comparison, ...]
     depth: tuple[DepthPoint, ...]
     examples: tuple[Example, ...]
+    embeddings: dict[tuple[str, str], Array]
+    """(inputs, runtime) -> (N, 1536), of the text encoder."""
 
 
 def check_parity(config: ParityConfig, reporter: Reporter = SILENT) -> Report:
@@ -86,6 +89,7 @@ def check_parity(config: ParityConfig, reporter: Reporter = SILENT) -> Report:
     results = {part.file: _compare_part(job, part) for part in bundle.parts}
     for result in results.values():
         checks += result.checks
+        checks += text_checks(bundle, runtimes, result.embeddings, job.texts)
     return Report(
         bundle=str(config.bundle),
         run_fingerprint=bundle.run_fingerprint,
@@ -212,7 +216,14 @@ def _compare_part(job: _Job, part: Part) -> _PartResult:
     if part.name == "encoder":
         checks += _padding(job.bundle, part, found)
     records = tuple(c.record for c in compared)
-    return _PartResult(tuple(checks), records, points, worst_examples(job.bundle, compared))
+    examples = worst_examples(job.bundle, compared)
+    embeddings = {
+        (suite.name, name): own[EMBEDDING]
+        for suite, outputs in found
+        for name, own in outputs.items()
+        if EMBEDDING in own
+    }
+    return _PartResult(tuple(checks), records, points, examples, embeddings)
 
 
 def _suites(job: _Job, part: Part, models: Mapping[str, LoadedModel]) -> Iterator[Suite]:

@@ -22,6 +22,7 @@ from personality_common.contract import (
     MAX_BATCH,
     SENTENCE_EMBEDDING,
 )
+from personality_common.evidence.distances import top_indices
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.run import Run
 
@@ -65,22 +66,24 @@ class Suite:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts of a user's file, encoded with the run's encoder."""
+    """Texts of a user's file, encoded with the run's encoder; `top` (N, 8) are the run's outputs for them."""
 
     texts: tuple[str, ...]
     token_ids: list[list[int]] | None
     embeddings: Array
     latents: Array
+    top: Array
 
 
 @torch.inference_mode()
 def encode_texts(texts: Sequence[str], run: Run, encoder: SentenceEncoder) -> Texts:
-    """(N,) texts -> token ids, (N, 1536) embeddings, (N, 512) latents; PyTorch, float32."""
+    """(N,) texts -> token ids, (N, 1536) embeddings, (N, 512) latents, (N, 8) top; PyTorch, float32."""
     embeddings = torch.from_numpy(encoder.encode(texts))
     embeddings = embeddings if run.projector is None else run.projector(embeddings)
     latents = run.model.backbone(embeddings)
     ids = encoder.token_ids(texts)
-    return Texts(tuple(texts), ids, embeddings.numpy(), latents.numpy())
+    top = top_indices(run.model.head(latents).numpy())
+    return Texts(tuple(texts), ids, embeddings.numpy(), latents.numpy(), top)
 
 
 def personality_suites(bundle: Bundle, feature: str, texts: Texts | None, flexible: bool) -> Iterator[Suite]:

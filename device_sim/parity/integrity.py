@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -109,12 +109,19 @@ def _golden(bundle: Bundle) -> Iterator[str]:
     top = np.argsort(-arrays["logits"], axis=1, kind="stable")[:, : len(record.top_indices[0])]
     if top.tolist() != [list(row) for row in record.top_indices]:
         yield "golden top_indices are not those of the golden logits"
-    for row, (indices, tokens) in enumerate(zip(top.tolist(), record.top_tokens, strict=True)):
+    yield from _named(bundle, top.tolist(), record.top_tokens)
+    yield from _named(bundle, record.shipped_top_indices or (), record.shipped_top_tokens or ())
+
+
+def _named(bundle: Bundle, top: Sequence[Sequence[int]], named: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Tokens that are not what the vocabulary calls those outputs."""
+    names = dict(enumerate(bundle.vocabulary.tokens))
+    for row, (indices, tokens) in enumerate(zip(top, named, strict=True)):
         for index, token in zip(indices, tokens, strict=True):
-            if bundle.vocabulary.tokens[index] != token:
+            if names.get(index) != token:
                 yield (
                     f"golden text {row} was given {token!r} by output {index}, which {TOKENS_FILE} calls "
-                    f"{bundle.vocabulary.tokens[index]!r}"
+                    f"{names.get(index)!r}"
                 )
 
 

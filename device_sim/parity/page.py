@@ -52,6 +52,8 @@ def page(report: Report, made: Provenance) -> str:
     if report.failures:
         sections.append(kit.card("What failed", verdict(report.failures)))
     sections.append(kit.card("Packages", table(_COLUMNS, _summary(report))))
+    if text := [check for check in report.checks if check.id.startswith("text.")]:
+        sections.append(kit.card("From a text to the top 8", verdict(text)))
     sections += [_package(report, p) for p in dict.fromkeys(c.package for c in report.checks if c.package)]
     every = tag("details", tag("summary", f"All {len(report.checks)} checks"), verdict(report.checks))
     sections.append(tag("section", every, class_="card"))

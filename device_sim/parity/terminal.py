@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from device_sim.parity.report import Comparison, Report
+from device_sim.parity.text_path import told
 from personality_common.contract import LOGITS
 from personality_common.evidence.claims import number
 from personality_common.evidence.distances import Measures
@@ -30,6 +31,8 @@ def render(report: Report, console: Console) -> None:
     numbers = [check for check in report.checks if check.runtimes and check.status != "not judged"]
     good = sum(check.passed for check in numbers)
     console.print(f"numbers   {good} of {len(numbers)} comparisons are within tolerance")
+    for line in told(report.checks):
+        console.print(f"text      {line}")
     console.print()
     if report.failures:
         console.print(ChecksTable(report.failures))

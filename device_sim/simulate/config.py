@@ -134,6 +134,8 @@ class TuneConfig:
         run: the bundle's run: embed texts with its encoder, not with the bundle's.
         allow_remote_encoder: send texts away for a run that was not made here and whose encoder is hosted.
         learner: gradient steps, or all feedback in closed form.
+        start: an earlier head of pt grpo, from which gradient steps go on; left out, the one that shipped.
+        overwrite: replace what is at --out.
         grpo: the update.
     """
 
@@ -143,11 +145,17 @@ class TuneConfig:
     run: Path | None = None
     allow_remote_encoder: bool = False
     learner: LearnerName = "grpo"
+    start: Path | None = None
+    overwrite: bool = False
     rewards: str | None = None
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 
     def __post_init__(self) -> None:
         _check_rewards(self.rewards)
+        if self.start is not None and self.learner != "grpo":
+            raise ConfigError("--start is for --learner grpo: the posterior is made afresh from all feedback")
+        if self.out.exists() and not self.overwrite:
+            raise ConfigError(f"--out must be a new file, {self.out} is there; --overwrite replaces it")
 
     @property
     def event_rewards(self) -> EventRewards:

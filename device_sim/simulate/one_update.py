@@ -24,6 +24,7 @@ from personality_common.contract import HEAD_BIAS, HEAD_WEIGHT, MANIFEST_FILE
 from personality_common.errors import ToolkitError
 from personality_common.files.tensors import save_tensors
 from personality_common.terminal.progress import SILENT, Reporter
+from pretrain.personality.head_file import head_metadata, read_head_file
 from pretrain.personality.run import Run, load_run, load_run_encoder
 
 
@@ -32,7 +33,7 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
 
     Raises:
         DataError: model or feedback are malformed; nothing is written.
-        MismatchError: the feedback is of another vocabulary.
+        MismatchError: the feedback is of another vocabulary, or the head to start from of another run.
         ToolkitError: the encoder is not usable here, or the update did nothing.
     """
     if (config.model / MANIFEST_FILE).is_file():
@@ -61,10 +62,13 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
         reference = Reference(_sample(run), head, config.grpo)
         run_fingerprint, vocabulary = run.fingerprint, run.vocabulary.fingerprint
     learner = make_learner(config.learner, reference)
-    _, result = learner.night(latents, feedback.groups(), learner.start())
-    metadata = {
-        "run_fingerprint": run_fingerprint,
-        "vocabulary_fingerprint": vocabulary,
+    belongs = head_metadata(run_fingerprint, vocabulary)
+    kept = learner.start()
+    if config.start is not None:
+        earlier = Head(*read_head_file(config.start, belongs))
+        kept = kept._replace(head=earlier, state=earlier)
+    _, result = learner.night(latents, feedback.groups(), kept)
+    metadata = belongs | {
         "feedback_fingerprint": feedback.fingerprint,
         "settings": json.dumps({"learner": config.learner, "rewards": config.rewards, **asdict(config.grpo)}),
     }

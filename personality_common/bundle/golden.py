@@ -33,6 +33,8 @@ class GoldenRecord:
         texts: of each row; None where random vectors stand in for those of texts.
         token_ids: of each text; None without an encoder of tokens.
         top_indices, top_tokens: of each row, the outputs with the greatest logits, the greatest first.
+        shipped_top_indices, shipped_top_tokens: of each text, the same with the weights that the text
+            encoder's package holds; None without that package, and in a bundle of an earlier version.
     """
 
     schema: Literal[1]
@@ -42,6 +44,8 @@ class GoldenRecord:
     top_tokens: tuple[tuple[str, ...], ...]
     arrays: dict[str, StoredArray]
     update: GoldenUpdate
+    shipped_top_indices: tuple[tuple[int, ...], ...] | None = None
+    shipped_top_tokens: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if any(token > _GREATEST_ID for ids in self.token_ids or () for token in ids):
@@ -69,7 +73,8 @@ def read_golden(path: Path, widths: Mapping[str, int]) -> Golden:
     record = from_json(GoldenRecord, read_json_object(path), str(path))
     arrays = {name: array.read(path.parent) for name, array in record.arrays.items()}
     rows = {len(array) if array.ndim else 0 for array in arrays.values()}
-    rows |= {len(given) for given in (record.texts, record.token_ids) if given is not None}
+    listed = (record.texts, record.token_ids, record.shipped_top_indices, record.shipped_top_tokens)
+    rows |= {len(given) for given in listed if given is not None}
     if len(rows) != 1 or not min(rows):
         raise DataError(
             f"{path}: texts, token_ids and arrays must have as many rows each, have {sorted(rows)}"

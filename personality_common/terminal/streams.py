@@ -29,8 +29,11 @@ def usable_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def input_lines() -> Iterator[str]:
-    """Lines of standard input, stripped, without blank ones; UTF-8, whatever the locale.
+def input_lines(blank: bool = False) -> Iterator[str]:
+    """Lines of standard input, stripped; UTF-8, whatever the locale.
+
+    Args:
+        blank: give blank lines, too, as "".
 
     Raises:
         DataError: it is something else.
@@ -43,5 +46,5 @@ def input_lines() -> Iterator[str]:
                 f"standard input, line {number}: must be UTF-8, has the byte 0x{line[error.start]:02x} at "
                 f"{error.start + 1}; iconv makes UTF-8 of it"
             ) from None
-        if text:
+        if text or blank:
             yield text

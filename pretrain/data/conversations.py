@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, get_args
 
 from personality_common.errors import ConfigError, DataError
 from pretrain.data.keys import KeySet, text_key
-from pretrain.data.schemas import LABELS_KEY, BadRecord, Unit, human_texts, text_labels
-from pretrain.data.sources import Part, open_source
+from pretrain.data.schemas import LABELS_KEY, BadRecord, Truncated, Unit, human_texts, text_labels
+from pretrain.data.sources import Part, open_sources
 
 POSITIONS_KEPT: Final = 5
 _RECORD_BITS: Final = 40
@@ -41,24 +41,36 @@ class DataConfig:
     """Where the texts come from and what counts as one.
 
     Attributes:
-        source: conversations: a file, a folder, or a hub dataset (streamed), `hf:OWNER/NAME`.
+        source: conversations: a file, a folder, a pattern such as `logs/*.jsonl`, `-` for JSONL on standard
+            input, or a hub dataset (streamed), `hf:OWNER/NAME`; may be given several times.
         unit: what counts as one text: each human `turn`, or all of a `conversation` together.
         max_samples: stop reading after so many distinct texts; none: read all.
         skip_bad_records: count malformed records and go on, instead of stopping at the first.
+        text_column: of a CSV or TSV file.
     """
 
-    source: str
+    source: str | tuple[str, ...]
     unit: Unit = "turn"
     max_samples: int | None = 50_000
     skip_bad_records: bool = False
+    text_column: str = "text"
 
     def __post_init__(self) -> None:
-        if not self.source:
+        if not self.sources or not all(self.sources):
             raise ConfigError("--data must name a file, a folder, or hf:OWNER/NAME; it is empty")
         if self.unit not in get_args(Unit):
             raise ConfigError(f"--unit must be turn or conversation, got {self.unit!r}")
         if self.max_samples is not None and self.max_samples < 1:
             raise ConfigError(f"--max-samples must be 1 or more, got {self.max_samples}")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def name(self) -> str:
+        """Of the source, for people."""
+        return ", ".join(self.sources)
 
 
 @dataclass
@@ -126,7 +138,7 @@ def no_text(config: DataConfig, summary: ReadSummary) -> DataError:
     """What to say of a source without any text."""
     skipped = f", {summary.bad_records} of them malformed" if summary.bad_records else ""
     return DataError(
-        f"no human text in {config.source}: {summary.records} records{skipped}, "
+        f"no human text in {config.name}: {summary.records} records{skipped}, "
         f"{summary.blank_texts} blank turns; human turns are those from human or user"
     )
 
@@ -145,7 +157,8 @@ def iter_distinct_texts(config: DataConfig, summary: ReadSummary) -> Iterator[st
             the message has file and line, or row.
         ToolkitError: the hub cannot be reached, or breaks off.
     """
-    return (found.text for found in distinct_texts(open_source(config.source), config, summary))
+    parts = open_sources(config.sources, column=config.text_column)
+    return (found.text for found in distinct_texts(parts, config, summary))
 
 
 @dataclass
@@ -204,7 +217,9 @@ def distinct_texts(
                 texts, blank = human_texts(record, config.unit)
                 tokens = labels.positions(record, config.unit) if labels else []
             except BadRecord as bad:
-                _count_bad(f"{part.position(number)}: {bad}", count, summary, config)
+                _count_bad(
+                    f"{part.position(number)}: {bad}", count, summary, config, isinstance(bad, Truncated)
+                )
                 continue
             count.blank_texts += blank
             place = (index << _RECORD_BITS) + (number - 1) * part.stride + part.offset
@@ -222,7 +237,11 @@ def distinct_texts(
                     return
 
 
-def _count_bad(where_and_why: str, count: PartCount, summary: ReadSummary, config: DataConfig) -> None:
+def _count_bad(
+    where_and_why: str, count: PartCount, summary: ReadSummary, config: DataConfig, rest: bool
+) -> None:
+    if not config.skip_bad_records and rest:
+        raise DataError(f"{where_and_why}; what follows cannot be read: get the file again, or mend it")
     if not config.skip_bad_records:
         raise DataError(f"{where_and_why} (--skip-bad-records leaves such records out and counts them)")
     count.bad_records += 1

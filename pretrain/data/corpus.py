@@ -30,7 +30,7 @@ from pretrain.data.conversations import (
     no_text,
 )
 from pretrain.data.keys import KEY_DTYPE
-from pretrain.data.sources import open_source
+from pretrain.data.sources import open_sources
 from pretrain.data.split import is_validation
 
 
@@ -124,7 +124,7 @@ def read_corpus(
     labels = LabelReader(known_labels or {})
 
     def read() -> None:
-        parts = open_source(config.source, processes.rank, processes.size)
+        parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
         reader = None if known_labels is None else labels
         for text, key, place in distinct_texts(parts, config, summary, reader):
             spool.add(text)
@@ -177,7 +177,7 @@ def _agree(
     return Corpus(
         keys=distinct,
         held_out=np.concatenate(processes.gather(held_out))[chosen],
-        summary=_total(summary, config.source, found, len(distinct), processes),
+        summary=_total(summary, config.name, found, len(distinct), processes),
         own_keys=keys[own],
         labels=_agree_on_labels(labels, distinct, last, processes),
         _own=own,

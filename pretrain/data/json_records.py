@@ -7,6 +7,7 @@ line. At most one record (and a buffer) is in memory, however long the file.
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import json
 import re
@@ -14,9 +15,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from pretrain.data.schemas import BadRecord
+from pretrain.data.schemas import BadRecord, Truncated
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """Longest line of a JSONL file, and longest record of a JSON file."""
@@ -57,6 +58,49 @@ def read_prose(path: Path) -> Records:
         yield 1, BadRecord(f"not UTF-8 at byte {error.start + 1}")
 
 
+def json_lines(file: BinaryIO) -> Records:
+    """Yield (line, record) of JSONL in an open file."""
+    return _lines(file)
+
+
+def read_text_lines(path: Path) -> Records:
+    """Yield (line, record) of a file with a text a line; blank lines are passed over."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_RECORD_BYTES + 1), b""), start=1):
+            if len(line) > MAX_RECORD_BYTES:
+                yield number, Truncated(f"the line is {_TOO_LONG}")
+                return
+            try:
+                if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
+                    yield number, {"text": text}
+            except UnicodeDecodeError as error:
+                yield number, BadRecord(f"not UTF-8 at byte {error.start + 1} of the line")
+
+
+def read_table(path: Path, column: str) -> Records:
+    """Yield (line of its end, record) of a CSV or TSV file whose header names `column`."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        try:
+            header = next(rows, [])
+            if column not in header:
+                yield 1, Truncated(f"the header must name a column {column!r}; --text-column says which")
+                return
+            at = header.index(column)
+            for row in rows:
+                if len(row) > at:
+                    yield rows.line_num, {"text": row[at]}
+                elif row:
+                    yield rows.line_num, BadRecord(f"the row must have {at + 1} fields, has {len(row)}")
+        except UnicodeDecodeError:
+            yield rows.line_num + 1, Truncated("not UTF-8 here or a little further on")
+        except csv.Error:
+            yield (
+                rows.line_num,
+                Truncated("not CSV: a quotation that does not end, or a field beyond 128 KiB"),
+            )
+
+
 def _read(path: Path, records: Callable[[BufferedIOBase], Records]) -> Records:
     line = 1
     with path.open("rb") as raw:
@@ -68,10 +112,10 @@ def _read(path: Path, records: Callable[[BufferedIOBase], Records]) -> Records:
                 for line, record in records(file):
                     yield line, record
             except (gzip.BadGzipFile, EOFError, zlib.error):
-                yield line, BadRecord("the gzip data are truncated or corrupt here or further on")
+                yield line, Truncated("the gzip data are truncated or corrupt here or further on")
 
 
-def _lines(file: BufferedIOBase) -> Records:
+def _lines(file: BufferedIOBase | BinaryIO) -> Records:
     number = blank = 0
     while line := file.readline(MAX_RECORD_BYTES + 1):
         number += 1
@@ -136,7 +180,7 @@ def _values(file: BufferedIOBase) -> Records:
             if window.peek():
                 raise BadRecord("not JSON: something follows the array")
     except BadRecord as bad:
-        yield window.line, bad
+        yield window.line, Truncated(*bad.args)
 
 
 class _Window:

@@ -34,6 +34,10 @@ class BadRecord(Exception):
     """Why a record cannot be used. Names fields and types, and never quotes what a user wrote."""
 
 
+class Truncated(BadRecord):
+    """The same, of all that follows in the file: it cannot be left out as one record can."""
+
+
 class Turn(NamedTuple):
     """What somebody wrote, the object that holds its labels, if any, and who it was, in the record's word."""
 

@@ -6,18 +6,29 @@ run is the caller's decision. `pretrain.data.json_records` and `pretrain.data.pa
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
-from pretrain.data.json_records import read_json_lines, read_json_values, read_prose
+from pretrain.data.json_records import (
+    json_lines,
+    read_json_lines,
+    read_json_values,
+    read_prose,
+    read_table,
+    read_text_lines,
+)
 from pretrain.data.parquet_records import read_parquet
 from pretrain.data.schemas import BadRecord
 
 HUB_PREFIX: Final = "hf:"
+STANDARD_INPUT: Final = "-"
 HUB_TIMEOUT_S: Final = 10.0
 FILES_PER_PROCESS: Final = 8
 """From so many on, processes share files, not records: differences in size even out, and no process
@@ -32,6 +43,12 @@ _READERS: Final[dict[str, tuple[str, Callable[[Path], NumberedRecords]]]] = {
     ".json.gz": ("line", read_json_values),
     ".parquet": ("row", read_parquet),
 }
+_NAMED: Final[dict[str, tuple[str, Callable[[Path, str], NumberedRecords]]]] = {
+    ".txt": ("line", lambda path, _: read_text_lines(path)),
+    ".csv": ("line", read_table),
+    ".tsv": ("line", read_table),
+}
+"""Read where they are named; in a folder of conversations such files are about something else."""
 _PROSE: Final[dict[str, tuple[str, Callable[[Path], NumberedRecords]]]] = {".txt": ("record", read_prose)}
 
 
@@ -61,7 +78,20 @@ class Part:
         return f"{self.name}:{number}" if self.counts == "line" else f"{self.name}: {self.counts} {number}"
 
 
-def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = False) -> list[Part]:
+def open_sources(sources: Sequence[str], rank: int = 0, size: int = 1, column: str = "text") -> list[Part]:
+    """What there is to read in several sources, each file once; raises as `open_source`.
+
+    Args:
+        column: of tables.
+    """
+    found = (part for source in sources for part in open_source(source, rank, size, column=column))
+    parts = {part.name: part for part in found}
+    return list(parts.values())
+
+
+def open_source(
+    source: str, rank: int = 0, size: int = 1, *, prose: bool = False, column: str = "text"
+) -> list[Part]:
     """Find what there is to read for one of `size` processes; nothing is read yet.
 
     Of many files each process reads some; of few, it takes every size-th record of each. Hub datasets are
@@ -69,9 +99,9 @@ def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = Fals
     empty, so that a part has the same place in the list of every process.
 
     Args:
-        source: a file, a folder, or ``hf:OWNER/NAME``. Of a folder, all files below it with a
-            known extension, in the order of their paths; other extensions, and names that begin
-            with a dot, are left alone.
+        source: a file, a folder, a pattern, ``-``, or ``hf:OWNER/NAME``. Of a folder, all files
+            below it with an extension of conversations, in the order of their paths; other extensions,
+            and names that begin with a dot, are left alone.
 
     Raises:
         ConfigError: no such path.
@@ -82,19 +112,30 @@ def open_source(source: str, rank: int = 0, size: int = 1, *, prose: bool = Fals
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name, re.ASCII):
             raise DataError(f"a hub dataset is written hf:OWNER/NAME, got {source!r}")
         return [stream_part(source, lambda: open_hub_stream(name, rank, size), rank, size)]
+    if source == STANDARD_INPUT:
+        if size > 1:
+            raise ConfigError("--data - is for one process: the others have no standard input")
+        return [Part("standard input", "line", lambda: json_lines(sys.stdin.buffer))]
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if _is_readable(file, path, prose))
         if not files:
             raise DataError(f"no {_known(prose)} file in {source}")
     elif path.is_file():
-        if _extension(path, prose) is None:
-            raise DataError(f"cannot read {source}: the name must end in {_known(prose)}")
+        if _reader(path, prose) is None:
+            raise DataError(f"cannot read {source}: the name must end in {_known(prose, named=True)}")
         files = [path]
+    elif glob.has_magic(source):
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        files = sorted(file for file in found if file.is_file() and _reader(file, prose) is not None)
+        if not files:
+            raise ConfigError(f"no {_known(prose, named=True)} file is like {source}")
     else:
         raise ConfigError(f"no such file or folder: {source} (a hub dataset is written hf:OWNER/NAME)")
     by_file = len(files) >= FILES_PER_PROCESS * size
-    return [_file_part(file, rank, size, i if by_file else None) for i, file in enumerate(files)]
+    return [
+        _file_part(file, prose, column, rank, size, i if by_file else None) for i, file in enumerate(files)
+    ]
 
 
 def stream_part(name: str, open_stream: Callable[[], Iterable[object]], rank: int = 0, size: int = 1) -> Part:
@@ -165,31 +206,40 @@ def _reason(error: Exception) -> str:
     return f"{kind}: {lines[0][:200].rstrip('.')}" if of_network and lines else kind
 
 
-def _file_part(file: Path, rank: int, size: int, whole: int | None) -> Part:
+def _file_part(file: Path, prose: bool, column: str, rank: int, size: int, whole: int | None) -> Part:
     """`whole` is the number of a file that goes to one process as it is; None: all share its records."""
-    extension = _extension(file, prose=True)
-    assert extension is not None
-    counts, reader = (_READERS | _PROSE)[extension]
+    found = _reader(file, prose)
+    assert found is not None
+    counts, reader = found
 
     def read() -> NumberedRecords:
         if whole is not None:
-            return reader(file) if whole % size == rank else iter(())
-        return ((number, record) for number, record in reader(file) if number % size == rank)
+            return reader(file, column) if whole % size == rank else iter(())
+        return ((number, record) for number, record in reader(file, column) if number % size == rank)
 
-    return Part(str(file), counts, read if size > 1 else lambda: reader(file))
+    return Part(str(file), counts, read if size > 1 else lambda: reader(file, column))
 
 
-def _extension(file: Path, prose: bool) -> str | None:
+def _reader(file: Path, prose: bool) -> tuple[str, Callable[[Path, str], NumberedRecords]] | None:
+    """What a file's records are counted by, and what reads them; None for one that is not read."""
     name = file.name.lower()
-    known = _READERS | _PROSE if prose else _READERS
-    return next((extension for extension in known if name.endswith(extension)), None)
+    for extension, (counts, read) in (_READERS | _PROSE if prose else _READERS).items():
+        if name.endswith(extension):
+            return counts, partial(_without_column, read)
+    named = () if prose else _NAMED.items()
+    return next((reader for extension, reader in named if name.endswith(extension)), None)
+
+
+def _without_column(read: Callable[[Path], NumberedRecords], path: Path, _: str) -> NumberedRecords:
+    return read(path)
 
 
 def _is_readable(file: Path, folder: Path, prose: bool) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and _extension(file, prose) is not None and file.is_file()
+    known = _READERS | _PROSE if prose else _READERS
+    return not hidden and file.name.lower().endswith(tuple(known)) and file.is_file()
 
 
-def _known(prose: bool) -> str:
-    *others, last = _READERS | _PROSE if prose else _READERS
-    return f"{', '.join(others)} or {last}"
+def _known(prose: bool, named: bool = False) -> str:
+    known = [*_READERS, *(_PROSE if prose else _NAMED if named else ())]
+    return f"{', '.join(known[:-1])} or {known[-1]}"

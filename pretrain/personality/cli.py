@@ -17,6 +17,8 @@ from personality_common.terminal.options import (
     FOLDER,
     GIVEN,
     PRINT_JSON,
+    F,
+    attribute_docs,
     dataclass_options,
     take,
 )
@@ -26,12 +28,28 @@ from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import EvaluateConfig, PretrainConfig
 
 
+def data_options(command: F) -> F:
+    """Those of `DataConfig`; --data may be given several times."""
+    several = click.option(
+        "--data", "source", multiple=True, required=True, metavar="PATH|hf:OWNER/NAME",
+        help=attribute_docs(DataConfig)["source"],
+    )  # fmt: skip
+    return several(dataclass_options(DataConfig, skip=("source",))(command))
+
+
+def take_data(options: dict[str, Any]) -> DataConfig:
+    """One source is a string, as it was when there could be no others: `run.json` has it."""
+    source = options.pop("source")
+    config: DataConfig = take(DataConfig, options, source=source[0] if len(source) == 1 else source)
+    return config
+
+
 @click.command()
-@dataclass_options(DataConfig, names={"source": "data"}, metavars={"source": "PATH|hf:OWNER/NAME"})
+@data_options
 @dataclass_options(
     PretrainConfig,
     skip=("data",),
-    types={"output_dir": FOLDER},
+    types={"output_dir": FOLDER, "cache_dir": FOLDER},
     metavars={"encoder": "minilm|openai|auto|DIR"},
 )
 @PRINT_JSON
@@ -40,7 +58,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
 
     In many processes: torchrun --nproc-per-node N -m pretrain, with the same options.
     """
-    data = take(DataConfig, options)
+    data = take_data(options)
     config = PretrainConfig(data=data, **options)
 
     import numpy as np
@@ -82,20 +100,44 @@ def pretrain(as_json: bool, **options: Any) -> None:
 @click.argument("run", type=GIVEN)
 @click.argument("texts", nargs=-1, metavar='["TEXT" …]')
 @click.option("--top-k", default=TOP_K, show_default=True, help="Tokens per text.")
+@click.option("--head", type=GIVEN, help="A head that pt grpo made from this run, in place of the run's own.")
 @ALLOW_REMOTE
 @PRINT_JSON
-def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder: bool, as_json: bool) -> None:
-    """Top tokens of texts, from a run; without texts, of each line of standard input."""
+@click.option("--json-lines", is_flag=True, help="The same, an object a line.")
+def predict(
+    run: Path,
+    texts: tuple[str, ...],
+    top_k: int,
+    head: Path | None,
+    allow_remote_encoder: bool,
+    as_json: bool,
+    json_lines: bool,
+) -> None:
+    """Top tokens of texts, from a run; without texts, of each line of standard input.
+
+    A blank line keeps its place: it has no tokens.
+    """
     if not texts and not sys.stdin.isatty():
-        texts = tuple(input_lines())
-    if not texts:
+        texts = tuple(input_lines(blank=True))
+    if not any(texts):
         raise click.UsageError('no text: give "TEXT" arguments, or lines on standard input')
 
     from personality_common.terminal.console import ConsoleReporter
+    from pretrain.personality.head_file import head_metadata, read_head_file
+    from pretrain.personality.prediction import Prediction
     from pretrain.personality.prediction import predict as run_predict
     from pretrain.personality.run import load_run
 
-    predictions = run_predict(load_run(run), texts, top_k, ConsoleReporter(), allow_remote_encoder)
+    opened = load_run(run)
+    belongs = head_metadata(opened.fingerprint, opened.vocabulary.fingerprint)
+    own = None if head is None else read_head_file(head, belongs)
+    said = [text for text in texts if text]
+    found = iter(run_predict(opened, said, top_k, ConsoleReporter(), allow_remote_encoder, own))
+    predictions = [next(found) if text else Prediction("", (), ()) for text in texts]
+    if json_lines:
+        for prediction in predictions:
+            click.echo(json.dumps(dataclasses.asdict(prediction)))
+        return
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(p) for p in predictions]))
         return
@@ -107,18 +149,14 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder:
 
 @click.command()
 @click.argument("run", type=GIVEN)
-@dataclass_options(
-    DataConfig,
-    names={"source": "data"},
-    metavars={"source": "PATH|hf:OWNER/NAME"},
-)
+@data_options
 @dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"))
 @dataclass_options(ReportFiles, skip=("junit",), types=dict.fromkeys(("html", "json"), FILE))
 @ALLOW_REMOTE
 def evaluate(run: Path, **options: Any) -> None:
     """Compare a run's ranking with labels that people gave: records with tokens."""
     files = take(ReportFiles, options)
-    data = take(DataConfig, options)
+    data = take_data(options)
     config = EvaluateConfig(data, **options)
 
     from personality_common.terminal.console import ConsoleReporter, output

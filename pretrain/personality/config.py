@@ -50,6 +50,8 @@ class PretrainConfig:
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
         label_weight: share of labels in the targets of texts that have `tokens`, 0 to 1; at 0 none is read.
         token_template: how a token is put to the encoder, with `{}` in its place.
+        keep_checkpoints: of the last epochs; the best one stays, too. none: of all epochs.
+        cache_dir: base embeddings, which several runs may share, one after another; left out, in the run.
     """
 
     data: DataConfig
@@ -67,6 +69,8 @@ class PretrainConfig:
     start: Start = "teacher"
     label_weight: float = 0.0
     token_template: str = PLAIN_TEMPLATE
+    keep_checkpoints: int | None = 2
+    cache_dir: Path | None = None
 
     def __post_init__(self) -> None:
         checks = {
@@ -78,6 +82,7 @@ class PretrainConfig:
             f"--dropout must be 0 or more and below 1, got {self.dropout}": 0 <= self.dropout < 1,
             f"--device must be one of {', '.join(DEVICES)}, got {self.device}": self.device in DEVICES,
             f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
+            f"--keep-checkpoints must be 1 or more, got {self.keep_checkpoints}": self.kept >= 1,
             f"--label-weight must be between 0 and 1, got {self.label_weight}": 0 <= self.label_weight <= 1,
             f"--token-template must have {PLAIN_TEMPLATE} once and at most {MAX_TEMPLATE} characters, got "
             f"{self.token_template!r:.60}": is_template(self.token_template),
@@ -85,6 +90,11 @@ class PretrainConfig:
         for message, holds in checks.items():
             if not holds:
                 raise ConfigError(message)
+
+    @property
+    def kept(self) -> int:
+        """Checkpoints of the last epochs that stay."""
+        return self.epochs if self.keep_checkpoints is None else self.keep_checkpoints
 
     @property
     def first_lr(self) -> float:

@@ -95,12 +95,12 @@ def evaluate(run: Run, config: EvaluateConfig, reporter: Reporter = SILENT) -> E
         fingerprint = corpus.labels_fingerprint
     if len(rows) < MIN_LABELLED:
         raise DataError(
-            f"{config.data.source}: must have {MIN_LABELLED} or more texts with `tokens`, has {len(rows)}"
+            f"{config.data.name}: must have {MIN_LABELLED} or more texts with `tokens`, has {len(rows)}"
         )
     truth = np.zeros((len(rows), len(run.vocabulary.tokens)), np.bool_)
     truth[at, corpus.labels[:, 1]] = True
     if truth.any(axis=0).sum() < 2:
-        raise DataError(f"{config.data.source}: must have 2 or more labels, has 1")
+        raise DataError(f"{config.data.name}: must have 2 or more labels, has 1")
 
     encoder = load_run_encoder(run, "cpu", torch.float32, reporter, config.allow_remote_encoder)
     tokens = torch.from_numpy(encoder.encode(as_put(run.vocabulary.tokens, run.token_template)))

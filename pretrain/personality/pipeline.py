@@ -138,7 +138,7 @@ def _embed(
 ) -> tuple[TrainingData, int, str]:
     """Embed what the cache does not have, each process its own texts; returns how many, of all processes, and
     the cache's fingerprint."""
-    cache = EmbeddingCache(config.output_dir / CACHE_DIR, encoder, reporter, processes)
+    cache = EmbeddingCache(config.cache_dir or config.output_dir / CACHE_DIR, encoder, reporter, processes)
     put = as_put(vocabulary.tokens, config.token_template)
     # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
     missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(put))
@@ -201,7 +201,7 @@ def _require_both_sides(corpus: Corpus, config: PretrainConfig) -> None:
     held_out = int(corpus.held_out.sum())
     if held_out in (0, len(corpus.keys)):
         raise DataError(
-            f"{config.data.source}: needs texts on both sides of --val-fraction {config.val_fraction}, "
+            f"{config.data.name}: needs texts on both sides of --val-fraction {config.val_fraction}, "
             f"gives {len(corpus.keys) - held_out} for training and {held_out} for validation; "
             "use more data or another fraction"
         )
@@ -297,7 +297,7 @@ def _sources(
     """What `run.json` says of this trainer's runs alone."""
     return {
         "data": {
-            "source": config.data.source,
+            "source": config.data.name,
             "fingerprint": corpus.fingerprint,
             "cache_fingerprint": cached,
             "train_texts": len(data.train_rows),

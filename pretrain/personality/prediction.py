@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from personality_common.contract import TOP_K, VOCAB_SIZE
 from personality_common.errors import ConfigError, ToolkitError
 from personality_common.printable import is_unicode
 from personality_common.terminal.progress import SILENT, Reporter
+from personality_common.text.identity import Encoder
+from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.run import Run, load_run_encoder
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A text's tokens, the likeliest first, with their activation probabilities."""
+    """A text's tokens, the likeliest first, with their activation probabilities; none of a blank text."""
 
     text: str
     tokens: tuple[str, ...]
@@ -30,6 +33,7 @@ def predict(
     top_k: int = TOP_K,
     reporter: Reporter = SILENT,
     allow_remote: bool = False,
+    head: tuple[Tensor, Tensor] | None = None,
 ) -> list[Prediction]:
     """Encode texts with the run's own encoder, in float32, and rank the tokens.
 
@@ -37,6 +41,7 @@ def predict(
         run: see `pretrain.personality.run.load_run`.
         texts: none blank.
         top_k: tokens per text, 1 to 325.
+        head: weight (325, 512) and bias (325,) in place of the run's.
         reporter: hears where texts leave this machine.
         allow_remote: see `load_run_encoder`.
 
@@ -57,8 +62,26 @@ def predict(
     embedding = torch.from_numpy(encoder.encode([text.strip() for text in texts]))
     if run.projector is not None:
         embedding = run.projector(embedding)
-    top = torch.sigmoid(run.model(embedding)).topk(top_k)
+    _tell_cut(encoder, texts, reporter)
+    latents = run.model.backbone(embedding)
+    logits = run.model.head(latents) if head is None else latents @ head[0].T + head[1]
+    top = torch.sigmoid(logits).topk(top_k)
     return [
         Prediction(text, tuple(run.vocabulary.tokens[i] for i in indices), tuple(probabilities))
         for text, indices, probabilities in zip(texts, top.indices.tolist(), top.values.tolist(), strict=True)
     ]
+
+
+def _tell_cut(encoder: Encoder, texts: Sequence[str], reporter: Reporter) -> None:
+    """Say which texts the encoder does not read to their end."""
+    most = encoder.identity.max_length
+    # A token has a character or more.
+    long = [i for i, text in enumerate(texts, start=1) if len(text) > most - 2]
+    if not long or not isinstance(encoder, SentenceEncoder):
+        return
+    ids = encoder.token_ids([texts[i - 1] for i in long])
+    if cut := [i for i, row in zip(long, ids, strict=True) if len(row) >= most]:
+        reporter.warn(
+            f"{len(cut)} of {len(texts)} texts reach the encoder's {most} tokens, the first is text {cut[0]}:"
+            " what comes after is not read"
+        )

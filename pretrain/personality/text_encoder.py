@@ -72,6 +72,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
+        self.shape = shape
         self.word_embeddings = nn.Parameter(torch.empty(shape.vocabulary, shape.hidden))
         self.position_embeddings = nn.Parameter(torch.empty(MAX_TOKENS, shape.hidden))
         self.token_type_embedding = nn.Parameter(torch.empty(shape.hidden))

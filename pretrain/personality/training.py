@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from personality_common.errors import ToolkitError
-from personality_common.runs.checkpoints import Checkpoint, Checkpoints
+from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import fast_dtype
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
@@ -106,7 +106,7 @@ def train(
     # Where to begin
     step, epoch = 0, 0
     history: list[dict[str, Any]] = []
-    checkpoints = Checkpoints(folder, count="epoch", metric="valloss")
+    checkpoints = Checkpoints(folder, count="epoch", metric="valloss", keep=Retention(last=config.kept))
     if config.resume and (checkpoint := checkpoints.restore(student, [optimizer], reporter)):
         step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")

@@ -185,8 +185,35 @@ def test_pretrain_and_predict_with_the_real_encoder(
     with pytest.raises(SystemExit) as end:
         main(["predict", str(run), "--json", "--top-k", "20"])
     assert not end.value.code
-    assert json.loads(capsys.readouterr().out) == from_arguments
+    blank = {"text": "", "tokens": [], "probabilities": []}
+    assert json.loads(capsys.readouterr().out) == [from_arguments[0], blank, from_arguments[1]]
+    head = tmp_path / "head.safetensors"
+    head_of_one_token(run, head)
+    long = "and so on " * 100
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(run), texts[0], long, "--json-lines", "--head", str(head)])
+    assert not end.value.code
+    said = capsys.readouterr()
+    lines_out = [json.loads(line) for line in said.out.splitlines()]
+    vocabulary = json.loads((run / "personality-tokens.json").read_text())["tokens"]
+    assert [line["tokens"][0] for line in lines_out] == [vocabulary[7]] * 2
+    assert "1 of 2 texts reach the encoder's 256 tokens, the first is text 2" in said.err
     with pytest.raises(SystemExit) as end:
         main(["predict", str(run), "hi", "--top-k", "326"])
     assert end.value.code == 2
     assert "--top-k must be between 1 and 325" in capsys.readouterr().err
+
+
+def head_of_one_token(run: Path, path: Path) -> None:
+    """A head file of this run, which says its eighth token of every text."""
+    import torch
+
+    from personality_common.files.tensors import save_tensors
+    from pretrain.personality.head_file import head_metadata
+    from pretrain.personality.run import load_run
+
+    opened = load_run(run)
+    bias = torch.zeros(325)
+    bias[7] = 1
+    belongs = head_metadata(opened.fingerprint, opened.vocabulary.fingerprint)
+    save_tensors(path, {"projection.weight": torch.zeros(325, 512), "output_bias": bias}, belongs)

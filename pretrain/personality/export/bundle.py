@@ -31,7 +31,7 @@ from personality_common.text.bert_folder import wordpiece_vocabulary
 from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.export.config import ExportConfig
-from pretrain.personality.export.encoder import build_encoder
+from pretrain.personality.export.encoder import EncoderPart, build_encoder
 from pretrain.personality.export.golden import write_golden
 from pretrain.personality.export.manifest import manifest, package_metadata
 from pretrain.personality.export.packages import BuiltPackage, build_package
@@ -82,22 +82,22 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         encoder = _load_encoder(run)
     with staged_folder(config.out) as folder:
         packages: list[BuiltPackage] = []
-        encoder_values = None
+        text_encoder = None
         for part in parts:
             with clock.time(PARTS[part]):
                 if part == "encoder":
                     assert isinstance(encoder, SentenceEncoder)
                     assert run.projector is not None
-                    package, encoder_values = _build_encoder(
-                        encoder.folder, run.projector, config, metadata, folder
-                    )
+                    text_encoder = _build_encoder(encoder.folder, run.projector, config, metadata, folder)
+                    package = text_encoder.package
                 else:
                     package = _build_part(part, values, metadata, config, folder)
                 write_package(folder / package.file_name, package.model, package.weights)
                 packages.append(package)
         with clock.time("golden vectors"):
             write_json(folder / TOKENS_FILE, {"tokens": list(run.vocabulary.tokens)})
-            write_golden(folder / GOLDEN_DIR, run, encoder)
+            shipped = None if text_encoder is None else text_encoder.shipped
+            write_golden(folder / GOLDEN_DIR, run, encoder, shipped)
         with clock.time("manifest and checks"):
             state = _write_initial_state(folder, values) if "stateful" in parts else {}
             if (sample := write_reference(folder, run)) is None:
@@ -107,7 +107,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 )
             record = manifest(config, run, packages, state, left_out, folder, sample)
             write_manifest(folder, record)
-            check_bundle(folder, values, metadata, encoder_values)
+            check_bundle(folder, values, metadata, None if text_encoder is None else text_encoder.values)
     return ExportResult(config.out, record, clock.seconds)
 
 
@@ -167,11 +167,10 @@ def _build_encoder(
     config: ExportConfig,
     metadata: Mapping[str, str],
     folder: Path,
-) -> tuple[BuiltPackage, Values]:
-    """The encoder's package, and the parameters that it was made from; writes its WordPiece vocabulary."""
+) -> EncoderPart:
+    """The encoder's package; writes its WordPiece vocabulary."""
     (folder / WORDPIECE_FILE).write_bytes(wordpiece_vocabulary(source))
-    part = build_encoder(source, projector, config.encoder_weights, metadata)
-    return part.package, part.values
+    return build_encoder(source, projector, config.encoder_weights, metadata)
 
 
 def _write_initial_state(folder: Path, values: Values) -> dict[str, InitialState]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from personality_common.errors import ToolkitError
 from personality_common.files.fingerprint import fingerprint
 from personality_common.text.wordpiece import MAX_TOKENS
 from pretrain.coreml.converter import CONVERSION_DATE, quiet
+from pretrain.personality.export.compression import HALF_SUFFIX, passes
 from pretrain.personality.export.config import EncoderWeights
 from pretrain.personality.export.packages import BuiltPackage
 from pretrain.personality.model import EmbeddingProjector
@@ -30,16 +31,18 @@ if TYPE_CHECKING:
     from coremltools.models import MLModel
 
 _EXAMPLE_TOKENS: Final = 128
-_SUFFIXES: Final = ("_quantized", "_to_fp16")
-QUANTIZED: Final = "quantized_data"
+_SUFFIXES: Final = ("_quantized", "_to_fp16", HALF_SUFFIX)
+ITSELF: Final = ("", "quantized_data", "source_val")
+"""Parameters of the op that makes a weight which are the weight; others are its scale and zero point."""
 
 
 @dataclass(frozen=True)
 class EncoderPart:
-    """The package, and the parameters that it must hold."""
+    """The package; the parameters that it must hold; and the model with those that it does hold."""
 
     package: BuiltPackage
     values: dict[str, NDArray[np.float32]]
+    shipped: TextEncoder
 
 
 def build_encoder(
@@ -63,6 +66,7 @@ def build_encoder(
     try:
         package = Package.open(converted)
         weight_file, tensors = _rounded(package, values)
+        held = held_values(package, tensors, values)
     finally:
         shutil.rmtree(converted, ignore_errors=True)
     description = package.spec.description
@@ -77,7 +81,31 @@ def build_encoder(
         weights=weight_file,
         tensors=tensors,
     )
-    return EncoderPart(built, values)
+    with torch.device("meta"):
+        shipped = TextEncoder(model.shape)
+    shipped.load_state_dict(held, strict=True, assign=True)
+    return EncoderPart(built, values, shipped.eval().requires_grad_(False))
+
+
+def held_values(
+    package: Package, tensors: Sequence[StoredTensor], values: Mapping[str, NDArray[np.float32]]
+) -> dict[str, torch.Tensor]:
+    """What the program makes of each parameter, in float32: 8-bit weights are `scale * code`."""
+    stored = {constant.name: constant.read() for constant in constants(package)}
+    stated = {tensor.name: tensor for tensor in tensors}
+    held = {}
+    for name, value in values.items():
+        tensor = stated[name]
+        if tensor.dtype == "int8":
+            scale, zero_point = (
+                stored[stated[f"{name}.{part}"].constant].astype(np.float32).reshape(-1, 1)
+                for part in ("scale", "zero_point")
+            )
+            made = scale * (stored[tensor.constant].astype(np.float32) - zero_point)
+        else:
+            made = stored_values(name, value, tensor.dtype).astype(np.float32)
+        held[name] = torch.from_numpy(made)
+    return held
 
 
 def convert_text_encoder(model: TextEncoder, precision: EncoderWeights) -> MLModel:
@@ -87,8 +115,9 @@ def convert_text_encoder(model: TextEncoder, precision: EncoderWeights) -> MLMod
     (1, 1536) float32, both L2-normalized.
 
     Args:
-        precision: `float32`; `float16` weights and arithmetic; or `int8`, symmetric weights with
-            one scale per row, and float32 arithmetic.
+        precision: `float32`; `float16` weights and arithmetic; or `int8`: 8-bit weights with a scale and a
+            zero point for each row, some in float16 (`pretrain.personality.export.compression`), and
+            float32 arithmetic.
 
     Raises:
         ToolkitError: the converter failed.
@@ -106,34 +135,12 @@ def convert_text_encoder(model: TextEncoder, precision: EncoderWeights) -> MLMod
                 compute_precision=ct.precision.FLOAT16 if precision == "float16" else ct.precision.FLOAT32,
                 inputs=[ct.TensorType(name, (1, length), np.int32) for name in (INPUT_IDS, ATTENTION_MASK)],
                 outputs=[ct.TensorType(name, dtype=np.float32) for name in (SENTENCE_EMBEDDING, EMBEDDING)],
-                pass_pipeline=_passes(precision),
+                pass_pipeline=passes(precision),
                 skip_model_load=True,
             )
         except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ToolkitError(f"coremltools could not convert the text encoder: {first}") from error
-
-
-def _passes(precision: EncoderWeights) -> Any:
-    """The converter's passes, less the one that merges constants that are only close.
-
-    Weights are quantized here and not in the finished model by `ct.optimize`, which would run all
-    default passes again, that one among them, on what stays float32.
-    """
-    import coremltools as ct
-
-    passes = ct.PassPipeline.DEFAULT
-    passes.remove_passes(["common::const_deduplication"])
-    if precision == "int8":
-        symmetric = ct.optimize.coreml.OpLinearQuantizerConfig(
-            mode="linear_symmetric", dtype="int8", granularity="per_channel"
-        )
-        passes.append_pass("compression::linear_quantize_weights")
-        passes.set_options(
-            "compression::linear_quantize_weights",
-            {"config": ct.optimize.coreml.OptimizationConfig(global_config=symmetric)},
-        )
-    return passes
 
 
 def _rounded(
@@ -161,9 +168,9 @@ def _tensors(package: Package, values: Mapping[str, NDArray[np.float32]]) -> tup
         base, _, role = constant.name.partition(".")
         for suffix in _SUFFIXES:
             base = base.removesuffix(suffix)
-        if base not in names or (role and role not in (QUANTIZED, "scale", "zero_point")):
+        if base not in names or role not in (*ITSELF, "scale", "zero_point"):
             continue
-        name = names[base] if role in ("", QUANTIZED) else f"{names[base]}.{role}"
+        name = names[base] if role in ITSELF else f"{names[base]}.{role}"
         tensors.append(_tensor(package, constant, name))
     return tuple(tensors)
 

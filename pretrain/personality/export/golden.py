@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from personality_common.files.fingerprint import fingerprint
 from personality_common.text.identity import Encoder
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.run import Run
+from pretrain.personality.text_encoder import TextEncoder
 
 GOLDEN_STEP: Final = 0.5
 """A power of two, so that it is the same number in every precision."""
@@ -53,7 +54,7 @@ _FORMULA: Final = (
 )
 
 
-def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> None:
+def write_golden(folder: Path, run: Run, encoder: Encoder | None, shipped: TextEncoder | None = None) -> None:
     """Write `golden.json` and the arrays that it names.
 
     Args:
@@ -61,20 +62,23 @@ def write_golden(folder: Path, run: Run, encoder: Encoder | None) -> None:
         run: whose model computes.
         encoder: the run's; None for a hosted one, which is not asked: random unit vectors stand in
             for embeddings of texts.
+        shipped: the text encoder with the weights that its package holds; None where there is no package.
     """
     folder.mkdir()
     base = _random_embeddings() if encoder is None else encoder.encode(TEXTS)
     arrays = {"base_embeddings": base, **_forward(run, base)}
-    # A stable sort puts the lower index first among equal logits.
-    top = np.argsort(-arrays["logits"], axis=1, kind="stable")[:, :TOP_K]
+    top = _top(arrays["logits"])
     update = head_update(run, arrays["latents"], arrays["logits"], top)
     ids = encoder.token_ids(TEXTS) if isinstance(encoder, SentenceEncoder) else None
+    felt = None if shipped is None or ids is None else _top(_shipped_logits(run, shipped, ids))
     record = GoldenRecord(
         schema=GOLDEN_SCHEMA,
         texts=None if encoder is None else TEXTS,
         token_ids=None if ids is None else tuple(map(tuple, ids)),
         top_indices=tuple(map(tuple, top.tolist())),
-        top_tokens=tuple(tuple(run.vocabulary.tokens[i] for i in row) for row in top),
+        top_tokens=_named(run, top),
+        shipped_top_indices=None if felt is None else tuple(map(tuple, felt.tolist())),
+        shipped_top_tokens=None if felt is None else _named(run, felt),
         arrays=_write_arrays(folder, arrays),
         update=GoldenUpdate(_FORMULA, GOLDEN_STEP, _write_arrays(folder, update)),
     )
@@ -120,6 +124,29 @@ def _forward(run: Run, base_embeddings: NDArray[np.float32]) -> dict[str, NDArra
     latents = run.model.backbone(embeddings)
     logits = run.model.head(latents)
     return {"embeddings": embeddings.numpy(), "latents": latents.numpy(), "logits": logits.numpy()}
+
+
+@torch.inference_mode()
+def _shipped_logits(
+    run: Run, shipped: TextEncoder, token_ids: Sequence[Sequence[int]]
+) -> NDArray[np.float32]:
+    """(N, 325), as an app has them: one text at a time."""
+    rows = []
+    for ids in token_ids:
+        row = torch.tensor([ids])
+        _, embedding = shipped(row, torch.ones_like(row))
+        rows.append(run.model(embedding))
+    logits: NDArray[np.float32] = torch.cat(rows).numpy()
+    return logits
+
+
+def _top(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(N, 8); a stable sort puts the lower index first among equal logits."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
+
+
+def _named(run: Run, top: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(run.vocabulary.tokens[i] for i in row) for row in top)
 
 
 def _random_embeddings() -> NDArray[np.float32]:

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
+import numpy as np
 import pytest
 
+from device_sim.parity import text_path
 from device_sim.parity.compare import check_parity
 from device_sim.parity.config import ParityConfig
 from device_sim.parity.page import page
@@ -202,6 +206,38 @@ def test_texts_are_compared(with_texts: Report) -> None:
     assert with_texts.texts == 3
     rows = {(c.package, c.measures.rows) for c in with_texts.comparisons if c.inputs == "texts"}
     assert rows == {("PersonalityModel.mlpackage", 3), ("TextEncoder.mlpackage", 3)}
+
+
+def test_from_text_to_top_8(with_texts: Report) -> None:
+    """Against the golden tokens, what these weights give, and PyTorch on the user's texts."""
+    found = {(c.id, c.runtimes): c for c in with_texts.checks if c.id.startswith("text.")}
+    kinds = ("overlap", "worst", "first")
+    assert set(found) == {
+        *((f"text.{kind}", runtimes) for kind in kinds for runtimes in ("mil / golden", "mil / torch")),
+        ("text.shipped", "mil / golden"),
+    }
+    assert all(check.passed and check.measured and check.measured < 1.01 for check in found.values())
+
+
+def test_the_text_path_by_hand() -> None:
+    settings = SimpleNamespace(encoder_weights="int8", precision="float32")
+    bundle: Any = SimpleNamespace(
+        manifest=SimpleNamespace(settings=settings), tolerances={t.name: t for t in PERSONALITY.tolerances}
+    )
+    golden = np.array([range(8), range(8)])
+    top = np.array([[1, 0, 2, 3, 4, 5, 6, 9], range(8)])
+    found = {c.id: c for c in text_path._judged(bundle, top, text_path.Wanted("golden", golden, top), "x")}
+    assert {id: check.measured for id, check in found.items()} == {
+        "text.overlap": 15 / 16, "text.worst": 7 / 8, "text.first": 0.5, "text.shipped": 1.0
+    }  # fmt: skip
+    assert [id for id, check in found.items() if check.failed] == ["text.overlap", "text.first"]
+    (line,) = text_path.told(list(found.values()))
+    assert line == "x: 0.9375 of the top 8, at worst 0.875; first token 50%"
+    old = list(text_path._judged(bundle, top, text_path.Wanted("golden", golden), "x"))
+    assert [check.status for check in old] == ["not judged"]
+    assert list(text_path.told(old)) == [
+        "x: not judged: the bundle is of an earlier version; export it again"
+    ]
 
 
 def test_the_text_encoder(with_texts: Report) -> None:

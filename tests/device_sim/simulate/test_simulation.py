@@ -186,19 +186,26 @@ def test_grpo_from_a_run_agrees_with_the_bundle(
             for number, event in enumerate(("regenerated", "shown")):
                 events.write(json.dumps({"event": event, "of": str(i), "candidate": number}) + "\n")
     heads = []
-    worth = ("--rewards", "regenerated=1,shown=0")
+    head, worth = tmp_path / "head", ("--rewards", "regenerated=1,shown=0")
     for model, *read in (
         (bundle, file), (bundle, acted, *worth),
         (bundle.parent / "run", file), (bundle.parent / "run", acted, *worth),
     ):  # fmt: skip
-        command = ("grpo", model, "--feedback", *read, "--gate", "none", "--out", tmp_path / "head")
+        command = ("grpo", model, "--feedback", *read, "--gate", "none", "--overwrite", "--out", head)
         assert pt(monkeypatch, *command) == 0
-        heads.append(load_tensors(tmp_path / "head")[0])
+        heads.append(load_tensors(head)[0])
     for name in ("projection.weight", "output_bias"):
         # Latents agree to 1e-6; twelve steps of rate 30 scale that at most a hundredfold.
         torch.testing.assert_close(heads[0][name], heads[2][name], atol=1e-4, rtol=0)
         assert torch.equal(heads[0][name], heads[1][name])
         assert torch.equal(heads[2][name], heads[3][name])
+    again = ("grpo", bundle, "--feedback", file, "--gate", "none", "--out", head)
+    assert pt(monkeypatch, *again) == 2
+    before = load_tensors(head)[0]
+    # The same feedback from where the first update ended.
+    assert pt(monkeypatch, *again, "--overwrite", "--start", head) == 0
+    assert not torch.equal(load_tensors(head)[0]["output_bias"], before["output_bias"])
+    assert pt(monkeypatch, *again, "--overwrite", "--start", head, "--learner", "posterior") == 2
 
 
 def test_a_replay_reads_events_as_asked(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

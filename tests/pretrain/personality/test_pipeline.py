@@ -81,7 +81,7 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
-    result = pipeline.pretrain(config, SILENT)
+    result = pipeline.pretrain(dataclasses.replace(config, keep_checkpoints=1), SILENT)
     run = load_run(config.output_dir)
     assert result.embedded == 325 + 120
     names = {path.name for path in config.output_dir.iterdir()}
@@ -98,7 +98,10 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
         "training_history.json",
     }
     checkpoints = sorted((config.output_dir / "checkpoints").iterdir())
-    assert len(checkpoints) == 6
+    kept = {int(p.name.split("_")[1]) for p in checkpoints}
+    assert 3 in kept
+    assert len(kept) <= 2, "the last, and the best"
+    assert len(checkpoints) == 2 * len(kept)
     last = load_file(
         next(p for p in checkpoints if p.name.startswith("epoch_3_valloss_0.") and "state" not in p.name)
     )
@@ -254,7 +257,7 @@ def test_failure_in_the_last_write_loses_no_epoch(
 
 
 def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
-    path = Path(config.data.source)
+    path = Path(config.data.name)
     path.write_text(path.read_text() + '{"text": 3}\n')
     with pytest.raises(DataError, match=r"data\.jsonl:121"):
         pipeline.pretrain(config, SILENT)
@@ -267,7 +270,7 @@ def test_nothing_is_done_when_a_record_is_bad(config: PretrainConfig) -> None:
 
 
 def test_too_few_texts_are_refused(config: PretrainConfig) -> None:
-    Path(config.data.source).write_text('{"text": "one"}\n')
+    Path(config.data.name).write_text('{"text": "one"}\n')
     with pytest.raises(DataError, match=r"1 for training and 0 for|0 for training and 1 for"):
         pipeline.pretrain(config, SILENT)
 
@@ -302,3 +305,11 @@ def test_a_step_that_explodes_is_an_error(config: PretrainConfig, monkeypatch: p
     monkeypatch.setattr(training, "evaluate", lambda *_: Quality(1.0, 1.0, 0.0, 0.0, 0.0))
     with pytest.raises(ToolkitError, match="loss must stay finite"):
         pipeline.pretrain(config, SILENT)
+
+
+def test_runs_share_a_cache(config: PretrainConfig, tmp_path: Path) -> None:
+    shared = dataclasses.replace(config, cache_dir=tmp_path / "shared", epochs=1)
+    assert pipeline.pretrain(shared, SILENT).embedded == 325 + 120
+    other = dataclasses.replace(shared, output_dir=tmp_path / "other")
+    assert pipeline.pretrain(other, SILENT).embedded == 0
+    assert not (other.output_dir / "cache").exists()

@@ -105,12 +105,21 @@ def test_every_package_gives_the_golden_vectors(minilm_bundle: Any, read_manifes
     np.testing.assert_allclose(stateful["latent"], latents, rtol=0, atol=1e-5)
     # 512 products with weights up to 0.05 in 11 bits, and a bias up to 0.4.
     np.testing.assert_allclose(stateful["logits"], logits, rtol=0, atol=2e-3)
+    shares = []
     for i, ids in enumerate(golden["token_ids"]):
         row = np.array([ids], np.int32)
         encoded = models["encoder"].predict({"input_ids": row, "attention_mask": np.ones_like(row)})
         for name, expected in (("sentence_embedding", "base_embeddings"), ("embedding", "embeddings")):
             # Unit vectors; what 8-bit weights cost is measured with the text encoder.
             assert encoded[name][0] @ arrays[expected][i] > 0.98
+        felt = models["model"].predict({"embedding": encoded["embedding"]})["logits"][0]
+        top = np.argsort(-felt, kind="stable")[:8].tolist()
+        shares.append(len({*top} & {*golden["shipped_top_indices"][i]}) / 8)
+    # The same weights, added up by other kernels than those that made the golden tokens.
+    assert np.mean(shares) > 0.99
+    names = json.loads((minilm_bundle / "personality-tokens.json").read_text())["tokens"]
+    named = [[names[i] for i in row] for row in golden["shipped_top_indices"]]
+    assert named == golden["shipped_top_tokens"]
 
 
 def test_golden_ids_are_those_of_the_vocabulary(minilm_bundle: Any) -> None:
@@ -135,15 +144,18 @@ def test_int8_is_the_nearest_multiple_of_its_scale(
     weight = projector.linear.weight.detach().numpy()
     quantized = np.asarray(reader.read_int8_data(tensors["projector.linear.weight"]["metadata_offset"]))
     scale = np.asarray(reader.read_float_data(tensors["projector.linear.weight.scale"]["metadata_offset"]))
-    np.testing.assert_allclose(scale, np.abs(weight).max(axis=1) / 127, rtol=1e-6)
-    expected = np.rint(weight / scale[:, None]).astype(np.int8)
+    np.testing.assert_allclose(scale, (weight.max(axis=1) - weight.min(axis=1)) / 255, rtol=1e-6)
+    zero = np.rint(-128 - weight.min(axis=1) / scale)
+    expected = np.clip(np.rint(weight / scale[:, None]) + zero[:, None], -128, 127).astype(np.int8)
     # A quotient within rounding of a half may go either way.
     assert (quantized.reshape(weight.shape) != expected).mean() < 1e-4
     bias = reader.read_float_data(tensors["projector.linear.bias"]["metadata_offset"])
     assert np.asarray(bias).tobytes() == projector.linear.bias.detach().numpy().tobytes()
 
 
-@pytest.mark.parametrize("name", ["layer.3.output.dense.weight", "layer.3.output.dense.bias"])
+@pytest.mark.parametrize(
+    "name", ["layer.3.output.dense.weight", "layer.3.output.dense.bias", "layer.3.attention.self.key.weight"]
+)
 def test_one_bit_of_the_encoder(built: Any, name: Any, tmp_path: Path) -> None:
     package, values, path = built("int8")
     tensors = package.tensors
