@@ -31,11 +31,6 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def minilm_run(make_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return make_run(tmp_path_factory.mktemp("minilm") / "run")
-
-
-@pytest.fixture(scope="module")
 def minilm_bundle(minilm_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("minilm_bundle") / "bundle"
     export(ExportConfig(minilm_run, out, target="iOS18"), SILENT)
