@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +26,7 @@ PT: Final = ("-m", "personality_common.cli")
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(SLOW))
+_FORK: Final = multiprocessing.get_context("fork")
 
 
 class Warm:
@@ -37,11 +39,13 @@ class Warm:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         input: str = "",
+        imported: bool = False,
     ) -> None:
         """
         Args:
             program: -m, a module and its arguments; or a file and its arguments.
             env: None for that of this process.
+            imported: forked from this process instead, for what is slow to import and was here already.
         """
         self.args = [str(word) for word in program]
         self.returncode: int | None = None
@@ -51,9 +55,9 @@ class Warm:
         given = [Connection(os.dup(stream.fileno())) for stream in (source, self._out, self._err)]
         source.close()
         environment = dict(os.environ if env is None else env)
-        self._process = _CONTEXT.Process(
-            target=_run, args=(self.args, environment, str(cwd or Path.cwd()), given), daemon=True
-        )
+        given_all = (self.args, environment, str(cwd or Path.cwd()), given)
+        process = _FORK.Process if imported else _CONTEXT.Process
+        self._process = process(target=_run, args=given_all, daemon=True)
         self._process.start()
         for stream in given:
             stream.close()
@@ -95,7 +99,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     input: str = "",
-    timeout: float = 120,
+    timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     """To the end, as `subprocess.run` does."""
     process = Warm(program, env=env, cwd=cwd, input=input)
@@ -113,6 +117,10 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
         os.dup2(stream.fileno(), number)
         stream.close()
     os.chdir(folder)
+    vars(multiprocessing.current_process())["_config"]["daemon"] = False  # a program may have children
+    warnings.resetwarnings()
+    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", ResourceWarning)
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
@@ -122,14 +130,23 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
         import torch
 
         torch.set_num_threads(int(threads))
+    code = interpret(program)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def interpret(program: Sequence[str]) -> int:
+    """Run a program in this process: its exit code."""
     code: object = 0
     try:
         if program[0] == "-m":
-            sys.argv = program[1:]
-            sys.path.insert(0, folder)
+            sys.argv = list(program[1:])
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(program[1], run_name="__main__", alter_sys=True)
         else:
-            sys.argv = program
+            sys.argv = list(program)
             sys.path.insert(0, str(Path(program[0]).parent))
             runpy.run_path(program[0], run_name="__main__")
     except SystemExit as end:
@@ -140,7 +157,4 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(int(code or 0) & 255)
+    return int(code or 0) & 255
