@@ -70,6 +70,8 @@ def test_files(minilm_bundle: Any, read_manifest: Any) -> None:
 def test_interface(minilm_bundle: Any) -> None:
     package = Package.open(minilm_bundle / "TextEncoder.mlpackage")
     require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "int8"})
+    with pytest.raises(MismatchError, match="encoder_weights"):
+        require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "float16"})
 
 
 def test_every_package_gives_the_golden_vectors(minilm_bundle: Any, read_manifest: Any) -> None:
