@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +25,6 @@ PT: Final = ("-m", "personality_common.cli")
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(list(SLOW))
-_FORK: Final = multiprocessing.get_context("fork")
 
 
 class Warm:
@@ -39,13 +37,11 @@ class Warm:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         input: str = "",
-        imported: bool = False,
     ) -> None:
         """
         Args:
             program: -m, a module and its arguments; or a file and its arguments.
             env: None for that of this process.
-            imported: forked from this process instead, for what is slow to import and was here already.
         """
         self.args = [str(word) for word in program]
         self.returncode: int | None = None
@@ -55,9 +51,9 @@ class Warm:
         given = [Connection(os.dup(stream.fileno())) for stream in (source, self._out, self._err)]
         source.close()
         environment = dict(os.environ if env is None else env)
-        given_all = (self.args, environment, str(cwd or Path.cwd()), given)
-        process = _FORK.Process if imported else _CONTEXT.Process
-        self._process = process(target=_run, args=given_all, daemon=True)
+        self._process = _CONTEXT.Process(
+            target=_run, args=(self.args, environment, str(cwd or Path.cwd()), given), daemon=True
+        )
         self._process.start()
         for stream in given:
             stream.close()
@@ -118,9 +114,6 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
         stream.close()
     os.chdir(folder)
     vars(multiprocessing.current_process())["_config"]["daemon"] = False  # a program may have children
-    warnings.resetwarnings()
-    warnings.simplefilter("ignore", DeprecationWarning)
-    warnings.simplefilter("ignore", ResourceWarning)
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
