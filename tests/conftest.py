@@ -1,6 +1,9 @@
 """Fixtures that tests of several packages share."""
 
 import dataclasses
+import fcntl
+import gc
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,11 +14,38 @@ import pytest
 from personality_common.evidence.provenance import Provenance
 
 MakeRun = Callable[..., Path]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 # In the background of a script, or under nohup, these are ignored, and processes that tests start inherit it.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays; each conversion by coremltools has all that is left looked through."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a folder that `make` fills, in one of the workers for all of them. Read only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def find(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "once" / name
+        folder.parent.mkdir(exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = tmp_path_factory.mktemp(name)
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return find
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,8 +85,6 @@ def make_run(notes_of_runs: None) -> MakeRun:
 
         from personality_common.files.atomic import write_json
         from personality_common.files.tensors import save_tensors, tensor_fingerprints
-        from personality_common.runs.record import read_record
-        from personality_common.text.consent import remember_run
         from personality_common.text.identity import EncoderIdentity
         from personality_common.text.sentence import MINILM_SHA256
         from personality_common.vocabulary import load_vocabulary
@@ -111,9 +139,63 @@ def make_run(notes_of_runs: None) -> MakeRun:
         }
         write_json(folder / "run.json", record)
         if mine:
-            remember_run(
-                read_record(folder, "personality").fingerprint(vocabulary.fingerprint, identity.fingerprint)
-            )
+            remember(folder)
         return folder
 
     return make
+
+
+def remember(folder: Path) -> None:
+    """A run as one that was made here."""
+    from personality_common.runs.record import read_record
+    from personality_common.text.consent import remember_run
+
+    record = read_record(folder, "personality")
+    parts = (record.content[part]["fingerprint"] for part in ("vocabulary", "encoder"))
+    remember_run(record.fingerprint(*parts))
+
+
+@pytest.fixture(scope="session")
+def shared_run(make_run: MakeRun, once: Once) -> Callable[[str], Path]:
+    """`shared_run(encoder)`: what `make_run` makes of that encoder."""
+
+    def find(encoder: str) -> Path:
+        run = once(f"{encoder}-run", lambda folder: make_run(folder / "run", encoder=encoder)) / "run"
+        remember(run)
+        return run
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def openai_run(shared_run: Callable[[str], Path]) -> Path:
+    """A run without a local encoder, so that nothing loads sentence-transformers. Read only."""
+    return shared_run("openai")
+
+
+@pytest.fixture(scope="session")
+def openai_bundle(openai_run: Path, once: Once) -> Path:
+    """Of that run the four packages of the personality model, for iOS 18, float32. Read only."""
+    return _exported(once, "openai-bundle", openai_run, target="iOS18")
+
+
+@pytest.fixture(scope="session")
+def minilm_run(shared_run: Callable[[str], Path]) -> Path:
+    """A run with MiniLM. Read only."""
+    return shared_run("minilm")
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle(minilm_run: Path, once: Once) -> Path:
+    """Of that run the personality model and the text encoder. Read only."""
+    return _exported(once, "minilm-bundle", minilm_run, only=("model", "encoder"))
+
+
+def _exported(once: Once, name: str, run: Path, **settings: Any) -> Path:
+    from personality_common.terminal.progress import SILENT
+    from pretrain.personality.export.bundle import export
+    from pretrain.personality.export.config import ExportConfig
+
+    return (
+        once(name, lambda folder: export(ExportConfig(run, folder / "bundle", **settings), SILENT)) / "bundle"
+    )

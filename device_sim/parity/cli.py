@@ -45,15 +45,17 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
     from device_sim.parity.page import page
     from device_sim.parity.report import to_json
     from device_sim.parity.terminal import render
+    from personality_common.bundle.family import family_of
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.provenance import this_command
-    from pretrain.character.bundle.folder import is_character_folder
-    from pretrain.lm.bundle.folder import is_lm_folder
+    from pretrain.character.bundle import manifest as character
+    from pretrain.lm.bundle import manifest as lm
 
     made = this_command()
-    if is_character_folder(bundle):
+    family = family_of(bundle)
+    if family == character.FAMILY:
         report = character_parity(config, ConsoleReporter())
-    elif is_lm_folder(bundle):
+    elif family == lm.FAMILY:
         report = language_parity(config, ConsoleReporter())
     else:
         report = check_parity(config, ConsoleReporter())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,10 +48,12 @@ def fill(
     files = {MODEL_FILE: bytearray(model)}
     if weight_file is not None:
         files[WEIGHTS_FILE] = bytearray(weight_file)
+    # Only values are written over meanwhile: where another stand-in begins stays true.
+    beginnings = {file: _beginnings(content) for file, content in files.items() if file == WEIGHTS_FILE}
     constant_names = _constant_names(model, stand_ins)
     tensors = []
     for name, stand_in in stand_ins.items():
-        places = list(_places(files, stand_in))
+        places = list(_places(files, beginnings, stand_in))
         assert len(places) < 2, f"{name} is stored {len(places)} times"
         for file, offset, dtype in places:
             stored = stored_values(name, values[name], dtype)
@@ -75,19 +77,37 @@ def fill(
     return bytes(files[MODEL_FILE]), None if filled is None else bytes(filled), tuple(tensors)
 
 
+def _beginnings(content: bytearray) -> NDArray[np.uint16]:
+    """First two bytes at each multiple of 64, at which the data of weight files are."""
+    return np.frombuffer(content, "<u2", len(content) // 2)[:: ALIGNMENT // 2].copy()
+
+
 def _places(
-    files: Mapping[str, bytearray], stand_in: NDArray[np.float32]
+    files: Mapping[str, bytearray],
+    beginnings: Mapping[str, NDArray[np.uint16]],
+    stand_in: NDArray[np.float32],
 ) -> Iterator[tuple[str, int, np.dtype[Any]]]:
     """Every place where the stand-in's bytes are: file, offset, dtype."""
-    for file, content in files.items():
-        for dtype in DTYPES:
-            whole = stand_in.astype(dtype).tobytes()
-            # A short needle is found much faster; the rest is compared.
-            offset = content.find(whole[:_KEY_BYTES])
-            while offset >= 0:
-                if content[offset : offset + len(whole)] == whole:
+    for dtype in DTYPES:
+        whole = stand_in.astype(dtype).tobytes()
+        for file, content in files.items():
+            offsets: Iterable[int]
+            if file in beginnings:
+                first = np.frombuffer(whole, "<u2", 1)
+                offsets = (np.flatnonzero(beginnings[file] == first) * ALIGNMENT).tolist()
+            else:
+                offsets = _found(content, whole[:_KEY_BYTES])
+            for offset in offsets:
+                if content.startswith(whole, offset):
                     yield file, offset, dtype
-                offset = content.find(whole[:_KEY_BYTES], offset + 1)
+
+
+def _found(content: bytearray, key: bytes) -> Iterator[int]:
+    """Where a key is; a short one is found much faster."""
+    offset = content.find(key)
+    while offset >= 0:
+        yield offset
+        offset = content.find(key, offset + 1)
 
 
 def _constant_names(model: bytes, stand_ins: Mapping[str, NDArray[np.float32]]) -> dict[str | int, str]:

@@ -35,21 +35,13 @@ def make_adapter(tiny_llama: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def run_folder(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run without a local encoder, so that nothing loads sentence-transformers."""
-    return make_run(tmp_path_factory.mktemp("parity-run") / "run", encoder="openai")
+def run_folder(openai_run: Path) -> Path:
+    return openai_run
 
 
 @pytest.fixture(scope="session")
-def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four packages of the personality model, float32. Read only."""
-    from personality_common.terminal.progress import SILENT
-    from pretrain.personality.export.bundle import export
-    from pretrain.personality.export.config import ExportConfig
-
-    out = tmp_path_factory.mktemp("parity-bundle") / "bundle"
-    export(ExportConfig(run_folder, out, target="iOS18"), SILENT)
-    return out
+def bundle(openai_bundle: Path) -> Path:
+    return openai_bundle
 
 
 @pytest.fixture

@@ -11,20 +11,15 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import warm
 
 from personality_common.cli import LazyGroup, cli, main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
 
 
-def pt(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "personality_common.cli", *arguments],
-        capture_output=True,
-        text=True,
-        input=stdin if stdin is not None else "",
-        timeout=120,
-    )
+def pt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return warm.run([*warm.PT, *arguments])
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     input: str = "",
-    timeout: float = 120,
+    timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     """To the end, as `subprocess.run` does."""
     process = Warm(program, env=env, cwd=cwd, input=input)
@@ -113,6 +113,7 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
         os.dup2(stream.fileno(), number)
         stream.close()
     os.chdir(folder)
+    vars(multiprocessing.current_process())["_config"]["daemon"] = False  # a program may have children
     os.environ.clear()
     os.environ.update(environment)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
@@ -122,14 +123,23 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
         import torch
 
         torch.set_num_threads(int(threads))
+    code = interpret(program)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def interpret(program: Sequence[str]) -> int:
+    """Run a program in this process: its exit code."""
     code: object = 0
     try:
         if program[0] == "-m":
-            sys.argv = program[1:]
-            sys.path.insert(0, folder)
+            sys.argv = list(program[1:])
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(program[1], run_name="__main__", alter_sys=True)
         else:
-            sys.argv = program
+            sys.argv = list(program)
             sys.path.insert(0, str(Path(program[0]).parent))
             runpy.run_path(program[0], run_name="__main__")
     except SystemExit as end:
@@ -140,7 +150,4 @@ def _run(program: list[str], environment: dict[str, str], folder: str, streams: 
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
         code = 1
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(int(code or 0) & 255)
+    return int(code or 0) & 255

@@ -50,12 +50,6 @@ class Folder:
         return rows
 
 
-def is_character_folder(path: Path) -> bool:
-    """Whether a folder says that it is of this family."""
-    file = inside(path, MANIFEST_FILE)
-    return file.is_file() and read_json_object(file).get("family") == FAMILY
-
-
 def open_folder(path: Path) -> Folder:
     """Open a folder without believing it.
 

@@ -70,12 +70,6 @@ class Folder:
         return read_hugging_face(inside(self.path, f"{HUGGING_FACE_DIR}/{WEIGHTS}"), self.manifest.model)
 
 
-def is_lm_folder(path: Path) -> bool:
-    """Whether a folder says that it is of this family."""
-    file = inside(path, MANIFEST_FILE)
-    return file.is_file() and read_json_object(file).get("family") == FAMILY
-
-
 def open_folder(path: Path) -> Folder:
     """Open a folder without believing it.
 

@@ -4,7 +4,7 @@ import mil_cases
 import pytest
 from mil_harness import Case, run_case
 
-EXAMPLES = 40
+EXAMPLES = 15
 """Per kernel; `python tests/device_sim/mil/mil_report.py` runs more, and prints what it finds."""
 
 

@@ -23,8 +23,8 @@ from personality_common.errors import ToolkitError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-MUTANTS = 5_000
-"""Over all packages and kinds of mutation."""
+MUTANTS = 1_500
+"""Over all packages and kinds of mutation; `make fuzz` tries more."""
 SMALL = Limits(value_bytes=1 << 24, live_bytes=1 << 26, seconds=1)
 ALLOWED_GROWTH = 400 << 20
 """Bytes of resident memory: temporaries of kernels under `SMALL`, the parsed protobufs, the allocator."""

@@ -101,18 +101,14 @@ def test_states_and_constants_share_one_budget(package: Path) -> None:
     model.new_state()
 
 
+PROCESSES = Path(__file__).parents[2] / "processes"
 CHILD = """
-import resource, sys
-from pathlib import Path
+import sys
 import numpy as np
 from device_sim.mil import load_mil
 from personality_common.errors import DataError
-def peak():
-    # ru_maxrss begins with what the parent had; macOS has no other figure, and counts in bytes.
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    return int(status.read_text().partition("VmHWM:")[2].split()[0])
+sys.path.append(sys.argv[2])
+from peak_memory import peak
 
 before = peak()
 try:
@@ -148,7 +144,7 @@ def test_many_states_are_refused_before_they_are_allocated(tmp_path: Path) -> No
     path.write_bytes(spec.SerializeToString())
     assert path.stat().st_size < 10_000
     run = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CHILD, str(path), str(PROCESSES)], capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
     message, grown = run.stdout.splitlines()

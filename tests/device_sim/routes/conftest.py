@@ -11,9 +11,6 @@ from device_sim.heads.shipped import shipped_head
 from device_sim.routes.route import HeadUpdate
 from grpo.head import Head
 from personality_common.bundle.bundle import Bundle, open_bundle
-from personality_common.terminal.progress import SILENT
-from pretrain.personality.export.bundle import export
-from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PERSONALITY
 from pretrain.personality.run import Run, load_run
 
@@ -26,16 +23,13 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def run(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return load_run(make_run(tmp_path_factory.mktemp("run") / "run", encoder="openai"))
+def run(openai_run: Path) -> Run:
+    return load_run(openai_run)
 
 
 @pytest.fixture(scope="session")
-def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """All packages but the text encoder, float32. Read only."""
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
-    export(ExportConfig(run.path, out, target="iOS18"), SILENT)
-    return open_bundle(out, PERSONALITY)
+def bundle(openai_bundle: Path) -> Bundle:
+    return open_bundle(openai_bundle, PERSONALITY)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """`pt run`; the files that it reads are tested with `device_sim.runtimes.arrays`."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import warm
 
 from device_sim.runtimes.config import RunConfig
 from device_sim.runtimes.running import run_package
@@ -83,8 +83,7 @@ def test_command(bundle: Path, tmp_path: Path) -> None:
         str(bundle / "PersonalityHead.mlpackage"),
         *("--input", str(tmp_path / "in.json"), "--output", str(tmp_path / "out.npz")),
     ]
-    command = [sys.executable, "-m", "personality_common.cli", "run", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = warm.run([*warm.PT, "run", *arguments])
     assert done.returncode == 3
     assert "input 'latent' must have shape (1, 512), got (1, 511)" in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -17,8 +17,6 @@ from device_sim.simulate.simulation import Simulation, simulate_phone
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from personality_common.terminal.progress import SILENT
-from pretrain.personality.export.bundle import export
-from pretrain.personality.export.config import ExportConfig
 
 TEXTS = str(Path(__file__).parents[3] / "fixtures" / "conversations.jsonl")
 
@@ -29,12 +27,9 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All packages, of a run whose base embeddings are embeddings. Read only."""
-    folder = tmp_path_factory.mktemp("simulate")
-    run = make_run(folder / "run", encoder="openai")
-    export(ExportConfig(run, folder / "bundle", target="iOS18"), SILENT)
-    return folder / "bundle"
+def bundle(openai_bundle: Path) -> Path:
+    """Of a run whose base embeddings are embeddings."""
+    return openai_bundle
 
 
 @pytest.fixture

@@ -1,33 +1,27 @@
 """From a run to a report through the command line, with the bundle's own encoder and with MiniLM itself."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 from device_sim.heads.shipped import open_shipped
 from device_sim.simulate.texts import Embedder
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.errors import MismatchError, ToolkitError
 from personality_common.terminal.progress import SILENT
-from pretrain.personality.export.bundle import export
-from pretrain.personality.export.config import ExportConfig
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 
 
 @pytest.fixture(scope="module")
-def exported(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def exported(minilm_run: Path, minilm_bundle: Path) -> tuple[Path, Path]:
     """A run, and its bundle with the text encoder."""
-    folder = tmp_path_factory.mktemp("end")
-    run = make_run(folder / "run")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
-    return run, folder / "bundle"
+    return minilm_run, minilm_bundle
 
 
 def test_two_nights_with_the_bundle_alone(exported: tuple[Path, Path], tmp_path: Path) -> None:
@@ -35,8 +29,7 @@ def test_two_nights_with_the_bundle_alone(exported: tuple[Path, Path], tmp_path:
         "simulate", exported[1], "--user", "profile", "--data", TEXTS, "--nights", 2, "--interactions", 20,
         "--html", tmp_path / "report.html", "--json", tmp_path / "figures.json",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "personality_common.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = warm.run([*warm.PT, *arguments])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "night 2/2" in done.stderr
     assert "ETA" in done.stderr

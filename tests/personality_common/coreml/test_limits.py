@@ -200,19 +200,15 @@ def test_a_weight_file_is_opened_once_whatever_it_is_called(packages: dict[str, 
     assert package.weights("@model_path/./weights//weight.bin") is first
 
 
+PROCESSES = Path(__file__).parents[2] / "processes"
 CHILD = """
-import resource, sys
-from pathlib import Path
+import sys
 from personality_common.coreml.describe import describe
 from personality_common.coreml.package import Package
 from personality_common.errors import DataError
 
-def peak():
-    # ru_maxrss begins with what the parent had; macOS has no other figure, and counts in bytes.
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    return int(status.read_text().partition("VmHWM:")[2].split()[0])
+sys.path.append(sys.argv[2])
+from peak_memory import peak
 
 before = peak()
 try:
@@ -243,7 +239,11 @@ def test_memory_of_what_is_refused(tmp_path: Path, kind: str, message: str) -> N
     path = tmp_path / "m.mlmodel"
     path.write_bytes(VERSION + content)
     run = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", CHILD, str(path), str(PROCESSES)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     said, grown = run.stdout.splitlines()

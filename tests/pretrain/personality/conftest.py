@@ -15,9 +15,6 @@ import torch
 from personality_common.coreml.package import Package
 from personality_common.coreml.program import main_block
 from personality_common.coreml.values import read_value
-from personality_common.terminal.progress import SILENT
-from pretrain.personality.export.bundle import export
-from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.run import Run, load_run
 
 
@@ -36,9 +33,8 @@ def ct() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def run_folder(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run without a local encoder, so that nothing loads sentence-transformers."""
-    return make_run(tmp_path_factory.mktemp("run") / "run", encoder="openai")
+def run_folder(openai_run: Path) -> Path:
+    return openai_run
 
 
 @pytest.fixture(scope="session")
@@ -52,11 +48,8 @@ def values(run: Run) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything but the text encoder, for iOS 18, float32. Read only."""
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
-    export(ExportConfig(run_folder, out, target="iOS18"), SILENT)
-    return out
+def bundle(openai_bundle: Path) -> Path:
+    return openai_bundle
 
 
 @pytest.fixture

@@ -31,11 +31,6 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def minilm_run(make_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return make_run(tmp_path_factory.mktemp("minilm") / "run")
-
-
-@pytest.fixture(scope="module")
 def minilm_bundle(minilm_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("minilm_bundle") / "bundle"
     export(ExportConfig(minilm_run, out, target="iOS18"), SILENT)
@@ -75,6 +70,8 @@ def test_files(minilm_bundle: Any, read_manifest: Any) -> None:
 def test_interface(minilm_bundle: Any) -> None:
     package = Package.open(minilm_bundle / "TextEncoder.mlpackage")
     require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "int8"})
+    with pytest.raises(MismatchError, match="encoder_weights"):
+        require_rules(package, INTERFACES["encoder"], {"embedding_dim": "1536", "encoder_weights": "float16"})
 
 
 def test_every_package_gives_the_golden_vectors(minilm_bundle: Any, read_manifest: Any) -> None:
