@@ -46,7 +46,7 @@ def list_(store: Path, as_json: bool) -> None:
         lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
         click.echo(json.dumps(lines))
     else:
-        output.print(versions_table(versions, output.width))
+        output.print(versions_table(versions))
 
 
 @heads.command()

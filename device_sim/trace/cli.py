@@ -31,5 +31,4 @@ def trace(package: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(to_json(config, traced.records))
         return
-    console = wide_output()
-    console.print(report(config, traced.records, traced.outputs, console.width))
+    wide_output().print(report(config, traced.records, traced.outputs))

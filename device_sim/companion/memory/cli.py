@@ -52,9 +52,7 @@ def search(store: Path, query: str, count: int, user: str, encoder: str, as_json
 
     with _opened(store, encoder) as opened:
         hits = opened.search(query, user, count)
-    _show(
-        as_json, [asdict(hit) for hit in hits], lambda width: hits_table(hits, width), "nothing is remembered"
-    )
+    _show(as_json, [asdict(hit) for hit in hits], lambda: hits_table(hits), "nothing is remembered")
 
 
 @memory.command()
@@ -105,7 +103,7 @@ def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool,
         with opened or contextlib.nullcontext():
             chosen = choose(log.read(), opened.audit() if opened else [], names, matching)
             if chosen and not as_json:
-                output.print(chosen_table(chosen, output.width))
+                output.print(chosen_table(chosen))
             if chosen and not yes:
                 click.confirm(f"Forget {_count(len(chosen), 'turn')} for good?", abort=True, err=True)
             turns, chunks = forget_turns(log, opened, [one.turn for one in chosen]) if chosen else (0, 0)
@@ -142,7 +140,7 @@ def audit(store: Path, user: str | None, as_json: bool) -> None:
 
     known = _known(store, user, checked=True)
     lines = [asdict(chunk) for chunk in known]
-    _show(as_json, lines, lambda width: known_table(known, width), "nothing is remembered")
+    _show(as_json, lines, lambda: known_table(known), "nothing is remembered")
 
 
 @memory.command()
@@ -249,7 +247,7 @@ def _show(as_json: bool, lines: list[dict[str, Any]], table: Any, none: str) -> 
     if as_json:
         click.echo(json.dumps(lines))
     elif lines:
-        output.print(table(output.width))
+        output.print(table())
     else:
         output.print(none)
 
