@@ -10,7 +10,7 @@ from typing import Final
 from device_sim.parity.report import Comparison, DepthPoint, Example, Report
 from device_sim.parity.verdict import GOLDEN
 from personality_common.contract import LOGITS
-from personality_common.evidence.claims import number
+from personality_common.evidence.claims import number, share
 from personality_common.evidence.distances import HISTOGRAM_EDGES
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
@@ -99,7 +99,7 @@ def _summary(report: Report) -> Iterator[Row]:
             [
                 mark("passed" if holds else "failed"),
                 _title(record.package) if record.package != previous else "", record.runtimes, record.feature,
-                number(measures.max_abs), None if limit is None else meter(measures.max_abs or 0.0, limit),
+                number(measures.max_abs), None if limit is None else meter(_greatest(record), limit, holds),
                 number(measures.mean_abs), number(measures.relative), _share(measures.cosine),
                 "equal" if measures.max_abs == 0 else number(measures.psnr),
                 _share(measures.top8), _share(measures.rank),
@@ -108,8 +108,14 @@ def _summary(report: Report) -> Iterator[Row]:
         previous = record.package
 
 
+def _greatest(record: Comparison) -> float:
+    """The greatest difference: infinite where only one side is finite."""
+    found = record.measures.max_abs
+    return math.inf if found is None else found
+
+
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
+    return "" if value is None else share(value)
 
 
 def _package(report: Report, package: str) -> Html:
