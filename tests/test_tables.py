@@ -87,8 +87,8 @@ def simulation() -> Any:
 
 def population() -> Any:
     group = Some(
-        name=USER, devices=12345, gain=0.41234, gain_quantiles=(-0.123,) * 7, below_zero=0.152, overlap=0.701,
-        kl=0.123, held_back=0.97, stopped=0.1, scaled=0.974, dropped=0.01, silent=0.2,
+        title=USER, devices=12345, gain=0.41234, gain_quantiles=(-0.123,) * 7, below_zero=0.152,
+        overlap=0.701, kl=0.123, held_back=0.97, stopped=0.1, scaled=0.974, dropped=0.01, silent=0.2,
     )  # fmt: skip
     return Some(groups=[group, group])
 

@@ -46,7 +46,7 @@ def fleet(bundle: Path, **options: Any) -> None:
     made = this_command()
     result = simulate_fleet(config, ConsoleReporter())
     found = population(result)
-    document, page = figures(result, found), report(result, found, made).encode()
+    document, page = made.on(figures(result, found)), report(result, found, made).encode()
     write_json(config.out / FIGURES_FILE, document)
     with atomic_writer(config.out / REPORT_FILE) as file:
         file.write(page)

@@ -24,7 +24,7 @@ def groups_table(found: Population) -> Grid:
         quantile = dict(zip(QUANTILES, group.gain_quantiles, strict=True))
         rows.append(
             (
-                group.name, f"{group.devices:,}", f"{group.gain:+.3f}",
+                group.title, f"{group.devices:,}", f"{group.gain:+.3f}",
                 *(f"{quantile[q]:+.3f}" for q in (0.01, 0.5)), f"{group.below_zero:.1%}",
                 f"{group.overlap:.3f}", f"{group.kl:.3f}", f"{group.held_back:.0%}",
             )
@@ -37,7 +37,7 @@ def nights_table(found: Population) -> Grid:
     columns = (Column("user", "text"), *figures("cut short", "scaled back", "dropped", "nothing to learn"))
     rows = [
         (
-            group.name,
+            group.title,
             *(f"{share:.1%}" for share in (group.stopped, group.scaled, group.dropped, group.silent)),
         )
         for group in found.groups

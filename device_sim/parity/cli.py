@@ -57,7 +57,7 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
         report = language_parity(config, ConsoleReporter())
     else:
         report = check_parity(config, ConsoleReporter())
-    files.write("parity", report.checks, made, to_json(report), page(report, made).encode())
+    files.write("parity", report.checks, made, made.on(to_json(report)), page(report, made).encode())
     render(report, output)
     if not report.passed:
         raise click.exceptions.Exit(1)

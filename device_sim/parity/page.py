@@ -30,7 +30,7 @@ _WORDS: Final = (
     ("top 8", "mean share of the eight greatest logits in common"),
     ("rank", "Spearman’s ρ over all logits, the worst row"),
     ("golden", "the vectors that PyTorch computed at export"),
-    ("of limit", "a scale of powers of ten: full at the limit, empty at a millionth of it"),
+    ("of limit, in powers of ten", "a scale of powers of ten: full at the limit, empty at a millionth of it"),
 )
 
 
@@ -43,7 +43,7 @@ def page(report: Report, made: Provenance) -> str:
     texts = "" if report.texts is None else f", {report.texts} texts"
     sections = [
         kit.heading(
-            "Parity holds" if report.passed else "Parity fails",
+            _headline(report),
             f"{good} of {len(report.checks)} checks passed{texts}",
             passed=report.passed,
         ),
@@ -60,6 +60,14 @@ def page(report: Report, made: Provenance) -> str:
         notes.append(tag("p", tag("b", "This page quotes texts of the data that were given with --data.")))
     state = "passed" if report.passed else "failed"
     return kit.page(f"Parity {state}: {_name(report)}", *sections, made=made, notes=notes)
+
+
+def _headline(report: Report) -> str:
+    if report.passed:
+        return "Parity holds"
+    first, more = report.failures[0], len(report.failures) - 1
+    about = f"{first.about}: {first.name}" if first.about else first.name
+    return f"Parity fails: {about}" + (f", and {more} more" if more else "")
 
 
 def _name(report: Report) -> str:
@@ -85,27 +93,25 @@ _COLUMNS: Final = (
     Column("", "word"),
     *(Column(name, "word") for name in ("package", "runtimes", "feature")),
     Column("max |diff|"),
-    Column("of limit", "word"),
+    Column("of limit, in powers of ten", "word"),
     *(Column(name) for name in ("mean |diff|", "relative", "cosine", "PSNR dB", "top 8", "rank")),
 )
 
 
 def _summary(report: Report) -> Iterator[Row]:
-    previous = ""
     for record in report.worst():
         measures, limit, holds = record.measures, report.limit(record), report.holds(record)
         yield (
             "" if holds else "failed",
             [
                 mark("passed" if holds else "failed"),
-                _title(record.package) if record.package != previous else "", record.runtimes, record.feature,
+                _title(record.package), record.runtimes, record.feature,
                 number(measures.max_abs), None if limit is None else meter(_greatest(record), limit, holds),
                 number(measures.mean_abs), number(measures.relative), _share(measures.cosine),
                 "equal" if measures.max_abs == 0 else number(measures.psnr),
                 _share(measures.top8), _share(measures.rank),
             ],
         )  # fmt: skip
-        previous = record.package
 
 
 def _greatest(record: Comparison) -> float:

@@ -44,7 +44,7 @@ def simulate(bundle: Path, **options: Any) -> None:
 
     made = this_command()
     with simulate_phone(config, ConsoleReporter()) as (result, folder):
-        document, page = figures(result), report(result, made).encode()
+        document, page = made.on(figures(result)), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
             with atomic_writer(folder / "report.html", private=True) as file:
@@ -95,4 +95,5 @@ def grpo(model: Path, **options: Any) -> None:
         output.print(reason, style="dim")
     if (line := gate_line(result)) is not None:
         output.print(line)
-    output.print(f"head  {config.out}", soft_wrap=True)
+    same = "" if result.night.changed_weights else ", as it was: the update moved no number of it"
+    output.print(f"head  {config.out}{same}", soft_wrap=True)

@@ -91,12 +91,12 @@ def routes_table(simulation: Simulation) -> Grid:
 
 
 def reasons(simulation: Simulation) -> list[str]:
-    """Why nights taught nothing; the table has those that were cut short, the report says why."""
+    """Of each night that made no version, why; the table has those that were cut short."""
     return [
-        f"night {number}: {reason}"
+        f"night {number} made no version, the head is as it was: "
+        + ("; ".join(night.update.reasons) or "the update moved no number of it")
         for number, night in enumerate(simulation.nights, start=1)
-        if not night.update.steps and not night.update.night.changed_weights
-        for reason in night.update.reasons
+        if night.delivery.version is None
     ]
 
 

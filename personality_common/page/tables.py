@@ -1,4 +1,4 @@
-"""Tables of a page; what does not fit scrolls in its own box."""
+"""Tables of a page; none is wider than the page, whatever its width."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ Row: TypeAlias = tuple[Literal["", "strong", "failed"], Sequence[Content]]
 
 
 def table(columns: Sequence[Column], rows: Iterable[Row]) -> Html:
-    """A table with a heading for each column."""
+    """A table with a heading for each column; on a phone a row is a block, a line for each column."""
     head = tag("thead", tag("tr", (tag("th", c.name, class_=c.kind) for c in columns)))
     body = (
         tag(
             "tr",
-            (tag("td", cell, class_=c.kind) for c, cell in zip(columns, cells, strict=True)),
+            (
+                tag("td", cell, class_=c.kind, data_name=c.name if cell not in (None, "") else None)
+                for c, cell in zip(columns, cells, strict=True)
+            ),
             class_=kind,
         )
         for kind, cells in rows
     )
-    return tag("div", tag("table", head, tag("tbody", body)), class_="scroll")
+    return tag("table", head, tag("tbody", body), class_="rows")
 
 
 def facts(rows: Iterable[tuple[str, Content]]) -> Html:

@@ -50,6 +50,7 @@ def train(as_json: bool, **options: Any) -> None:
     """Train a network from examples."""
     config = take(TrainConfig, options)
 
+    from personality_common.runs.keeping import choose
     from personality_common.terminal.console import ConsoleReporter, output
     from pretrain.character.pipeline import train_character
     from pretrain.character.run import CURVE_FILE
@@ -60,13 +61,17 @@ def train(as_json: bool, **options: Any) -> None:
     except KeyboardInterrupt:
         reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
         raise
-    last = result.history[-1]
+    kept = choose(result.history, "epoch", config.keep)
+    quality = dict(kept.entry)
     if as_json:
-        click.echo(json.dumps({"run": str(result.run), "quality": last}))
+        click.echo(json.dumps({"run": str(result.run), "quality": quality, "kept": kept.record()}))
         return
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
-    output.print(f"held-out loss   {last['val_loss']:.4f} after {last['epoch']} epochs", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
+    loss, epoch = quality["val_loss"], quality["epoch"]
+    output.print(f"held-out loss   {loss:.4f} after {epoch} epochs", soft_wrap=True)
 
 
 @character.command(name="eval")

@@ -95,6 +95,7 @@ def train(as_json: bool, **options: Any) -> None:
 
     import numpy as np
 
+    from personality_common.runs.keeping import choose
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.progress import SILENT
@@ -106,7 +107,7 @@ def train(as_json: bool, **options: Any) -> None:
         reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.
         if any(count.item() for count in processes.gather(np.array([restarts()]))):
-            config = dataclasses.replace(config, resume=True)
+            config = dataclasses.replace(config, resume=True, overwrite=False)
         try:
             result = train_lm(config, reporter, processes)
         except KeyboardInterrupt:
@@ -114,14 +115,18 @@ def train(as_json: bool, **options: Any) -> None:
             raise
     if not processes.leads:
         return
+    kept = choose(result.history, "step", config.keep)
     if as_json:
-        click.echo(json.dumps({"run": str(result.run), "history": result.history}))
+        found = {"run": str(result.run), "history": result.history, "kept": kept.record()}
+        click.echo(json.dumps(found))
         return
     for table in health_tables(result.history):
         output.print(table)
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
-    output.print(f"held-out loss   {result.history[-1]['val_loss']:.4f} nats a token", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
+    output.print(f"held-out loss   {kept.entry['val_loss']:.4f} nats a token", soft_wrap=True)
 
 
 @lm.command(name="eval")

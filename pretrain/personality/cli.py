@@ -45,6 +45,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
 
     import numpy as np
 
+    from personality_common.runs.keeping import choose
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.progress import SILENT
@@ -55,7 +56,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
         reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.
         if any(count.item() for count in processes.gather(np.array([restarts()]))):
-            config = dataclasses.replace(config, resume=True)
+            config = dataclasses.replace(config, resume=True, overwrite=False)
         try:
             result = run_pretrain(config, reporter, processes)
         except KeyboardInterrupt:
@@ -63,13 +64,21 @@ def pretrain(as_json: bool, **options: Any) -> None:
             raise
     if not processes.leads:
         return
-    final = result.history[-1]
+    kept = choose(result.history, "epoch", config.keep)
+    final = kept.entry
     if as_json:
-        summary = {"run": str(result.run), "embedded": result.embedded, "quality": final}
+        summary = {
+            "run": str(result.run),
+            "embedded": result.embedded,
+            "quality": final,
+            "kept": kept.record(),
+        }
         click.echo(json.dumps(summary))
         return
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
     output.print(
         f"held-out texts  top-5 recall {final['val_top5_recall']:.4f}  top-8 recall "
         f"{final['val_top8_recall']:.4f}  NDCG@8 {final['val_ndcg8']:.4f}  loss {final['val_loss']:.6f} "
@@ -130,7 +139,7 @@ def evaluate(run: Path, **options: Any) -> None:
 
     made = this_command()
     found = run_evaluate(load_run(run), config, ConsoleReporter())
-    files.write("evaluate", (), made, figures(found), page(found, made).encode())
+    files.write("evaluate", (), made, made.on(figures(found)), page(found, made).encode())
     output.print(measured_table(found))
     output.print()
     output.print(confusion_table(found))
