@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def heads() -> None:
 @heads.command("list")
 @_store
 @PRINT_JSON
-def list_(store: Path, as_json: bool) -> None:
+def list_(store: Path, as_json: JsonPlace | None) -> None:
     """All versions, oldest first.
 
     reward: mean of the night that a version learned from; overlap: share of the shipped head's top 8 that it
@@ -42,10 +42,8 @@ def list_(store: Path, as_json: bool) -> None:
     from personality_common.terminal.console import output
 
     versions = _open(store).versions()
-    if as_json:
-        lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
-        click.echo(json.dumps(lines))
-    else:
+    lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
+    if not emitted(as_json, lines):
         output.print(versions_table(versions))
 
 
@@ -53,7 +51,7 @@ def list_(store: Path, as_json: bool) -> None:
 @_store
 @_version
 @PRINT_JSON
-def show(store: Path, version: str, as_json: bool) -> None:
+def show(store: Path, version: str, as_json: JsonPlace | None) -> None:
     """Where VERSION comes from, its gates and its metrics; its checksums are verified."""
     from device_sim.heads.rendering import record_tables, stored_json
     from personality_common.terminal.console import output
@@ -62,9 +60,7 @@ def show(store: Path, version: str, as_json: bool) -> None:
     version = opened.resolve(version)
     opened.load(version)
     stored = opened.show(version)
-    if as_json:
-        click.echo(json.dumps(stored_json(stored)))
-    else:
+    if not emitted(as_json, stored_json(stored)):
         output.print(*record_tables(stored), sep="\n")
 
 
@@ -74,7 +70,7 @@ def show(store: Path, version: str, as_json: bool) -> None:
 @click.argument("after")
 @click.option("--tokens", type=GIVEN, help="The app's own vocabulary; one ships with the toolkit.")
 @PRINT_JSON
-def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: bool) -> None:
+def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: JsonPlace | None) -> None:
     """What changed from version BEFORE to version AFTER."""
     from device_sim.heads.difference import difference
     from device_sim.heads.rendering import difference_tables
@@ -90,24 +86,20 @@ def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: boo
         )
     before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after), vocabulary.tokens)
-    if as_json:
-        click.echo(json.dumps({"before": before, "after": after, **asdict(found)}))
-    else:
+    if not emitted(as_json, {"before": before, "after": after, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
 
 
 @heads.command()
 @_store
 @PRINT_JSON
-def audit(store: Path, as_json: bool) -> int:
+def audit(store: Path, as_json: JsonPlace | None) -> int:
     """Verify every byte of every version, and tell which was active when."""
     from device_sim.heads.rendering import audit_tables
     from personality_common.terminal.console import output
 
     found = _open(store).audit()
-    if as_json:
-        click.echo(json.dumps(asdict(found)))
-    else:
+    if not emitted(as_json, asdict(found)):
         output.print(*audit_tables(found), sep="\n")
     return int(any(found.damage.values()))
 
@@ -116,7 +108,7 @@ def audit(store: Path, as_json: bool) -> int:
 @_store
 @_version
 @PRINT_JSON
-def activate(store: Path, version: str, as_json: bool) -> None:
+def activate(store: Path, version: str, as_json: JsonPlace | None) -> None:
     """Make VERSION the active one; refused unless checksums hold and its gates passed."""
     with _changed(store) as opened:
         version = opened.resolve(version)
@@ -127,7 +119,7 @@ def activate(store: Path, version: str, as_json: bool) -> None:
 @heads.command()
 @_store
 @PRINT_JSON
-def rollback(store: Path, as_json: bool) -> None:
+def rollback(store: Path, as_json: JsonPlace | None) -> None:
     """Go back to the version that was active before."""
     with _changed(store) as opened:
         version = opened.rollback()
@@ -139,7 +131,7 @@ def rollback(store: Path, as_json: bool) -> None:
 @_version
 @click.option("--off", is_flag=True, help="Let it be pruned again.")
 @PRINT_JSON
-def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
+def pin(store: Path, version: str, off: bool, as_json: JsonPlace | None) -> None:
     """Keep VERSION whatever is pruned."""
     with _changed(store) as opened:
         version = opened.resolve(version)
@@ -152,7 +144,7 @@ def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the last to keep.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @PRINT_JSON
-def prune(store: Path, keep: int, dry_run: bool, as_json: bool) -> None:
+def prune(store: Path, keep: int, dry_run: bool, as_json: JsonPlace | None) -> None:
     """Remove old versions; never one that is pinned, active, or was active before.
 
     Copies of one head count once for --keep, so that nights that changed nothing drive nothing out.
@@ -184,10 +176,8 @@ def _changed(store: Path) -> Iterator[Registry[Head]]:
         ConsoleReporter().say(f"{store}: brought to the present schema; an earlier pt cannot open it now")
 
 
-def _say(as_json: bool, value: dict[str, Any], line: str) -> None:
+def _say(as_json: JsonPlace | None, value: dict[str, Any], line: str) -> None:
     from personality_common.terminal.console import output
 
-    if as_json:
-        click.echo(json.dumps(value))
-    else:
+    if not emitted(as_json, value):
         output.print(line, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from personality_common.contract import TOP_K
+from personality_common.terminal.json_output import JsonPlace, emitted, json_option
 from personality_common.terminal.options import (
     ALLOW_REMOTE,
     FILE,
@@ -35,7 +35,7 @@ from pretrain.personality.config import EvaluateConfig, PretrainConfig
     metavars={"encoder": "minilm|openai|auto|DIR"},
 )
 @PRINT_JSON
-def pretrain(as_json: bool, **options: Any) -> None:
+def pretrain(as_json: JsonPlace | None, **options: Any) -> None:
     """Train a personality model from the human turns of conversations.
 
     In many processes: torchrun --nproc-per-node N -m pretrain, with the same options.
@@ -66,14 +66,8 @@ def pretrain(as_json: bool, **options: Any) -> None:
         return
     kept = choose(result.history, "epoch", config.keep)
     final = kept.entry
-    if as_json:
-        summary = {
-            "run": str(result.run),
-            "embedded": result.embedded,
-            "quality": final,
-            "kept": kept.record(),
-        }
-        click.echo(json.dumps(summary))
+    summary = {"run": str(result.run), "embedded": result.embedded, "quality": final}
+    if emitted(as_json, summary | {"kept": kept.record()}):
         return
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
@@ -93,7 +87,9 @@ def pretrain(as_json: bool, **options: Any) -> None:
 @click.option("--top-k", default=TOP_K, show_default=True, help="Tokens per text.")
 @ALLOW_REMOTE
 @PRINT_JSON
-def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder: bool, as_json: bool) -> None:
+def predict(
+    run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder: bool, as_json: JsonPlace | None
+) -> None:
     """Top tokens of texts, from a run; without texts, of each line of standard input."""
     if not texts and not sys.stdin.isatty():
         texts = tuple(input_lines())
@@ -105,8 +101,7 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder:
     from pretrain.personality.run import load_run
 
     predictions = run_predict(load_run(run), texts, top_k, ConsoleReporter(), allow_remote_encoder)
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(p) for p in predictions]))
+    if emitted(as_json, [dataclasses.asdict(p) for p in predictions], private=True):
         return
     from personality_common.terminal.console import output
     from pretrain.personality.rendering import prediction_table
@@ -122,7 +117,8 @@ def predict(run: Path, texts: tuple[str, ...], top_k: int, allow_remote_encoder:
     metavars={"source": "PATH|hf:OWNER/NAME"},
 )
 @dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"))
-@dataclass_options(ReportFiles, skip=("junit",), types=dict.fromkeys(("html", "json"), FILE))
+@dataclass_options(ReportFiles, skip=("junit", "json"), types={"html": FILE})
+@json_option("json")
 @ALLOW_REMOTE
 def evaluate(run: Path, **options: Any) -> None:
     """Compare a run's ranking with labels that people gave: records with tokens."""
@@ -139,7 +135,8 @@ def evaluate(run: Path, **options: Any) -> None:
 
     made = this_command()
     found = run_evaluate(load_run(run), config, ConsoleReporter())
-    files.write("evaluate", (), made, made.on(figures(found)), page(found, made).encode())
+    if files.write("evaluate", (), made, made.on(figures(found)), page(found, made).encode()):
+        return
     output.print(measured_table(found))
     output.print()
     output.print(confusion_table(found))
