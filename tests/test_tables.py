@@ -358,6 +358,7 @@ def test_texts_break_between_words_and_digests_are_shortened_whole() -> None:
     assert lines("one two three", 7) == ["one two", "three"]
     assert lines("one\u00a0two three", 7) == ["one two", "three"]
     assert lines("onetwothree", 4) == ["onet", "woth", "ree"]
+    assert lines("a:b=0.5,tempo=1.25", 12) == ["a:b=0.5,", "tempo=1.25"]
     assert lines("日本語", 4) == ["日本", "語"]
     assert lines(f"sha {DIGEST} end", 60) == [f"sha {DIGEST[:12]}… end"]
     assert lines(f"sha {DIGEST}", 64) == ["sha", DIGEST]

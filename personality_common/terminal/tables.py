@@ -22,6 +22,7 @@ _LEAST: Final = 24
 """Columns of the screen that a text is given, if it has so many, before columns go for its sake."""
 _DIGEST_LENGTH: Final = 64
 _DIGEST: Final = re.compile(rf"\b[0-9a-f]{{{_DIGEST_LENGTH}}}\b")
+_JOINT: Final = re.compile("[,:/_]")
 _DIGITS: Final = 12
 """Of a SHA-256 that has no room; `--json` has all."""
 
@@ -154,7 +155,8 @@ def facts(rows: Iterable[tuple[str, Cell]], title: str = "") -> Grid:
 
 
 def wrapped(text: Text, width: int) -> Text:
-    """In lines of so many columns at most, broken at spaces; a longer word is broken where it must be.
+    """In lines of so many columns at most, broken at spaces; a longer word after a comma, : / or _, or else
+    where it must be.
 
     A SHA-256 is not broken but cut to its beginning, as ids may be named by.
     """
@@ -177,6 +179,8 @@ def _broken(line: Text, width: int) -> Iterator[Text]:
         while line[start:last].cell_len > width:
             fits = (n for n in range(2, last - start + 1) if line[start : start + n].cell_len <= width)
             most = max(fits, default=1)
+            # Better after a comma than within a number.
+            most = max((m.end() for m in _JOINT.finditer(line.plain[start : start + most])), default=most)
             yield line[start : start + most]
             start += most
         end = last
