@@ -33,7 +33,7 @@ def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.C
 def test_every_command_takes_it_as_the_others_do() -> None:
     without = set()
     for name, command in commands(cli):
-        (option,) = [p for p in command.params if "--json" in p.opts] or [None]
+        option = next((p for p in command.params if "--json" in p.opts), None)
         if option is None:
             without.add(name)
             continue
