@@ -104,5 +104,6 @@ def grpo(model: Path, **options: Any) -> None:
         output.print(reason, style="dim")
     if (line := gate_line(result)) is not None:
         output.print(line)
-    same = "" if result.night.changed_weights else ", as it was: the update moved no number of it"
-    output.print(f"head  {config.out}{same}", soft_wrap=True)
+    if not result.night.changed_weights:
+        output.print("the update moved no number of the head: what is written is the head as it was")
+    output.print(f"head  {config.out}", soft_wrap=True)
