@@ -42,7 +42,7 @@ demo: $(READY) runs/demo/run.json bundles/demo/manifest.json bundles/demo-charac
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress
-	@$(BIN)/pt pretrain --data fixtures/conversations.jsonl --output-dir runs/demo
+	@$(BIN)/pt pretrain --data fixtures/conversations.jsonl --output-dir runs/demo --overwrite
 
 bundles/demo/manifest.json: runs/demo/run.json
 	@$(BIN)/pt export runs/demo --out bundles/demo
@@ -50,7 +50,7 @@ bundles/demo/manifest.json: runs/demo/run.json
 runs/demo-character/run.json: $(CODE) $(READY)
 	@rm -rf runs/demo-character/in-progress
 	@$(BIN)/pt character data --out runs/demo-characters --examples 1000
-	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 20
+	@$(BIN)/pt character train --data runs/demo-characters --output-dir runs/demo-character --epochs 20 --overwrite
 
 bundles/demo-character/manifest.json: runs/demo-character/run.json
 	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character

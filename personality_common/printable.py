@@ -7,6 +7,9 @@ from typing import Final
 
 EXCERPT: Final = 200
 """Characters of a file that a message quotes at most."""
+_NAME: Final = 40
+_WORDS: Final = 3
+"""Characters and words of what may be a token, and is no sentence."""
 _OBEYED: Final = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls: a terminal obeys them, XML has no place for them
     "\u202a-\u202e\u2066-\u2069"  # bidirectional formatting: text reads as something else
@@ -36,6 +39,20 @@ def excerpt(value: object, most: int = EXCERPT) -> str:
     if len(text) <= most and len(shown) <= most:
         return shown
     return f"{shown[:most]}… ({len(text):,} characters)"
+
+
+def described(value: object) -> str:
+    """What stands in a file in another's place, for a message that must not quote what somebody wrote.
+
+    A word or three are quoted, as a token has; of all else it says what it is: `a text of 340 characters`.
+    """
+    if isinstance(value, str) and (len(value) > _NAME or len(value.split()) > _WORDS):
+        return f"a text of {len(value):,} characters"
+    if isinstance(value, dict):
+        return f"an object of {len(value):,} entries"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}"
+    return excerpt(repr(value), _NAME + 2)
 
 
 def is_unicode(text: str) -> bool:

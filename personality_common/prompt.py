@@ -59,7 +59,7 @@ def _one_line(text: str) -> str:
     # Cc: control characters; Cf: invisible ones, such as changes of direction; Zl, Zp: line breaks.
     bad = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")), None)
     if bad is not None:
-        raise DataError(f"a line of a prompt must have no control characters, has {bad!r} in {text!r:.60}")
+        raise DataError(f"a line of a prompt must have no control characters, has {bad!r}")
     if not text.strip() or len(text) > LONGEST:
         raise DataError(f"a line of a prompt must have 1 to {LONGEST} characters, has {len(text.strip())}")
     return text.strip()

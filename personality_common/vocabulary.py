@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 from personality_common.contract import TOKENS_FILE, VOCAB_SIZE
 from personality_common.errors import DataError, MismatchError
 from personality_common.lookalikes import hidden, mixed_scripts, skeleton
+from personality_common.printable import described
 
 DEFAULT_TOKENS_PATH: Final = Path(__file__).with_name(TOKENS_FILE)
 MAX_FILE_BYTES: Final = 1 << 20
@@ -23,9 +23,6 @@ MAX_FILE_BYTES: Final = 1 << 20
 # Control, lone surrogate, line separator, paragraph separator: each would break a line of a log, the
 # UTF-8 of the fingerprint, or the metadata of a package.
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-_shorten = reprlib.Repr()
-_shorten.maxstring = _shorten.maxother = 60
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Vocabulary:
             return self.positions[token]
         except KeyError:
             raise DataError(
-                f"a token must be one of the vocabulary's {len(self.tokens)}, got {_shorten.repr(token)}"
+                f"a token must be one of the vocabulary's {len(self.tokens)}, got {described(token)}"
             ) from None
 
     def joined(self) -> str:
@@ -140,7 +137,7 @@ def _read_entries(path: Path) -> Sequence[object]:
         raise DataError(f"{path}: must be plain JSON: {error}") from error
     entries = document.get("tokens") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise DataError(f'{path}: must be {{"tokens": [...]}}, got {_shorten.repr(document)}')
+        raise DataError(f'{path}: must be {{"tokens": [...]}}, got {described(document)}')
     return entries
 
 
@@ -149,37 +146,37 @@ def _object_with_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, obj
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"a key is given twice: {next(k for k in keys if keys.count(k) > 1)!r}")
+        raise ValueError(f"a key is given twice: {described(next(k for k in keys if keys.count(k) > 1))}")
     return result
 
 
 def _checked_token(entry: object, where: str) -> str:
     if not isinstance(entry, str):
-        raise DataError(f"{where}: a token must be a string, got {_shorten.repr(entry)}")
+        raise DataError(f"{where}: a token must be a string, got {described(entry)}")
     if not entry.strip():
-        raise DataError(f"{where}: a token must not be empty, got {_shorten.repr(entry)}")
+        raise DataError(f"{where}: a token must not be empty, got {described(entry)}")
     if entry != entry.strip():
-        raise DataError(f"{where}: a token must have no space around it, got {_shorten.repr(entry)}")
+        raise DataError(f"{where}: a token must have no space around it, got {described(entry)}")
     if "," in entry:
         raise DataError(
             f"{where}: a token must have no comma (tokens are comma-joined in Core ML metadata),"
-            f" got {_shorten.repr(entry)}"
+            f" got {described(entry)}"
         )
     for character in entry:
         if unicodedata.category(character) in _FORBIDDEN_CATEGORIES:
             raise DataError(
                 f"{where}: a token must have no control character (U+{ord(character):04X}),"
-                f" got {_shorten.repr(entry)}"
+                f" got {described(entry)}"
             )
     if (unseen := hidden(entry)) is not None:
         raise DataError(
             f"{where}: a token must have no character that cannot be seen or turns others around"
-            f" (U+{ord(unseen):04X}), got {_shorten.repr(entry)}"
+            f" (U+{ord(unseen):04X}), got {described(entry)}"
         )
     if scripts := mixed_scripts(entry):
         raise DataError(
             f"{where}: a token must have letters of one script, has {scripts} ones, which look alike,"
-            f" got {_shorten.repr(entry)}"
+            f" got {described(entry)}"
         )
     return entry
 
@@ -192,5 +189,5 @@ def _check_distinct(tokens: Sequence[str], path: Path) -> None:
             same = unicodedata.normalize("NFC", tokens[first]) == unicodedata.normalize("NFC", token)
             raise DataError(
                 f"{path}: tokens must be distinct, tokens[{first}] and tokens[{index}]"
-                f" {'are both' if same else 'look alike, and are both like'} {_shorten.repr(token)}"
+                f" {'are both' if same else 'look alike, and are both like'} {described(token)}"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from device_sim.adapters.export import AdapterExportConfig
 from personality_common.registry.cli import STORE, add_version_commands
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import FOLDER, PRINT_JSON, dataclass_options, take
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def adapters() -> None:
 @click.argument("before")
 @click.argument("after")
 @PRINT_JSON
-def diff(store: Path, before: str, after: str, as_json: bool) -> None:
+def diff(store: Path, before: str, after: str, as_json: JsonPlace | None) -> None:
     """What changed from version BEFORE to version AFTER, in what they add to the base's weights."""
     from device_sim.adapters.difference import difference
     from device_sim.adapters.rendering import difference_tables
@@ -41,9 +41,7 @@ def diff(store: Path, before: str, after: str, as_json: bool) -> None:
     opened = _open(store)
     before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after))
-    if as_json:
-        click.echo(json.dumps({"before_version": before, "after_version": after, **asdict(found)}))
-    else:
+    if not emitted(as_json, {"before_version": before, "after_version": after, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
 
 
@@ -56,7 +54,7 @@ def diff(store: Path, before: str, after: str, as_json: bool) -> None:
     metavars={"out": "DIR", "version": "VERSION", "merged": "TYPE", "base": "GGUF"},
 )
 @PRINT_JSON
-def export(store: Path, as_json: bool, **options: Any) -> None:
+def export(store: Path, as_json: JsonPlace | None, **options: Any) -> None:
     """Write a version of STORE as GGUF for llama.cpp, and as the folders that peft and mlx-lm read."""
     config: AdapterExportConfig = take(AdapterExportConfig, options, store=store)
 
@@ -66,9 +64,7 @@ def export(store: Path, as_json: bool, **options: Any) -> None:
     opened = _open(store)
     version = opened.resolve(config.version) if config.version else opened.active
     names = export_adapter(opened.load(version), config)
-    if as_json:
-        click.echo(json.dumps({"version": version, "out": str(config.out), "files": names}))
-    else:
+    if not emitted(as_json, {"version": version, "out": str(config.out), "files": names}):
         output.print(f"{version} in {config.out}: {', '.join(names)}", soft_wrap=True)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from device_sim.adapters.difference import AdapterDifference
+from personality_common.terminal.tables import Column, Grid, facts, figures
 
 
-def difference_tables(found: AdapterDifference) -> list[Table]:
+def difference_tables(found: AdapterDifference) -> list[Grid]:
     """Norms of what is added to the base's weights, in all and by linear part."""
-    numbers = Table(show_header=False)
-    numbers.add_row("added before", f"{found.before:.4g}")
-    numbers.add_row("added after", f"{found.after:.4g}")
-    numbers.add_row("difference", f"{found.difference:.4g}")
-    numbers.add_row("cosine", "none" if found.cosine is None else f"{found.cosine:.4f}")
-    parts = Table("part", "before", "after", "difference")
-    for part in found.parts:
-        parts.add_row(part.part, *(f"{value:.4g}" for value in (part.before, part.after, part.difference)))
-    return [table for table in (numbers, parts) if table.row_count]
+    numbers = facts(
+        [
+            ("added before", f"{found.before:.4g}"),
+            ("added after", f"{found.after:.4g}"),
+            ("difference", f"{found.difference:.4g}"),
+            ("cosine", "none" if found.cosine is None else f"{found.cosine:.4f}"),
+        ]
+    )
+    parts = [
+        (part.part, *(f"{value:.4g}" for value in (part.before, part.after, part.difference)))
+        for part in found.parts
+    ]
+    return [numbers, Grid((Column("part"), *figures("before", "after", "difference")), parts)][
+        : 1 + bool(parts)
+    ]

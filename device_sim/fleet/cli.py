@@ -46,23 +46,24 @@ def fleet(bundle: Path, **options: Any) -> None:
     made = this_command()
     result = simulate_fleet(config, ConsoleReporter())
     found = population(result)
-    document, page = figures(result, found), report(result, found, made).encode()
+    document, page = made.on(figures(result, found)), report(result, found, made).encode()
     write_json(config.out / FIGURES_FILE, document)
     with atomic_writer(config.out / REPORT_FILE) as file:
         file.write(page)
-    files.write("fleet", result.checks, made, document, page)
-    output.print(groups_table(found))
-    output.print()
-    output.print(nights_table(found))
-    output.print()
-    output.print(ChecksTable(result.checks))
-    output.print()
-    for note in notes(result, found):
-        output.print(note, soft_wrap=True)
-    for name, path in (
-        ("report", files.html or config.out / REPORT_FILE),
-        ("figures", files.json or config.out / FIGURES_FILE),
-    ):
-        output.print(f"{name:8}{path}", soft_wrap=True)
+    if not files.write("fleet", result.checks, made, document, page):
+        told = dict(files.told())
+        output.print(groups_table(found))
+        output.print()
+        output.print(nights_table(found))
+        output.print()
+        output.print(ChecksTable(result.checks))
+        output.print()
+        for note in notes(result, found):
+            output.print(note, soft_wrap=True)
+        for name, path in (
+            ("report", told.get("report", config.out / REPORT_FILE)),
+            ("figures", told.get("figures", config.out / FIGURES_FILE)),
+        ):
+            output.print(f"{name:8}{path}", soft_wrap=True)
     if not passed(result.checks):
         raise click.exceptions.Exit(1)

@@ -12,6 +12,7 @@ import numpy as np
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.lives import TRACES, Lived, measured_nights
 from device_sim.fleet.proof import simulate_command
+from device_sim.fleet.verdict import is_control
 from device_sim.users.nights import oracle_share
 from personality_common.evidence.claims import finite, to_json
 
@@ -32,6 +33,7 @@ class Group:
 
     Attributes:
         name: the user, or "all".
+        control: whether the user's rewards say nothing.
         gain: mean gain in reward over the shipped head.
         gain_quantiles: at QUANTILES, over devices.
         below_zero: share of devices that ended worse than they were shipped.
@@ -49,6 +51,7 @@ class Group:
     """
 
     name: str
+    control: bool
     devices: int
     gain: float
     gain_quantiles: tuple[float, ...]
@@ -66,6 +69,10 @@ class Group:
     silent: float
     nights: dict[str, list[float]]
     histogram: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} (control)" if self.control else self.name
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ def _group(name: str, members: Sequence[Lived], nights: dict[str, Any], edges: A
     known = [(one.gain, one.oracle_gain) for one in members if one.oracle_gain is not None]
     return Group(
         name=name,
+        control=name != EVERYONE and is_control(name),
         devices=len(members),
         gain=float(gain.mean()),
         gain_quantiles=tuple(np.quantile(gain, QUANTILES).tolist()),

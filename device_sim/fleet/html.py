@@ -9,7 +9,9 @@ from device_sim.fleet.figures import QUANTILES, Group, Population
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.lives import Lived, measured_nights
 from device_sim.fleet.proof import simulate_command
+from device_sim.fleet.verdict import is_control
 from device_sim.simulate.html import of_bundle
+from personality_common.evidence.claims import passed
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
 from personality_common.page.histogram import histogram
@@ -23,12 +25,13 @@ REPORT_FILE: Final = "report.html"
 def report(fleet: Fleet, found: Population, made: Provenance) -> str:
     """The page, as HTML."""
     plan = fleet.plan
-    title = f"{plan.devices:,} devices, {plan.nights.nights} nights"
+    title, everyone = f"{plan.devices:,} devices, {plan.nights.nights} nights", found.groups[0]
+    said = f"{everyone.below_zero:.0%} of devices worse off, {everyone.held_back:.0%} held back"
     gains = {f"{night + 1}": i for i, night in enumerate(measured_nights(plan.nights.nights))}
     weeks: _Columns = {night: _gain_after(i) for night, i in gains.items()}
     return kit.page(
-        title,
-        kit.heading(title, _subtitle(fleet)),
+        f"{title}: {said}",
+        kit.heading(said, f"{title}; {_subtitle(fleet)}", passed=passed(fleet.checks)),
         kit.card(
             "Who gained",
             kit.note(
@@ -79,7 +82,10 @@ _SAID: Final = (
 
 def _subtitle(fleet: Fleet) -> str:
     plan = fleet.plan
-    mix = ", ".join(f"{kind.share:.0%} {kind.user}" for kind in plan.kinds)
+    mix = ", ".join(
+        f"{kind.share:.0%} {kind.user}" + (" (control: rewards say nothing)" if is_control(kind.user) else "")
+        for kind in plan.kinds
+    )
     return (
         f"users: {mix}; {plan.nights.interactions} interactions a night, {plan.nights.group} candidates each,"
         f" seeds from {plan.nights.seed}, {plan.grpo.policy} and {plan.grpo.loss}"
@@ -105,9 +111,9 @@ _GAINS: Final[_Columns] = {
     "below 0": lambda g: f"{g.below_zero:.1%}",
     "of the best head": lambda g: "–" if g.oracle_share is None else f"{g.oracle_share:.0%}",
     "top 8 kept": lambda g: f"{g.overlap:.3f}",
-    "worst 1%": lambda g: f"{g.overlap_worst:.3f}",
+    "top 8 kept, worst 1%": lambda g: f"{g.overlap_worst:.3f}",
     "KL": lambda g: f"{g.kl:.3f}",
-    "worst 1% ": lambda g: f"{g.kl_worst:.3f}",
+    "KL, worst 1%": lambda g: f"{g.kl_worst:.3f}",
 }
 _STOPS: Final[_Columns] = {
     "devices held back": lambda g: f"{g.held_back:.1%}",
@@ -122,7 +128,7 @@ def _groups(first: str, columns: _Columns, groups: Sequence[Group]) -> Html:
     return table(
         [Column(first, "word"), *map(Column, columns)],
         [
-            ("" if i else "strong", [group.name, *(cell(group) for cell in columns.values())])
+            ("" if i else "strong", [group.title, *(cell(group) for cell in columns.values())])
             for i, group in enumerate(groups)
         ],
     )
@@ -132,7 +138,7 @@ def _histogram(group: Group, edges: Sequence[float]) -> Html:
     counted = sum(group.histogram)
     unknown = f", {group.devices - counted:,} of them without a gain" if counted < group.devices else ""
     return histogram(
-        f"Gain of {group.name}: {group.devices:,} devices{unknown}",
+        f"Gain of {group.title}: {group.devices:,} devices{unknown}",
         edges, group.histogram, x="gain in reward", unit="devices",
     )  # fmt: skip
 

@@ -4,42 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.markup import escape
-from rich.table import Table
-
 from device_sim.fleet.figures import QUANTILES, Population
 from device_sim.fleet.fleet import Fleet
 from device_sim.fleet.proof import simulate_command
+from personality_common.terminal.tables import Column, Grid, figures
 
 COMMANDS_SHOWN = 3
 
 
-def groups_table(found: Population) -> Table:
+def groups_table(found: Population) -> Grid:
     """A row per kind of user: mean gain, what 1% and half of the devices are below; drift; devices held."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("user", overflow="fold")
-    for name in ("devices", "gain", "1%", "median", "below 0", "top 8", "KL", "held"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = [
+        Column("user", "text"), *figures("devices", "gain"), Column("1%", "figure", drop=3),
+        Column("median", "figure", drop=1), *figures("below 0", "top 8"), Column("KL", "figure", drop=2),
+        *figures("held"),
+    ]  # fmt: skip
+    rows = []
     for group in found.groups:
         quantile = dict(zip(QUANTILES, group.gain_quantiles, strict=True))
-        table.add_row(
-            escape(group.name), f"{group.devices:,}", f"{group.gain:+.3f}",
-            *(f"{quantile[q]:+.3f}" for q in (0.01, 0.5)), f"{group.below_zero:.1%}",
-            f"{group.overlap:.3f}", f"{group.kl:.3f}", f"{group.held_back:.0%}",
+        rows.append(
+            (
+                group.title, f"{group.devices:,}", f"{group.gain:+.3f}",
+                *(f"{quantile[q]:+.3f}" for q in (0.01, 0.5)), f"{group.below_zero:.1%}",
+                f"{group.overlap:.3f}", f"{group.kl:.3f}", f"{group.held_back:.0%}",
+            )
         )  # fmt: skip
-    return table
+    return Grid(columns, rows)
 
 
-def nights_table(found: Population) -> Table:
+def nights_table(found: Population) -> Grid:
     """What became of the updates, as shares of all nights."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("user", overflow="fold")
-    for name in ("cut short", "scaled back", "dropped", "nothing to learn"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for group in found.groups:
-        shares = (group.stopped, group.scaled, group.dropped, group.silent)
-        table.add_row(escape(group.name), *(f"{share:.1%}" for share in shares))
-    return table
+    columns = (Column("user", "text"), *figures("cut short", "scaled back", "dropped", "nothing to learn"))
+    rows = [
+        (
+            group.title,
+            *(f"{share:.1%}" for share in (group.stopped, group.scaled, group.dropped, group.silent)),
+        )
+        for group in found.groups
+    ]
+    return Grid(columns, rows)
 
 
 def notes(fleet: Fleet, found: Population) -> Iterator[str]:

@@ -29,10 +29,15 @@ def kind_checks(plan: Plan, lived: Sequence[Lived]) -> Iterator[Check]:
             yield from _checks(f"{number}", kind.user, members)
 
 
+def is_control(user: str) -> bool:
+    """Whether a user's rewards say nothing, so that whatever is learned of them is noise."""
+    parsed = parse_user(user)
+    return isinstance(parsed, UserConfig) and parsed.kind in NO_SIGNAL
+
+
 def _checks(number: str, user: str, members: Sequence[Lived]) -> Iterator[Check]:
     gains = torch.tensor([one.gain for one in members], dtype=torch.float64)
-    parsed = parse_user(user)
-    control = isinstance(parsed, UserConfig) and parsed.kind in NO_SIGNAL
+    control = is_control(user)
     id, count = f"gain.{number}", len(members)
     found = mean_interval(gains) if count > 1 else None
     detail = f"{count:,} devices" + (f", 95%: {found.low:+.3f} to {found.high:+.3f}" if found else "")

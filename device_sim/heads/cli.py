@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personality_common.registry.cli import STORE, add_version_commands
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def heads() -> None:
 @click.argument("after")
 @click.option("--tokens", type=GIVEN, help="The app's own vocabulary; one ships with the toolkit.")
 @PRINT_JSON
-def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: bool) -> None:
+def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: JsonPlace | None) -> None:
     """What changed from version BEFORE to version AFTER."""
     from device_sim.heads.difference import difference
     from device_sim.heads.rendering import difference_tables
@@ -49,9 +49,7 @@ def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: boo
         )
     before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after), vocabulary.tokens)
-    if as_json:
-        click.echo(json.dumps({"before": before, "after": after, **asdict(found)}))
-    else:
+    if not emitted(as_json, {"before": before, "after": after, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
 
 

@@ -59,8 +59,9 @@ def parity(bundle: Path, runtimes: str | None, tolerances: tuple[str, ...], **op
         report = language_parity(config, ConsoleReporter())
     else:
         report = check_parity(config, ConsoleReporter())
-    files.write("parity", report.checks, made, to_json(report), page(report, made).encode())
-    render(report, output)
+    document, shown = made.on(to_json(report)), page(report, made).encode()
+    if not files.write("parity", report.checks, made, document, shown):
+        render(report, output)
     if not report.passed:
         raise click.exceptions.Exit(1)
 

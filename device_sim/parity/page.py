@@ -10,7 +10,7 @@ from typing import Final
 from device_sim.parity.report import Comparison, DepthPoint, Example, Report
 from device_sim.parity.verdict import GOLDEN
 from personality_common.contract import LOGITS
-from personality_common.evidence.claims import number
+from personality_common.evidence.claims import number, share
 from personality_common.evidence.distances import HISTOGRAM_EDGES
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
@@ -30,7 +30,7 @@ _WORDS: Final = (
     ("top 8", "mean share of the eight greatest logits in common"),
     ("rank", "Spearman’s ρ over all logits, the worst row"),
     ("golden", "the vectors that PyTorch computed at export"),
-    ("of limit", "a scale of powers of ten: full at the limit, empty at a millionth of it"),
+    ("of limit, in powers of ten", "a scale of powers of ten: full at the limit, empty at a millionth of it"),
 )
 
 
@@ -43,7 +43,7 @@ def page(report: Report, made: Provenance) -> str:
     texts = "" if report.texts is None else f", {report.texts} texts"
     sections = [
         kit.heading(
-            "Parity holds" if report.passed else "Parity fails",
+            _headline(report),
             f"{good} of {len(report.checks)} checks passed{texts}",
             passed=report.passed,
         ),
@@ -62,6 +62,14 @@ def page(report: Report, made: Provenance) -> str:
         notes.append(tag("p", tag("b", "This page quotes texts of the data that were given with --data.")))
     state = "passed" if report.passed else "failed"
     return kit.page(f"Parity {state}: {_name(report)}", *sections, made=made, notes=notes)
+
+
+def _headline(report: Report) -> str:
+    if report.passed:
+        return "Parity holds"
+    first, more = report.failures[0], len(report.failures) - 1
+    about = f"{first.about}: {first.name}" if first.about else first.name
+    return f"Parity fails: {about}" + (f", and {more} more" if more else "")
 
 
 def _name(report: Report) -> str:
@@ -87,31 +95,35 @@ _COLUMNS: Final = (
     Column("", "word"),
     *(Column(name, "word") for name in ("package", "runtimes", "feature")),
     Column("max |diff|"),
-    Column("of limit", "word"),
+    Column("of limit, in powers of ten", "word"),
     *(Column(name) for name in ("mean |diff|", "relative", "cosine", "PSNR dB", "top 8", "rank")),
 )
 
 
 def _summary(report: Report) -> Iterator[Row]:
-    previous = ""
     for record in report.worst():
         measures, limit, holds = record.measures, report.limit(record), report.holds(record)
         yield (
             "" if holds else "failed",
             [
                 mark("passed" if holds else "failed"),
-                _title(record.package) if record.package != previous else "", record.runtimes, record.feature,
-                number(measures.max_abs), None if limit is None else meter(measures.max_abs or 0.0, limit),
+                _title(record.package), record.runtimes, record.feature,
+                number(measures.max_abs), None if limit is None else meter(_greatest(record), limit, holds),
                 number(measures.mean_abs), number(measures.relative), _share(measures.cosine),
                 "equal" if measures.max_abs == 0 else number(measures.psnr),
                 _share(measures.top8), _share(measures.rank),
             ],
         )  # fmt: skip
-        previous = record.package
+
+
+def _greatest(record: Comparison) -> float:
+    """The greatest difference: infinite where only one side is finite."""
+    found = record.measures.max_abs
+    return math.inf if found is None else found
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
+    return "" if value is None else share(value)
 
 
 def _package(report: Report, package: str) -> Html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,6 +12,9 @@ from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
 from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
 from personality_common.terminal.report_files import ReportFiles, report_options
+
+if TYPE_CHECKING:
+    from device_sim.simulate.simulation import Simulation
 
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 """Settings of several reward functions: on the command line there is one."""
@@ -35,22 +38,30 @@ def simulate(bundle: Path, **options: Any) -> None:
 
     from device_sim.simulate.figures import FEEDBACK_FILE, figures, write_feedback_log
     from device_sim.simulate.html import report
-    from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
     from device_sim.simulate.simulation import FIGURES_FILE, simulate_phone
     from personality_common.files.atomic import atomic_writer, write_json
-    from personality_common.terminal.checks import ChecksTable
-    from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.console import ConsoleReporter
     from personality_common.terminal.provenance import this_command
 
     made = this_command()
     with simulate_phone(config, ConsoleReporter()) as (result, folder):
-        document, page = figures(result), report(result, made).encode()
+        document, page = made.on(figures(result)), report(result, made).encode()
         if config.out is not None:
             write_feedback_log(folder / FEEDBACK_FILE, result)
             with atomic_writer(folder / "report.html", private=True) as file:
                 file.write(page)
             write_json(folder / FIGURES_FILE, document)
-    files.write("simulate", result.checks, made, document, page)
+    if not files.write("simulate", result.checks, made, document, page):
+        _print(result, files)
+    if not result.passed:
+        raise click.exceptions.Exit(1)
+
+
+def _print(result: Simulation, files: ReportFiles) -> None:
+    from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
+    from personality_common.terminal.checks import ChecksTable
+    from personality_common.terminal.console import output
+
     output.print(nights_table(result))
     for reason in reasons(result):
         output.print(reason, style="dim")
@@ -59,16 +70,14 @@ def simulate(bundle: Path, **options: Any) -> None:
     if result.others:
         output.print()
         output.print(learners_table(result))
-    if config.route == "all":
+    if result.config.route == "all":
         output.print()
         output.print(routes_table(result))
     output.print()
     output.print(ChecksTable(result.checks))
-    for name, path in (("report", files.html), ("figures", files.json), ("kept", config.out)):
-        if path is not None:
-            output.print(f"{name:8}{path}", soft_wrap=True)
-    if not result.passed:
-        raise click.exceptions.Exit(1)
+    kept = [] if result.config.out is None else [("kept", result.config.out)]
+    for name, path in (*files.told(), *kept):
+        output.print(f"{name:8}{path}", soft_wrap=True)
 
 
 @click.command()
@@ -95,4 +104,6 @@ def grpo(model: Path, **options: Any) -> None:
         output.print(reason, style="dim")
     if (line := gate_line(result)) is not None:
         output.print(line)
+    if not result.night.changed_weights:
+        output.print("the update moved no number of the head: what is written is the head as it was")
     output.print(f"head  {config.out}", soft_wrap=True)

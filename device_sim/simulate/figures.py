@@ -16,7 +16,7 @@ from grpo.policies import PADDING
 from personality_common.evidence.claims import finite, to_json
 from personality_common.files.atomic import atomic_writer
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 """Of `simulation.json`, after `simulation.schema.json`: greater when a key goes or means something else."""
 FEEDBACK_FILE: Final = "feedback.jsonl"
 

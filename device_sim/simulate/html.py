@@ -9,6 +9,7 @@ from typing import Final
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.rendering import gate_line
 from device_sim.simulate.simulation import Simulation
+from device_sim.users.users import NO_SIGNAL
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
@@ -25,7 +26,7 @@ def report(simulation: Simulation, made: Provenance) -> str:
     word = "passed" if simulation.passed else "failed"
     kind = "texts" if simulation.nights[0].lived is None else "held-out texts"
     sections = [
-        kit.heading(title, _subtitle(simulation), passed=simulation.passed),
+        kit.heading(headline(simulation), f"{title}; {_subtitle(simulation)}", passed=simulation.passed),
         kit.card(f"Verdict: {word}", verdict(simulation.checks)),
         kit.card("Night by night", kit.columns(_charts(simulation)), _reasons(simulation)),
         kit.card(
@@ -37,7 +38,20 @@ def report(simulation: Simulation, made: Provenance) -> str:
     if simulation.examples:
         sections.append(kit.card("Before and after", map(_example, simulation.examples)))
     notes = (of_bundle(simulation.bundle), tag("p", "This page quotes texts of the data it was made from."))
-    return kit.page(f"{title}: {word}", *sections, made=made, notes=notes)
+    return kit.page(f"{title}: {headline(simulation)}", *sections, made=made, notes=notes)
+
+
+def headline(simulation: Simulation) -> str:
+    """The most important thing: what failed; else whether the head moved, and what that gave."""
+    if failed := [check.name for check in simulation.checks if check.failed]:
+        return f"Failed: {'; '.join(failed)}"
+    last = simulation.nights[-1]
+    if all(night.delivery.version is None for night in simulation.nights):
+        return f"Nothing moved: {gate_line(last.update) or 'no update changed the head'}"
+    if last.lived is None:
+        return f"The head moved and keeps {last.drift.overlap:.0%} of the shipped head's top 8"
+    gained = f"Reward {last.lived.rise:+.3f} on held-out texts (95%: {last.lived.low:+.3f} to "
+    return f"{gained}{last.lived.high:+.3f}), {last.drift.overlap:.0%} of the top 8 kept"
 
 
 def of_bundle(bundle: VerifiedBundle) -> Html:
@@ -49,8 +63,12 @@ def of_bundle(bundle: VerifiedBundle) -> Html:
 
 def _subtitle(simulation: Simulation) -> str:
     config = simulation.config
+    kind = (config.user or "").partition(":")[0]
+    control = " (control: rewards say nothing)" if kind in NO_SIGNAL else ""
     who = (
-        f"user {config.user}" if config.user else f"feedback from {config.feedback and config.feedback.name}"
+        f"user {config.user}{control}"
+        if config.user
+        else f"feedback from {config.feedback and config.feedback.name}"
     )
     how = f"learner {config.learners[0]}" if config.objective == "learner" else "one-hot targets under MSE"
     gate = gate_line(simulation.nights[-1].update)

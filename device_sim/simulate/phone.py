@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from device_sim.heads.heads import create_heads, open_heads
-from device_sim.heads.learning import LearnedHead
+from device_sim.heads.heads import LEARNING_FILE, create_heads, open_heads
+from device_sim.heads.learning import LearnedHead, write_learning
 from device_sim.heads.shipped import PART, identity, read_head, shipped_head
 from device_sim.routes.choosing import make_route
 from device_sim.routes.route import Delivered, HeadUpdate, Route
@@ -37,14 +37,14 @@ class Delivery:
         head: that the device holds now, read back from the first route's copy.
         checks: of each route against PyTorch's head.
         integrity: route -> its copy beside the package that shipped.
-        version: of the head in the store.
+        version: of the head in the store; None where the update left the head as it was, bit for bit.
         activated: whether the gates let it become the active one.
     """
 
     head: Head = field(repr=False)
     checks: tuple[RouteCheck, ...]
     integrity: dict[str, Integrity]
-    version: str
+    version: str | None
     activated: bool
 
 
@@ -70,9 +70,12 @@ class Phone:
         self.shipped_version = self.store.active
         self.delivered: tuple[Delivered, ...] = ()
         self.held_before = [(self.shipped_version, self.shipped)]
+        self.refused = False
 
     def deliver(self, update: HeadUpdate, record: Record, kept: Kept | None = None) -> Delivery:
         """Bring an update into a copy by every route, read it back, verify it, and keep the version.
+
+        What left the head as it was is no version; what its learner keeps is then beside the store.
 
         Args:
             kept: what the learner keeps beside the head.
@@ -91,10 +94,19 @@ class Phone:
             ),
         )
         head = self.held(self.delivered[0])
-        stored = head if kept is None else LearnedHead.of(kept._replace(head=head))
+        learned = None if kept is None else kept._replace(head=head)
+        beside = self.folder / LEARNING_FILE
+        if all(gate.passed for gate in gates) and _identical(head, self.held_before[-1][1]):
+            if learned is not None:
+                write_learning(beside, learned)
+            return Delivery(head, checks, integrity, None, False)
+        beside.unlink(missing_ok=True)
+        stored = head if learned is None else LearnedHead.of(learned)
+        self.refused = True
         version = self.store.add(stored, replace(record, parents=(self.store.active,), gates=gates))
         activated = all(gate.passed for gate in gates)
         if activated:
+            self.refused = False
             self.store.activate(version)
             self.held_before.append((version, head))
         return Delivery(head, checks, integrity, version, activated)
@@ -129,11 +141,10 @@ class Phone:
         found = compare_packages(self.bundle.package(PART), self._patch(shipped, "restored"), ())
         shutil.rmtree(aside)
         steps = len(self.held_before) - 1
-        if not steps:
+        if not steps and self.refused:
             return False, "no update was activated, so there is nothing to go back from"
-        detail = (
-            f"{steps} back to the shipped head: {found.changed_bytes:,} of {found.other_bytes:,} bytes differ"
-        )
+        back_to = f"{steps} back to the shipped head" if steps else "no update made a version"
+        detail = f"{back_to}: {found.changed_bytes:,} of {found.other_bytes:,} bytes differ"
         if wrong:
             detail = f"{wrong[0]} is not the head that was active; {detail}"
         return not wrong and found.bytes_identical, detail

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from rich.table import Table
 
 from device_sim.simulate.simulation import Simulation
 from device_sim.simulate.verdict import worst_checks
@@ -12,52 +11,47 @@ from grpo.gate import GateReading
 from grpo.learners import LearnerName
 from grpo.tune import TuneResult
 from personality_common.evidence.intervals import mean_interval
+from personality_common.terminal.tables import Column, Grid, facts, figures
 
 
-def nights_table(simulation: Simulation) -> Table:
+def nights_table(simulation: Simulation) -> Grid:
     """A row per night; without a simulated user, without held-out rewards.
 
     "heard" is the mean reward in the feedback, "of the update" the share that the budgets left.
     """
     with_user = simulation.nights[0].lived is not None
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("night", justify="right")
-    table.add_column("heard", justify="right")
+    columns = [Column("night", "figure"), Column("heard", "figure", drop=2)]
     if with_user:
-        table.add_column("held-out reward", justify="right")
-        table.add_column("rise", justify="right")
-    for name in ("top 8 kept", "KL", "steps", "of the update"):
-        table.add_column(name, justify="right")
+        columns += [Column("held-out reward", "figure", drop=3), Column("rise", "figure")]
+    columns += [*figures("top 8 kept", "KL"), Column("steps", "figure", drop=1), *figures("of the update")]
+    rows = []
     if with_user:
         first = simulation.nights[0].lived
         assert first is not None
-        table.add_row("–", "", f"{first.reward - first.rise:+.3f}", "", "1.000", "0.000", "", "")
+        rows.append(["–", "", f"{first.reward - first.rise:+.3f}", "", "1.000", "0.000", "", ""])
     for number, night in enumerate(simulation.nights, start=1):
         metrics, lived = night.update.night, night.lived
         heard = "–" if metrics.reward_mean is None else f"{metrics.reward_mean:+.3f}"
         rewards = [] if lived is None else [f"{lived.reward:+.3f}", f"{lived.rise:+.3f}"]
-        table.add_row(
-            str(number), heard, *rewards, f"{night.drift.overlap:.3f}", f"{night.drift.kl:.3f}",
-            str(metrics.steps), f"{metrics.scale:.0%}",
-        )  # fmt: skip
-    return table
+        drift = [f"{night.drift.overlap:.3f}", f"{night.drift.kl:.3f}"]
+        rows.append([str(number), heard, *rewards, *drift, str(metrics.steps), f"{metrics.scale:.0%}"])
+    return Grid(columns, rows)
 
 
-def learners_table(simulation: Simulation) -> Table:
+def learners_table(simulation: Simulation) -> Grid:
     """Learners side by side, over all their lives; the first is the phone's."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("learner")
-    for name in ("lives", "rise", "95% over lives", "top 8 kept", "gate open in"):
-        table.add_column(name, justify="right")
+    columns = (
+        Column("learner"), *figures("lives", "rise"), Column("95% over lives", "figure", drop=1),
+        *figures("top 8 kept", "gate open in"),
+    )  # fmt: skip
+    rows = []
     for name, lives, gates in side_by_side(simulation):
         rises = mean_interval(torch.tensor([life.rise for life in lives], dtype=torch.float64))
         overlap = sum(life.overlap for life in lives) / len(lives)
         spread = f"{rises.low:+.3f} to {rises.high:+.3f}" if len(lives) > 1 else "–"
-        table.add_row(
-            name, str(len(lives)), f"{rises.mean:+.3f}", spread, f"{overlap:.3f}",
-            f"{sum(gate.open for gate in gates)} of {len(gates)}",
-        )  # fmt: skip
-    return table
+        opened = f"{sum(gate.open for gate in gates)} of {len(gates)}"
+        rows.append((name, str(len(lives)), f"{rises.mean:+.3f}", spread, f"{overlap:.3f}", opened))
+    return Grid(columns, rows)
 
 
 def side_by_side(simulation: Simulation) -> list[tuple[LearnerName, list[Night], list[GateReading]]]:
@@ -78,48 +72,47 @@ def gate_line(update: TuneResult) -> str | None:
     return None if update.gate is None else f"gate: {update.gate}"
 
 
-def routes_table(simulation: Simulation) -> Table:
+def routes_table(simulation: Simulation) -> Grid:
     """The routes side by side, each on its worst night."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("route")
-    for name in ("numbers that differ", "relative error", "error of logits"):
-        table.add_column(name, justify="right")
-    table.add_column("the head must be")
+    columns = (
+        Column("route"), *figures("numbers that differ", "relative error"),
+        Column("error of logits", "figure", drop=1), Column("the head must be", "text"),
+    )  # fmt: skip
     musts = {
         "patch": "PyTorch's, bit for bit",
         "update-task": "PyTorch's within 1e-6",
         "state": "PyTorch's, rounded to float16",
     }
-    for check in worst_checks([night.delivery for night in simulation.nights]):
-        table.add_row(
-            check.route, f"{check.differing:,}", f"{check.error:.1e}", f"{check.logits_error:.1e}",
-            musts[check.route],
-        )  # fmt: skip
-    return table
+    rows = [
+        (c.route, f"{c.differing:,}", f"{c.error:.1e}", f"{c.logits_error:.1e}", musts[c.route])
+        for c in worst_checks([night.delivery for night in simulation.nights])
+    ]
+    return Grid(columns, rows)
 
 
 def reasons(simulation: Simulation) -> list[str]:
-    """Why nights taught nothing; the table has those that were cut short, the report says why."""
+    """Of each night that made no version, why; the table has those that were cut short."""
     return [
-        f"night {number}: {reason}"
+        f"night {number} made no version, the head is as it was: "
+        + ("; ".join(night.update.reasons) or "the update moved no number of it")
         for number, night in enumerate(simulation.nights, start=1)
-        if not night.update.steps and not night.update.night.changed_weights
-        for reason in night.update.reasons
+        if night.delivery.version is None
     ]
 
 
-def update_table(update: TuneResult) -> Table:
+def update_table(update: TuneResult) -> Grid:
     """What one update did."""
     night = update.night
-    table = Table(box=None, pad_edge=False, show_header=False)
-    rows = {
-        "interactions": f"{night.groups}, {night.dropped_groups} of them without spread",
-        "candidates": f"{night.candidates} with feedback",
-        "reward": "–" if night.reward_mean is None else f"{night.reward_mean:+.4f} in the mean",
-        "steps": f"{night.steps}, gradient norm {night.gradient_norm:.3g} at the first",
-        "head": f"{night.changed_weights:,} numbers moved, by {night.head_change:.3g} in Euclidean norm",
-        "drift": f"KL {night.kl_shipped:.4f}, top 8 in common {night.overlap_shipped:.3f}",
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return facts(
+        [
+            ("interactions", f"{night.groups}, {night.dropped_groups} of them without spread"),
+            ("candidates", f"{night.candidates} with feedback"),
+            ("reward", "–" if night.reward_mean is None else f"{night.reward_mean:+.4f} in the mean"),
+            ("steps", f"{night.steps}, gradient norm {night.gradient_norm:.3g} at the first"),
+            (
+                "head",
+                f"{night.changed_weights:,} numbers moved, by {night.head_change:.3g} in Euclidean norm",
+            ),
+            ("drift", f"KL {night.kl_shipped:.4f}, top 8 in common {night.overlap_shipped:.3f}"),
+        ]
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from device_sim.trace.config import TraceConfig
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import GIVEN, PRINT_JSON, dataclass_options
 
 
@@ -15,7 +16,7 @@ from personality_common.terminal.options import GIVEN, PRINT_JSON, dataclass_opt
 @click.argument("package", type=GIVEN)
 @dataclass_options(TraceConfig, skip=("package",), metavars={"input": "FILE.npz|.json|.jsonl|.csv|.png|.jpg"})
 @PRINT_JSON
-def trace(package: Path, as_json: bool, **options: Any) -> None:
+def trace(package: Path, as_json: JsonPlace | None, **options: Any) -> None:
     """Say which op of PACKAGE loses the precision.
 
     Each op is computed by the reference, on the reference's inputs in the lower precision (the
@@ -28,8 +29,6 @@ def trace(package: Path, as_json: bool, **options: Any) -> None:
     from personality_common.terminal.console import wide_output
 
     traced = trace_file(config)
-    if as_json:
-        click.echo(to_json(config, traced.records))
+    if emitted(as_json, lambda: to_json(config, traced.records)):
         return
-    console = wide_output()
-    console.print(report(config, traced.records, traced.outputs, console.width))
+    wide_output().print(report(config, traced.records, traced.outputs))

@@ -7,17 +7,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from device_sim.trace.config import TraceConfig
 from device_sim.trace.records import Error, Note, OpTrace, Overflow, by_accumulated, by_added
-
-_ONE_LINE: Final = 130
-"""Columns from which a record takes one line; below, two."""
+from personality_common.terminal.tables import Column, Grid
 
 
 def to_json(config: TraceConfig, records: list[OpTrace]) -> str:
@@ -43,30 +40,20 @@ def _plain(record: OpTrace) -> dict[str, Any]:
     return plain
 
 
-def report(
-    config: TraceConfig, records: list[OpTrace], outputs: Collection[str], columns: int
-) -> RenderableType:
+def report(config: TraceConfig, records: list[OpTrace], outputs: Collection[str]) -> RenderableType:
     """The ops that add most error, worst first.
 
     Args:
         outputs: names of the model's outputs, whose errors are summed up at the end.
-        columns: of the console.
     """
-    wide = columns >= _ONE_LINE
     ranked = [record for record in by_added(records) if _wrong(record)][: config.top]
     accumulated = {id(record): rank for rank, record in enumerate(by_accumulated(records), 1)}
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for headers, justify in _COLUMNS:
-        for header in headers if wide else ("\n".join(headers),):
-            table.add_column(header, justify=justify, overflow="fold")
-    for rank, record in enumerate(ranked, 1):
-        cells = _cells(rank, record, accumulated[id(record)])
-        table.add_row(*(cell for pair in cells for cell in (pair if wide else [Text("\n").join(pair)])))
+    rows = [_cells(rank, record, accumulated[id(record)]) for rank, record in enumerate(ranked, 1)]
     if not ranked:
         return Text(f"{config.package}: {len(records)} values against {config.against}, all the same")
     lines: list[RenderableType] = [
         Text(f"{config.package}: {len(records)} values against {config.against}, by the error added"),
-        table,
+        Grid(_COLUMNS, rows),
         Text(
             "error: root mean square over that of the reference; max: greatest difference; "
             "#: rank by accumulated error"
@@ -83,21 +70,19 @@ def report(
     return Group(*lines)
 
 
-_COLUMNS: Final[tuple[tuple[tuple[str, str], Literal["left", "right"]], ...]] = (
-    (("", "at"), "right"),
-    (("op", "output"), "left"),
-    (("error added", "max added"), "right"),
-    (("accumulated", "#"), "right"),
-    (("shape", "range"), "left"),
-    (("overflow", ""), "left"),
-)
+_COLUMNS: Final = (
+    Column("", "figure"), Column("at", "figure", drop=4), Column("op", "text"), Column("output", "text"),
+    Column("error added", "figure"), Column("max added", "figure", drop=2), Column("accumulated", "figure"),
+    Column("#", "figure", drop=3), Column("shape", "text", drop=6), Column("range", drop=5),
+    Column("overflow"), Column("", "text", drop=1),
+)  # fmt: skip
 
 
 def _wrong(record: OpTrace) -> bool:
     return bool(record.overflow or record.accumulated.max_abs or (record.added and record.added.max_abs))
 
 
-def _cells(rank: int, record: OpTrace, accumulated: int) -> list[tuple[Text, Text]]:
+def _cells(rank: int, record: OpTrace, accumulated: int) -> tuple[Text, ...]:
     position = "" if record.position is None else str(record.position)
     model = f"{record.model}/" if record.model else ""
     error = record.added
@@ -108,14 +93,12 @@ def _cells(rank: int, record: OpTrace, accumulated: int) -> list[tuple[Text, Tex
         Overflow.BEFORE: Text("not finite before", "yellow"),
         Overflow.NO: Text(""),
     }
-    return [
-        (Text(str(rank)), Text(position, "dim")),
-        (Text(record.op, "bold"), Text(model + record.output)),
-        (_shown(error, "relative"), _shown(error, "max_abs")),
-        (_shown(record.accumulated, "relative"), Text(str(accumulated), "dim")),
-        (Text(str(record.shape)), Text(f"{low:.3g} … {high:.3g}", no_wrap=True)),
-        (flag[record.overflow], Text(record.note, "dim")),
-    ]
+    return (
+        Text(str(rank)), Text(position, "dim"), Text(record.op, "bold"), Text(model + record.output),
+        _shown(error, "relative"), _shown(error, "max_abs"), _shown(record.accumulated, "relative"),
+        Text(str(accumulated), "dim"), Text(str(record.shape)), Text(f"{low:.3g} … {high:.3g}"),
+        flag[record.overflow], Text(record.note, "dim"),
+    )  # fmt: skip
 
 
 def _shown(error: Error | None, name: str) -> Text:

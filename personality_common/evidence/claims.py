@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -60,14 +60,18 @@ class Check:
             return ""
         if self.passed and self.measured == self.limit == 0:
             return ""
-        return f"{number(self.measured)} {self.unit}".rstrip()
+        return f"{self._numbers[0]} {self.unit}".rstrip()
+
+    @property
+    def _numbers(self) -> tuple[str, str]:
+        return apart(self.measured, self.limit, lambda value: f"{value:,g}")
 
     @property
     def must(self) -> str:
         """The limit: `≤ 0.0001`; "" where there is none, or where the name says it."""
         if self.limit is None or self.bound is None or not self.figure:
             return ""
-        return f"{SIGNS[self.bound]} {self.limit:,g}"
+        return f"{SIGNS[self.bound]} {self._numbers[1]}"
 
     @property
     def against(self) -> str:
@@ -125,6 +129,36 @@ def number(value: float | None) -> str:
     if 0.9 <= abs(value) < 1:
         return f"{value:.6f}".rstrip("0").rstrip(".")
     return f"{value:.4g}" if abs(value) >= 0.01 else f"{value:.1e}"
+
+
+def apart(
+    one: float | None, other: float | None, words: Callable[[float], str] | None = None
+) -> tuple[str, str]:
+    """Two figures that are compared, as `number` has them: where they differ, so that they are seen to.
+
+    Args:
+        words: how the other is written, where it needs no more digits.
+    """
+    shown = number(one), number(other) if other is None or words is None else words(other)
+    if one is None or other is None or one == other or not (math.isfinite(one) and math.isfinite(other)):
+        return shown
+    for digits in range(5, 18):
+        if float(_plain(shown[0])) != float(_plain(shown[1])):
+            break
+        shown = f"{one:.{digits}g}", f"{other:.{digits}g}"
+    return shown
+
+
+def _plain(figure: str) -> str:
+    return figure.replace(",", "")
+
+
+def share(value: float | None) -> str:
+    """A share of 1 or a correlation: five places, or as many as tell it from 1; "-" where there is none."""
+    if value is None:
+        return "-"
+    places = next((p for p in range(5, 17) if value == 1 or float(f"{value:.{p}f}") != 1), 17)
+    return f"{value:.{places}f}"
 
 
 def to_json(checks: Iterable[Check]) -> dict[str, Any]:

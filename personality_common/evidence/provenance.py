@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,7 @@ class Provenance:
     command: str
     machine: str
     versions: Mapping[str, str]
+
+    def on(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A report's JSON, with where it comes from as its entry `made`."""
+        return {**document, "made": asdict(self) | {"versions": dict(self.versions)}}

@@ -19,11 +19,10 @@ from personality_common.inspection.difference import (
     WeightChange,
     WeightsDifference,
 )
-from personality_common.inspection.layout import ROWS, add_row, how_many, new_table, print_section
+from personality_common.inspection.layout import ROWS, cells, how_many, print_section, texts
 from personality_common.printable import excerpt
+from personality_common.terminal.tables import Column, Grid, figures
 
-_WIDE: Final = 120
-"""Columns from which on the fingerprints of weights that changed have room."""
 _SHORT_FINGERPRINT: Final = 12
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _PLACES: Final = 20
@@ -56,10 +55,11 @@ def _model(console: Console, model: ModelDifference) -> None:
     _changes(console, "Update on the device", model.update)
     if model.operations:
         several = len({count.function for count in model.operations}) > 1
-        table = new_table("operation", "A", "B", right=(1, 2))
-        for count in model.operations[:ROWS]:
-            name = f"{count.function}: {count.type}" if several else count.type
-            add_row(table, name, f"{count.a:,}", f"{count.b:,}")
+        rows = [
+            cells(f"{c.function}: {c.type}" if several else c.type, f"{c.a:,}", f"{c.b:,}")
+            for c in model.operations[:ROWS]
+        ]
+        table = Grid((*texts("operation"), *figures("A", "B")), rows)
         print_section(console, "Operations" + how_many(model.operations), table)
     for graph in model.graphs:
         _graph(console, graph)
@@ -70,10 +70,8 @@ def _model(console: Console, model: ModelDifference) -> None:
 def _changes(console: Console, title: str, changes: Sequence[Change]) -> None:
     if not changes:
         return
-    table = new_table("", "A", "B")
-    for change in changes[:ROWS]:
-        add_row(table, change.what, *map(_side, (change.a, change.b)))
-    print_section(console, title + how_many(changes), table)
+    rows = [cells(change.what, *map(_side, (change.a, change.b))) for change in changes[:ROWS]]
+    print_section(console, title + how_many(changes), Grid(texts("", "A", "B"), rows))
 
 
 def _side(text: str | None) -> str:
@@ -83,11 +81,11 @@ def _side(text: str | None) -> str:
 
 
 def _graph(console: Console, graph: GraphDifference) -> None:
-    table = new_table("", "operation", "name", "")
+    rows = []
     for place in graph.places[:_PLACES]:
         mark = "only A" if place.b is None else "only B" if place.a is None else "changed"
         names = dict.fromkeys(excerpt(name, 60) for name in (place.a, place.b) if name is not None)
-        add_row(table, mark, place.type, " -> ".join(names), "; ".join(map(_short, place.changes)))
+        rows.append(cells(mark, place.type, " -> ".join(names), "; ".join(map(_short, place.changes))))
     facts = [f"{graph.operations_a:,} -> {graph.operations_b:,} operations"]
     if graph.count:
         first = f" (the first {_PLACES})" if graph.count > _PLACES else ""
@@ -96,6 +94,7 @@ def _graph(console: Console, graph: GraphDifference) -> None:
         facts.append(f"{graph.renamed:,} renamed")
     if not graph.aligned:
         facts.append("too different to be aligned")
+    table = Grid((Column(""), *texts("operation", "name", "")), rows)
     print_section(console, f"Graph of {excerpt(graph.function, 60)}: {'; '.join(facts)}", table)
 
 
@@ -109,37 +108,30 @@ def _weights(console: Console, weights: WeightsDifference) -> None:
         _changed_weights(console, weights.changed, weights.same)
     for side, found in (("A", weights.only_a), ("B", weights.only_b)):
         if found:
-            table = new_table("weight", "dtype and shape", "norm", "fingerprint", right=(2,))
-            for weight in found[:ROWS]:
-                add_row(table, weight.name, weight.text, _figure(weight.norm), _fingerprint(weight))
+            rows = [cells(w.name, w.text, _figure(w.norm), _fingerprint(w)) for w in found[:ROWS]]
+            columns = (*texts("weight", "dtype and shape"), *figures("norm"), Column("fingerprint", drop=1))
+            table = Grid(columns, rows)
             print_section(console, f"Weights only in {side}: {len(found):,}{how_many(found)}", table)
     if weights.renamed:
-        table = new_table("A", "B")
-        for names in weights.renamed[:ROWS]:
-            add_row(table, *names)
+        table = Grid(texts("A", "B"), [cells(*names) for names in weights.renamed[:ROWS]])
         title = f"Weights under another name: {len(weights.renamed):,}"
         print_section(console, title + how_many(weights.renamed), table)
 
 
 def _changed_weights(console: Console, changes: Sequence[WeightChange], same: int) -> None:
-    wide = console.width >= _WIDE
     columns = (
-        "weight",
-        "dtype and shape",
-        "changed",
-        "max |B-A|",
-        "|B-A|/|A|",
-        *(("A", "B") if wide else ()),
-    )
-    table = new_table(*columns, right=(2, 3, 4))
+        *texts("weight", "dtype and shape"), *figures("changed", "max |B-A|", "|B-A|/|A|"),
+        Column("A", drop=1), Column("B", drop=2),
+    )  # fmt: skip
+    rows = []
     for change in changes[:ROWS]:
         shapes = " -> ".join(dict.fromkeys((change.a.text, change.b.text)))
         elements = _ABSENT if change.changed is None else f"{change.changed:,}"
-        figures = _figure(change.max_difference), _figure(change.relative)
-        fingerprints = map(_fingerprint, (change.a, change.b)) if wide else ()
-        add_row(table, change.a.name, shapes, elements, *figures, *fingerprints)
+        distances = _figure(change.max_difference), _figure(change.relative)
+        digests = map(_fingerprint, (change.a, change.b))
+        rows.append(cells(change.a.name, shapes, elements, *distances, *digests))
     title = f"Weights that changed: {len(changes):,}, with {same:,} the same"
-    print_section(console, title + how_many(changes), table)
+    print_section(console, title + how_many(changes), Grid(columns, rows))
 
 
 def _figure(value: float | None) -> str:

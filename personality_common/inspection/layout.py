@@ -10,10 +10,10 @@ from typing import Final
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from personality_common.printable import excerpt
+from personality_common.terminal.tables import Column, Grid
 
 LONG: Final = 100
 """Characters of a value."""
@@ -37,34 +37,27 @@ def print_title(console: Console, path: str, facts: str) -> None:
     console.print(Text.assemble((excerpt(path, 1000), "bold"), f"  {facts}"), soft_wrap=True)
 
 
-def print_section(console: Console, title: str, body: Table | Text) -> None:
+def print_section(console: Console, title: str, body: Grid | Text) -> None:
     console.print(Text(title, style="bold"))
     console.print(Padding(body, (0, 0, 0, 2), expand=False))
 
 
 def print_pairs(console: Console, title: str, pairs: Iterable[tuple[str, object]]) -> None:
-    rows = list(pairs)
-    if not rows:
-        return
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(overflow="fold", style="cyan", max_width=max(20, console.width * 3 // 5))
-    table.add_column(overflow="fold")
-    for key, value in rows[:ROWS]:
-        add_row(table, key, excerpt(value, LONG))
-    print_section(console, title + how_many(rows), table)
+    rows = [(excerpt(key, 2 * LONG), excerpt(value, LONG)) for key, value in pairs]
+    if rows:
+        columns = (Column("", "text", style="cyan"), Column("", "text"))
+        print_section(console, title + how_many(rows), Grid(columns, rows[:ROWS]))
 
 
 def how_many(rows: Sized) -> str:
     return f" ({ROWS} of {len(rows):,}; --json has all)" if len(rows) > ROWS else ""
 
 
-def new_table(*columns: str, right: tuple[int, ...] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
-    return table
+def cells(*values: str) -> tuple[str, ...]:
+    """A row of what a file says."""
+    return tuple(excerpt(value, 2 * LONG) for value in values)
 
 
-def add_row(table: Table, *cells: str) -> None:
-    # Text, not str: a name that looks like rich's markup stays what it is.
-    table.add_row(*(Text(excerpt(cell, 2 * LONG)) for cell in cells))
+def texts(*names: str) -> list[Column]:
+    """Columns of what a file says, whatever it is."""
+    return [Column(name, "text") for name in names]

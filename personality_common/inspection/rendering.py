@@ -15,13 +15,13 @@ from personality_common.coreml.features import Feature
 from personality_common.inspection.layout import (
     LONG,
     ROWS,
-    add_row,
+    cells,
     how_many,
     human_bytes,
-    new_table,
     print_pairs,
     print_section,
     print_title,
+    texts,
 )
 from personality_common.inspection.reading import (
     FolderInspection,
@@ -30,8 +30,9 @@ from personality_common.inspection.reading import (
     PackageInspection,
 )
 from personality_common.printable import excerpt
+from personality_common.terminal.tables import Column, Grid, figures
 
-_SHORT_FINGERPRINT: Final = 12
+_FINGERPRINT: Final = Column("fingerprint", "text", drop=1)
 _KEYS: Final = 12
 """An object of more keys is a table, such as the files of a bundle: how many it has is said."""
 
@@ -50,20 +51,25 @@ def _folder(folder: FolderInspection, console: Console, weights: bool) -> None:
     print_title(console, folder.path, f"{folder.type}, {human_bytes(folder.bytes)}")
     print_pairs(console, "Summary", _flatten(folder.summary))
     if folder.packages and not weights:
-        table = new_table("package", "kind", "iOS", "size", "parameters", "inputs -> outputs", right=(3, 4))
+        columns = (
+            *texts("package"), Column("kind", "text", drop=3), Column("iOS", "text", drop=1),
+            *figures("size", "parameters"), Column("inputs -> outputs", "text", drop=2),
+        )  # fmt: skip
+        rows = []
         for package in folder.packages:
             model = package.model
             flow = " -> ".join(", ".join(f.name for f in side) for side in (model.inputs, model.outputs))
-            add_row(
-                table,
-                Path(package.path).name,
-                model.kind + (" (updatable)" if model.updatable else ""),
-                (model.minimum_os or "?").split(",")[0].removeprefix("iOS "),
-                human_bytes(package.bytes),
-                f"{_elements(model):,}",
-                flow,
+            rows.append(
+                cells(
+                    Path(package.path).name,
+                    model.kind + (" (updatable)" if model.updatable else ""),
+                    (model.minimum_os or "?").split(",")[0].removeprefix("iOS "),
+                    human_bytes(package.bytes),
+                    f"{_elements(model):,}",
+                    flow,
+                )
             )
-        print_section(console, "Packages", table)
+        print_section(console, "Packages", Grid(columns, rows))
     _problems(console, folder.problems)
     for package in folder.packages:
         if weights:
@@ -137,34 +143,38 @@ def _onnx(file: OnnxInspection, console: Console, weights: bool) -> None:
     opsets = ", ".join(f"{excerpt(domain, 60)} opset {opset}" for domain, opset in model.opsets.items())
     by = f"by {excerpt(model.producer, 60)}" if model.producer else "by nobody who says so"
     console.print(Text(f"ONNX, IR version {model.ir_version}, {opsets or 'no opset'}, {by}"))
-    table = new_table("", "name", "type", "dtype", "shape")
     ports = [("input", port) for port in model.inputs] + [("output", port) for port in model.outputs]
-    for role, port in ports[:ROWS]:
-        add_row(table, role, port.name, port.type, port.dtype or "", port.shape_text)
-    print_section(console, "Interface" + how_many(ports), table)
+    shown = [cells(role, p.name, p.type, p.dtype or "", p.shape_text) for role, p in ports[:ROWS]]
+    interface = Grid(texts("", "name", "type", "dtype", "shape"), shown)
+    print_section(console, "Interface" + how_many(ports), interface)
     print_pairs(console, "Metadata", list(model.metadata.items()))
     _operations(console, f"Operations ({sum(model.operations.values()):,})", model.operations)
     _counts(console, model.parameters)
     if weights and model.tensors:
-        table = new_table("tensor", "dtype", "shape", "bytes", "fingerprint", right=(3,))
+        rows = []
         for t in model.tensors:
             where = f" in {t.external}" if t.external is not None else ""
-            shape = shape_text(t.shape)
-            add_row(
-                table, t.name, t.dtype, shape, f"{t.bytes:,}{where}", _fingerprint(console, t.fingerprint)
+            rows.append(
+                cells(t.name, t.dtype, shape_text(t.shape), f"{t.bytes:,}{where}", t.fingerprint or "")
             )
-        print_section(console, f"Tensors ({len(model.tensors):,})", table)
+        columns = (*texts("tensor", "dtype", "shape", "bytes"), _FINGERPRINT)
+        print_section(console, f"Tensors ({len(model.tensors):,})", Grid(columns, rows))
     _problems(console, model.problems)
 
 
 def _features(console: Console, title: str, *groups: tuple[str, Iterable[Feature]]) -> None:
-    table = new_table("", "feature", "type", "dtype", "shape", "")
-    rows = [(role, feature) for role, group in groups for feature in group]
-    for role, f in rows[:ROWS]:
-        note = "optional " * f.optional + f.description
-        add_row(table, role, f.name, f.type, f.dtype or "", f.shape_text, note)
+    found = [(role, feature) for role, group in groups for feature in group]
+    rows = [
+        cells(role, f.name, f.type, f.dtype or "", f.shape_text, "optional " * f.optional + f.description)
+        for role, f in found[:ROWS]
+    ]
+    columns = (
+        Column(""), Column("feature", "text"), Column("type", "text", drop=2),
+        Column("dtype", "text", drop=3), Column("shape", "text"),
+        Column("about it" if any(row[-1] for row in rows) else "", "text", drop=1),
+    )  # fmt: skip
     if rows:
-        print_section(console, title + how_many(rows), table)
+        print_section(console, title + how_many(found), Grid(columns, rows))
 
 
 def _operations(console: Console, heading: str, operations: dict[str, int]) -> None:
@@ -183,14 +193,16 @@ def _parameters(console: Console, model: ModelDescription) -> None:
 
 
 def _counts(console: Console, parameters: tuple[ParameterCount, ...]) -> None:
-    table = new_table("dtype", "tensors", "parameters", "size", right=(1, 2, 3))
-    for count in parameters:
-        add_row(table, count.dtype, f"{count.tensors:,}", f"{count.elements:,}", human_bytes(count.bytes))
+    rows = [
+        cells(count.dtype, f"{count.tensors:,}", f"{count.elements:,}", human_bytes(count.bytes))
+        for count in parameters
+    ]
     if len(parameters) > 1:
         tensors, elements = sum(c.tensors for c in parameters), sum(c.elements for c in parameters)
         size = sum(c.bytes for c in parameters)
-        add_row(table, "all", f"{tensors:,}", f"{elements:,}", human_bytes(size))
-    print_section(console, "Parameters", table)
+        rows.append(cells("all", f"{tensors:,}", f"{elements:,}", human_bytes(size)))
+    columns = (*texts("dtype"), *figures("tensors", "parameters", "size"))
+    print_section(console, "Parameters", Grid(columns, rows))
 
 
 def _update(console: Console, update: UpdateInfo) -> None:
@@ -207,24 +219,20 @@ def _update(console: Console, update: UpdateInfo) -> None:
 def _tensors(console: Console, model: ModelDescription) -> None:
     if not model.tensors:
         return
-    table = new_table("tensor", "dtype", "shape", "bytes", "offset", "fingerprint", right=(3, 4))
-    for t in model.tensors:
-        add_row(
-            table,
+    rows = [
+        cells(
             t.name,
             t.dtype + " *" * t.updatable,
             shape_text(t.shape),
             f"{t.bytes:,}",
             "inline" if t.offset is None else str(t.offset),
-            _fingerprint(console, t.fingerprint),
+            t.fingerprint or "",
         )
+        for t in model.tensors
+    ]
+    columns = (*texts("tensor", "dtype", "shape"), *figures("bytes", "offset"), _FINGERPRINT)
     legend = "; * updatable" if any(t.updatable for t in model.tensors) else ""
-    print_section(console, f"Tensors ({len(model.tensors):,}{legend})", table)
-
-
-def _fingerprint(console: Console, digest: str | None) -> str:
-    """Whole where there is room."""
-    return (digest or "") if console.width >= 160 else (digest or "")[:_SHORT_FINGERPRINT]
+    print_section(console, f"Tensors ({len(model.tensors):,}{legend})", Grid(columns, rows))
 
 
 def _elements(model: ModelDescription) -> int:

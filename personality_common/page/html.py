@@ -17,9 +17,9 @@ _TAGS: Final = frozenset(
 )  # fmt: skip
 """None whose content is not plain text (script, style), and none that loads anything."""
 _ATTRIBUTES: Final = frozenset(
-    ("aria-hidden", "aria-label", "class", "cx", "cy", "d", "dir", "height", "points", "r", "role", "rx",
-     "stroke-dasharray", "text-anchor", "title", "transform", "viewBox", "width", "x", "x1", "x2", "y", "y1",
-     "y2")
+    ("aria-hidden", "aria-label", "class", "cx", "cy", "d", "data-name", "dir", "height", "points", "r",
+     "role", "rx", "stroke-dasharray", "text-anchor", "title", "transform", "viewBox", "width", "x", "x1",
+     "x2", "y", "y1", "y2")
 )  # fmt: skip
 """None that runs or loads anything, and no style: colours and sizes are the style sheet's."""
 

@@ -1,4 +1,4 @@
-"""Tables of a page; what does not fit scrolls in its own box."""
+"""Tables of a page; none is wider than the page, whatever its width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from personality_common.evidence.claims import Check, Status
+from personality_common.evidence.claims import Check, Status, number
 from personality_common.page.html import Content, Html, tag
 
 _MARKS: Final[dict[Status, tuple[str, str]]] = {
@@ -36,17 +36,20 @@ Row: TypeAlias = tuple[Literal["", "strong", "failed"], Sequence[Content]]
 
 
 def table(columns: Sequence[Column], rows: Iterable[Row]) -> Html:
-    """A table with a heading for each column."""
+    """A table with a heading for each column; on a phone a row is a block, a line for each column."""
     head = tag("thead", tag("tr", (tag("th", c.name, class_=c.kind) for c in columns)))
     body = (
         tag(
             "tr",
-            (tag("td", cell, class_=c.kind) for c, cell in zip(columns, cells, strict=True)),
+            (
+                tag("td", cell, class_=c.kind, data_name=c.name if cell not in (None, "") else None)
+                for c, cell in zip(columns, cells, strict=True)
+            ),
             class_=kind,
         )
         for kind, cells in rows
     )
-    return tag("div", tag("table", head, tag("tbody", body)), class_="scroll")
+    return tag("table", head, tag("tbody", body), class_="rows")
 
 
 def facts(rows: Iterable[tuple[str, Content]]) -> Html:
@@ -79,16 +82,20 @@ def _check(check: Check) -> Html:
     )
 
 
-def meter(value: float, limit: float) -> Html:
-    """How much of a limit is used up, in powers of ten: full at the limit, empty at a millionth of it."""
+def meter(value: float, limit: float, holds: bool) -> Html:
+    """How much of a limit is used up, in powers of ten: full at the limit, empty at a millionth of it.
+
+    Args:
+        holds: what is judged, which may be another figure than this: nothing that holds is red.
+    """
     if not value > 0 or not limit > 0:
         used = 0.0 if value == 0 else 1.0
     else:
         used = min(1.0, max(0.0, 1 + math.log10(value / limit) / _DECADES))
-    over = not value <= limit
+    over = not value <= limit and not holds
     return tag(
         "svg",
-        tag("title", f"{value:.2g} of {limit:g}"),
+        tag("title", f"{number(value)} of {limit:g}"),
         tag("rect", width=70, height=8, rx=4, class_="rail"),
         tag("rect", width=70 * used, height=8, rx=4, class_="over" if over else "used"),
         viewBox="0 0 70 8", class_="meter", role="img",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
@@ -55,22 +55,20 @@ def add_reading_commands(
     @group.command("list", help=f"All versions, oldest first.\n\n{list_help}")
     @STORE
     @PRINT_JSON
-    def list_(store: Path, as_json: bool) -> None:
+    def list_(store: Path, as_json: JsonPlace | None) -> None:
         from personality_common.registry.rendering import versions_table
         from personality_common.terminal.console import output
 
         versions = open_(store).versions()
-        if as_json:
-            lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
-            click.echo(json.dumps(lines))
-        else:
-            output.print(versions_table(versions, output.width, figures()))
+        lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
+        if not emitted(as_json, lines):
+            output.print(versions_table(versions, figures()))
 
     @group.command()
     @STORE
     @VERSION
     @PRINT_JSON
-    def show(store: Path, version: str, as_json: bool) -> None:
+    def show(store: Path, version: str, as_json: JsonPlace | None) -> None:
         """Where VERSION comes from, its gates and its metrics; its checksums are verified."""
         from personality_common.registry.rendering import record_tables
         from personality_common.terminal.console import output
@@ -79,23 +77,19 @@ def add_reading_commands(
         version = opened.resolve(version)
         opened.load(version)
         stored = opened.show(version)
-        if as_json:
-            click.echo(json.dumps(stored_json(stored)))
-        else:
+        if not emitted(as_json, stored_json(stored)):
             output.print(*record_tables(stored), sep="\n")
 
     @group.command()
     @STORE
     @PRINT_JSON
-    def audit(store: Path, as_json: bool) -> int:
+    def audit(store: Path, as_json: JsonPlace | None) -> int:
         """Verify every byte of every version, and tell which was active when."""
         from personality_common.registry.rendering import audit_tables
         from personality_common.terminal.console import output
 
         found = open_(store).audit()
-        if as_json:
-            click.echo(json.dumps(asdict(found)))
-        else:
+        if not emitted(as_json, asdict(found)):
             output.print(*audit_tables(found), sep="\n")
         return int(any(found.damage.values()))
 
@@ -107,7 +101,7 @@ def add_changing_commands(group: click.Group, open_: Open) -> None:
     @STORE
     @VERSION
     @PRINT_JSON
-    def activate(store: Path, version: str, as_json: bool) -> None:
+    def activate(store: Path, version: str, as_json: JsonPlace | None) -> None:
         """Make VERSION the active one; refused unless checksums hold and its gates passed."""
         with _changed(open_, store) as opened:
             version = opened.resolve(version)
@@ -117,7 +111,7 @@ def add_changing_commands(group: click.Group, open_: Open) -> None:
     @group.command()
     @STORE
     @PRINT_JSON
-    def rollback(store: Path, as_json: bool) -> None:
+    def rollback(store: Path, as_json: JsonPlace | None) -> None:
         """Go back to the version that was active before."""
         with _changed(open_, store) as opened:
             version = opened.rollback()
@@ -128,7 +122,7 @@ def add_changing_commands(group: click.Group, open_: Open) -> None:
     @VERSION
     @click.option("--off", is_flag=True, help="Let it be pruned again.")
     @PRINT_JSON
-    def pin(store: Path, version: str, off: bool, as_json: bool) -> None:
+    def pin(store: Path, version: str, off: bool, as_json: JsonPlace | None) -> None:
         """Keep VERSION whatever is pruned."""
         with _changed(open_, store) as opened:
             version = opened.resolve(version)
@@ -142,7 +136,7 @@ def add_changing_commands(group: click.Group, open_: Open) -> None:
     @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @PRINT_JSON
-    def prune(store: Path, keep: int, dry_run: bool, yes: bool, as_json: bool) -> None:
+    def prune(store: Path, keep: int, dry_run: bool, yes: bool, as_json: JsonPlace | None) -> None:
         """Remove old versions; never one that is pinned, active, or was active before.
 
         Copies count once for --keep, so that nights that changed nothing drive nothing out.
@@ -170,10 +164,8 @@ def _changed(open_: Open, store: Path) -> Iterator[Registry[Any]]:
         ConsoleReporter().say(f"{store}: brought to the present schema; an earlier pt cannot open it now")
 
 
-def _say(as_json: bool, value: dict[str, Any], line: str) -> None:
+def _say(as_json: JsonPlace | None, value: dict[str, Any], line: str) -> None:
     from personality_common.terminal.console import output
 
-    if as_json:
-        click.echo(json.dumps(value))
-    else:
+    if not emitted(as_json, value):
         output.print(line, soft_wrap=True)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.markup import escape
-from rich.table import Table
-
+from personality_common.evidence.claims import apart
 from personality_common.registry.record import Record, Stored
 from personality_common.registry.registry import Audit, Version
+from personality_common.terminal.tables import Column, Grid, facts, figures
 
 
 @dataclass(frozen=True)
@@ -23,65 +22,61 @@ class Figure:
     form: str
 
 
-def versions_table(versions: Sequence[Version], width: int, figures: Sequence[Figure]) -> Table:
-    """A line for each version; on less than 96 columns without parents and times of day."""
-    wide = width >= 96
-    table = Table()
-    titles = [figure.title for figure in figures]
-    for name in ("version", "state", *(("parent",) if wide else ()), "created", *titles, "gates"):
-        wraps = name in ("state", "gates")
-        table.add_column(name, overflow="fold", no_wrap=not wraps, min_width=9 if wraps else None)
+def versions_table(versions: Sequence[Version], shown: Sequence[Figure]) -> Grid:
+    """A line for each version; where it is narrow without times of day, then without parents and dates."""
+    columns = (
+        Column("version"), Column("state", "text"), Column("parent", drop=2), Column("created", drop=3),
+        Column("at", drop=1), *figures(*(figure.title for figure in shown)), Column("gates", "text"),
+    )  # fmt: skip
+    rows = []
     for line in versions:
         state = [word for word, holds in (("active", line.active), ("pinned", line.pinned)) if holds]
         if line.stored is None:
-            blank = [""] * (len(table.columns) - 3)
-            table.add_row(line.version, ", ".join([*state, "damaged"]), *blank, escape(line.damage or ""))
+            blank = [""] * (len(columns) - 3)
+            rows.append([line.version, ", ".join([*state, "damaged"]), *blank, line.damage or ""])
             continue
         record = line.stored.record
         parents = ", ".join(parent.split("-")[0] for parent in record.parents)
-        table.add_row(
-            line.version,
-            ", ".join(state),
-            *([parents] if wide else []),
-            escape(record.created[: 16 if wide else 10].replace("T", " ")),
-            *(_number(getattr(record, f.when).get(f.name), f.form) for f in figures),
-            escape(_gates(record)),
-        )
-    return table
+        day, _, time = record.created.partition("T")
+        numbers = [_number(getattr(record, f.when).get(f.name), f.form) for f in shown]
+        rows.append([line.version, ", ".join(state), parents, day, time[:5], *numbers, _gates(record)])
+    return Grid(columns, rows)
 
 
-def audit_tables(found: Audit) -> list[Table]:
+def audit_tables(found: Audit) -> list[Grid]:
     """Whether each version is whole; which was active when."""
-    bytes_ = Table("version", "bytes")
-    for version, damage in found.damage.items():
-        bytes_.add_row(version, escape(damage) if damage else "as recorded")
-    log = Table("active", "from", "until", "how")
+    bytes_ = [(version, damage or "as recorded") for version, damage in found.damage.items()]
     until = [*(entry.at for entry in found.log[1:]), "now"]
-    for entry, end in zip(found.log, until, strict=False):
-        log.add_row(entry.version, escape(entry.at), escape(end), entry.how)
-    return [table for table in (bytes_, log) if table.row_count]
+    log = [(e.version, e.at, end, e.how) for e, end in zip(found.log, until, strict=False)]
+    tables = (
+        Grid((Column("version"), Column("bytes", "text")), bytes_),
+        Grid((Column("active"), Column("from"), Column("until", drop=2), Column("how", drop=1)), log),
+    )
+    return [table for table in tables if table.rows]
 
 
-def record_tables(stored: Stored) -> list[Table]:
+def record_tables(stored: Stored) -> list[Grid]:
     """What a version is; its gates; its metrics."""
     record = stored.record
-    about = Table(show_header=False)
-    for name, value in (
+    about = (
         ("version", stored.version),
         ("parent", ", ".join(record.parents) or "none: it shipped"),
         ("created", record.created),
         *((f"{name} fingerprint", value) for name, value in {**record.identity, **record.data}.items()),
         *((f"{name} SHA-256", file.sha256) for name, file in stored.files.items()),
-        *((f"setting {name}", value) for name, value in record.settings.items()),
-    ):
-        about.add_row(escape(name), escape(str(value)))
-    gates = Table("gate", "verdict", "detail")
-    for gate in record.gates:
-        gates.add_row(escape(gate.name), "passed" if gate.passed else "failed", escape(gate.detail))
-    metrics = Table("metric", "before", "after")
-    for name in sorted({*record.before, *record.after}):
-        metrics.add_row(escape(name), *(_number(v.get(name), ".4g") for v in (record.before, record.after)))
-    return [table for table in (about, gates, metrics) if table.row_count]
+        *((f"setting {name}", str(value)) for name, value in record.settings.items()),
+    )
+    gates = [(gate.name, "passed" if gate.passed else "failed", gate.detail) for gate in record.gates]
+    metrics = [
+        (name, *apart(record.before.get(name), record.after.get(name)))
+        for name in sorted({*record.before, *record.after})
+    ]
+    tables = (
+        facts(about),
+        Grid((Column("gate", "text"), Column("verdict"), Column("detail", "text")), gates),
+        Grid((Column("metric", "text"), *figures("before", "after")), metrics),
+    )
+    return [table for table in tables if table.rows]
 
 
 def _gates(record: Record) -> str:

@@ -98,7 +98,7 @@ class Checkpoints:
             OSError: cannot be written.
         """
         number = {"step": checkpoint.step, **checkpoint.position}[self.count]
-        weights = self.folder / f"{self.count}_{number}_{self.metric}_{value:.6f}.safetensors"
+        weights = self._weights(number, value)
         names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
         state: dict[str, Tensor] = {
             f"optimizer/{names[parameter]}/{entry}": tensor
@@ -129,6 +129,21 @@ class Checkpoints:
             except (DataError, MismatchError) as error:
                 reporter.warn(f"{error}; going on from the checkpoint before it")
         return None
+
+    def load(self, number: int, value: float, module: nn.Module) -> None:
+        """Give a module the weights of one checkpoint.
+
+        Args:
+            number: in what names count.
+            value: of the metric.
+
+        Raises:
+            DataError: it is damaged, or not there.
+        """
+        load_into(module, self._weights(number, value))
+
+    def _weights(self, number: int, value: float) -> Path:
+        return self.folder / f"{self.count}_{number}_{self.metric}_{value:.6f}.safetensors"
 
     def _found(self) -> list[_Found]:
         """By count; files with other names are not ours."""

@@ -39,14 +39,14 @@ RESUMED_WITH: Final = "resumed_with"
 
 
 @contextlib.contextmanager
-def hold_run(run: Path, resume: bool) -> Iterator[None]:
+def hold_run(run: Path, resume: bool, overwrite: bool = False) -> Iterator[None]:
     """Have a run's folder for this process alone, with what was finished in it published.
 
     A folder that was made for it and is left with nothing in it, because something failed early, goes again.
 
     Raises:
         ToolkitError: another process has it; or it holds an unfinished run with checkpoints, which is neither
-            overwritten nor, without `resume`, taken up.
+            overwritten nor, without `resume`, taken up; or a finished one, without `overwrite` or `resume`.
         DataError: there is a link in it.
     """
     made = not run.exists()
@@ -58,6 +58,11 @@ def hold_run(run: Path, resume: bool) -> Iterator[None]:
             raise ToolkitError(
                 f"{run}: holds an unfinished run with checkpoints; add --resume to go on, "
                 f"or remove {run / WORK_DIR} to start again"
+            )
+        if not resume and not overwrite and (run / RUN_FILE).exists():
+            raise ToolkitError(
+                f"{run}: holds a finished run; add --overwrite to put another in its place, or name another"
+                " --output-dir"
             )
         yield
 

@@ -4,7 +4,7 @@
     finished            in UTC
     config, plan        the settings as given, and all that the bits of the result depend on
     versions, machine   what computed it
-    quality             the last entry of the history
+    quality, kept       the entry of the history whose state is the result, and which that is
     tensors             of each weight file, each tensor's shape, dtype and fingerprint
 
 A trainer adds entries of its own.
@@ -119,7 +119,7 @@ def new_record(
     Args:
         config: a dataclass.
         packages: whose versions the result depends on.
-        quality: the last entry of the history.
+        quality: the entry of the history whose state was kept.
         tensors: as `save_weights` returns.
     """
     return {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from personality_common.evidence.claims import Check
 from personality_common.printable import printable
+from personality_common.terminal.tables import NO_BREAK, Column, Grid
 
 WIDE: Final = 120
 """Columns from which on figures, limits and details stand side by side."""
@@ -31,32 +31,21 @@ class ChecksTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._wide() if options.max_width >= WIDE else self._narrow()
 
-    def _wide(self) -> Table:
-        table = _grid()
-        table.add_column(max_width=60, overflow="fold")
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(style="dim", overflow="fold")
-        for check in self.checks:
-            cells = (_name(check), check.figure, check.must, check.detail)
-            table.add_row(_MARKS[check.status], *(Text(printable(cell)) for cell in cells))
-        return table
+    def _wide(self) -> Grid:
+        columns = (
+            Column(""), Column("", "text"), Column("", "figure"), Column(""), Column("", "text", style="dim"),
+        )  # fmt: skip
+        rows = [(_MARKS[c.status], _name(c), c.figure, c.must, c.detail) for c in self.checks]
+        return Grid(columns, rows)
 
-    def _narrow(self) -> Table:
-        table = _grid()
-        table.add_column(max_width=32, overflow="fold")
-        table.add_column(overflow="fold")
+    def _narrow(self) -> Grid:
+        rows = []
         for check in self.checks:
-            parts = (Text(check.against), Text(printable(check.detail), "dim"))
+            # Figure and limit belong together, whatever the width.
+            parts = (Text(check.against.replace(" ", NO_BREAK)), Text(printable(check.detail), "dim"))
             found = Text("\n").join(part for part in parts if part.plain)
-            table.add_row(_MARKS[check.status], Text(printable(_name(check))), found)
-        return table
-
-
-def _grid() -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    return table
+            rows.append((_MARKS[check.status], _name(check), found))
+        return Grid((Column(""), Column("", "text"), Column("", "text")), rows)
 
 
 def _name(check: Check) -> str:

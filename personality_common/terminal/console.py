@@ -22,6 +22,10 @@ from personality_common.terminal.progress import Stage
 LOG_EVERY: Final = 50
 """Where there is no terminal, one line for so many calls of `advance`."""
 
+_WITH_BAR: Final = 100
+_WITH_RATE: Final = 80
+"""Columns from which on progress has a bar, and a rate."""
+
 PIPE_WIDTH: Final = 200
 """Of what is for grep rather than for a screen."""
 
@@ -104,19 +108,28 @@ class ConsoleReporter:
         if not errors.is_terminal:
             yield _Logged(name, total, unit)
             return
+        # Figures are not cut off: where there is little room, the bar goes, and then the rate.
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
+            *([BarColumn(bar_width=12)] if errors.width >= _WITH_BAR else []),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}", markup=False),
-            TextColumn("{task.fields[rate]}", markup=False),
+            *([TextColumn("{task.fields[rate]}", markup=False)] if errors.width >= _WITH_RATE else []),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=errors, transient=True) as progress:
             yield _Drawn(name, total, unit, progress)
 
     def say(self, message: str) -> None:
-        errors.print(message, soft_wrap=True)
+        _print_words(Text(message))
 
     def warn(self, message: str) -> None:
-        errors.print(Text.assemble(("warning:", "bold yellow"), f" {message}"), soft_wrap=True)
+        _print_words(Text.assemble(("warning:", "bold yellow"), f" {message}"))
+
+
+def _print_words(text: Text) -> None:
+    """Between words a terminal's lines break, within none: not within a number, nor a path that is copied."""
+    if errors.is_terminal:
+        errors.print(text, overflow="ignore", crop=False)
+    else:
+        errors.print(text, soft_wrap=True)

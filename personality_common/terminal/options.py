@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 import click
 
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.terminal.json_output import json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +25,7 @@ ALLOW_REMOTE: Final = click.option(
     "--allow-remote-encoder", is_flag=True,
     help="Send texts away for a run that was not made here and whose encoder is hosted.",
 )  # fmt: skip
-PRINT_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+PRINT_JSON: Final = json_option()
 
 
 _TYPES: Final[Mapping[type, click.ParamType[Any]]] = {

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from personality_common.terminal.options import FOLDER, GIVEN, dataclass_options, take
+from personality_common.terminal.json_output import JsonPlace, emitted
+from personality_common.terminal.options import FOLDER, GIVEN, PRINT_JSON, dataclass_options, take
 from pretrain.character.config import FORMATS, DataConfig, ExportConfig, TrainConfig
 
 
@@ -21,8 +22,8 @@ def character() -> None:
 @character.command()
 @click.option("--out", required=True, type=FOLDER, metavar="DATA", help="Folder for the examples.")
 @dataclass_options(DataConfig, skip=("out",))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def data(as_json: bool, **options: Any) -> None:
+@PRINT_JSON
+def data(as_json: JsonPlace | None, **options: Any) -> None:
     """Generate examples, with exactly how likely each label was."""
     config = take(DataConfig, options)
 
@@ -30,8 +31,7 @@ def data(as_json: bool, **options: Any) -> None:
     from pretrain.character.generation import generate_data
 
     result = generate_data(config, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(result.manifest))
+    if emitted(as_json, result.manifest):
         return
     output.print(
         f"data  {result.folder}: {result.manifest['total_valid']} examples, "
@@ -45,11 +45,12 @@ def data(as_json: bool, **options: Any) -> None:
 @click.option("--output-dir", required=True, type=FOLDER, metavar="RUN", help="The run.")
 @dataclass_options(TrainConfig, skip=("data", "output_dir", "resume"))
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def train(as_json: bool, **options: Any) -> None:
+@PRINT_JSON
+def train(as_json: JsonPlace | None, **options: Any) -> None:
     """Train a network from examples."""
     config = take(TrainConfig, options)
 
+    from personality_common.runs.keeping import choose
     from personality_common.terminal.console import ConsoleReporter, output
     from pretrain.character.pipeline import train_character
     from pretrain.character.run import CURVE_FILE
@@ -60,20 +61,23 @@ def train(as_json: bool, **options: Any) -> None:
     except KeyboardInterrupt:
         reporter.say("stopped; what was finished is kept: the same command with --resume goes on")
         raise
-    last = result.history[-1]
-    if as_json:
-        click.echo(json.dumps({"run": str(result.run), "quality": last}))
+    kept = choose(result.history, "epoch", config.keep)
+    quality = dict(kept.entry)
+    if emitted(as_json, {"run": str(result.run), "quality": quality, "kept": kept.record()}):
         return
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
-    output.print(f"held-out loss   {last['val_loss']:.4f} after {last['epoch']} epochs", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
+    loss, epoch = quality["val_loss"], quality["epoch"]
+    output.print(f"held-out loss   {loss:.4f} after {epoch} epochs", soft_wrap=True)
 
 
 @character.command(name="eval")
 @click.argument("run", type=GIVEN)
 @click.option("--data", type=GIVEN, help="Other data than the run was trained with.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
+@PRINT_JSON
+def evaluate(run: Path, data: Path | None, as_json: JsonPlace | None) -> None:
     """Measure a run beside its baselines and what nobody can do better."""
     from personality_common.terminal.console import ConsoleReporter, output
     from pretrain.character.evaluation import evaluate as run_evaluate
@@ -81,8 +85,7 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
     from pretrain.character.run import load_run
 
     evaluation = run_evaluate(load_run(run), data, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(evaluation.to_json()))
+    if emitted(as_json, evaluation.to_json()):
         return
     for table in evaluation_tables(evaluation):
         output.print(table)
@@ -100,8 +103,8 @@ def evaluate(run: Path, data: Path | None, as_json: bool) -> None:
     help="onnx, coreml, or both with a comma between.",
 )
 @dataclass_options(ExportConfig, skip=("run", "out", "formats"))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def export(as_json: bool, formats: str, **options: Any) -> None:
+@PRINT_JSON
+def export(as_json: JsonPlace | None, formats: str, **options: Any) -> None:
     """Export a run to ONNX and Core ML."""
     config = take(ExportConfig, options | {"formats": tuple(filter(None, formats.split(",")))})
 
@@ -109,8 +112,7 @@ def export(as_json: bool, formats: str, **options: Any) -> None:
     from pretrain.character.export.bundle import export as run_export
 
     result = run_export(config, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result.manifest)))
+    if emitted(as_json, dataclasses.asdict(result.manifest)):
         return
     for name, entry in result.manifest.files.items():
         output.print(f"{entry.bytes:>10,}  {name}", soft_wrap=True)

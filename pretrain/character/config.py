@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
+from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
 from pretrain.character.schema import DEFAULT_SCHEMA, SCHEMA_NAMES, SchemaName
 from pretrain.character.split import SPLIT_NAMES, SplitName
 
@@ -70,6 +71,8 @@ class TrainConfig:
         split: what is held out whole: group (cells), archetype (characters), or random examples.
         seed: of weights, order, dropout and split.
         resume: go on where a killed run stopped.
+        overwrite: put the run in the place of a finished one.
+        keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
     """
 
     data: Path
@@ -82,8 +85,14 @@ class TrainConfig:
     split: SplitName = "group"
     seed: int = 0
     resume: bool = False
+    overwrite: bool = False
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
+        _require_choice("--keep", self.keep, KEEP_CHOICES)
+        _require(
+            not (self.resume and self.overwrite), "--overwrite starts again and --resume goes on: give one"
+        )
         _require_choice("--model", self.model, MODEL_NAMES)
         _require_choice("--split", self.split, SPLIT_NAMES)
         _require(self.epochs >= 1, f"--epochs must be 1 or more, got {self.epochs}")

@@ -47,7 +47,7 @@ def distilled(
     everything, held = np.arange(len(examples)), np.arange(len(examples), len(features))
     for number, left_out in enumerate(folds(examples, config.split, TEACHERS, config.seed)):
         seed = int(np.random.SeedSequence((config.seed, TEACHERS, number)).generate_state(1)[0])
-        own = dataclasses.replace(config, seed=seed)
+        own = dataclasses.replace(config, seed=seed, keep="last")
         reporter.say(f"teacher {number + 1} of {TEACHERS}")
         training = subset(examples, np.setdiff1d(everything, left_out))
         model = fresh_model(own, training)

@@ -14,6 +14,7 @@ from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object, write_json
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
+from personality_common.runs.keeping import choose
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter
 from pretrain.character.bundle.manifest import SCHEMA_FILE
@@ -54,7 +55,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         OSError: a file cannot be written; what was finished is kept.
     """
     run = config.output_dir
-    with hold_run(run, config.resume):
+    with hold_run(run, config.resume, config.overwrite):
         examples, _ = read_data(config.data)
         parts = split(examples, config.split, config.seed)
         labels = "drawn" if examples.expected is None else "expected"
@@ -111,6 +112,7 @@ def _plan(config: TrainConfig, examples: Examples, parts: Split) -> dict[str, An
         "split": config.split,
         "split_fingerprint": parts.fingerprint,
         "seed": config.seed,
+        **({"keep": "last"} if config.keep == "last" else {}),
         "torch": torch.__version__,
     }
 
@@ -132,7 +134,9 @@ def _write_results(
     losses = [entry["val_loss"] for entry in history]
     panel = Panel("on held-out examples: loss", {"weighted over heads": losses}, (0, 1.1 * max(losses)))
     draw_learning_curve("epoch", [entry["epoch"] for entry in history], [panel], work / CURVE_FILE)
-    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors) | {
+    kept = choose(history, "epoch", config.keep)
+    return new_record(TRAINER, config, RECORDED_PACKAGES, kept.entry, tensors) | {
+        "kept": kept.record(),
         "schema_name": schema.name,
         "schema_sha256": schema.fingerprint,
         "model": config.model,

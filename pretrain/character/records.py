@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.atomic import atomic_writer, read_json_object, write_json
+from personality_common.printable import described
 from pretrain.character.schema import FEATURES, SCHEMA_NAMES, Output, Schema, load_schema
 from pretrain.data.json_records import read_json_lines
 from pretrain.data.schemas import BadRecord
@@ -210,7 +211,7 @@ def _manifest_schema(path: Path) -> Schema:
     # The engine's own manifests name no schema; theirs is v1.
     name = manifest.get("schema", "v1")
     if name not in SCHEMA_NAMES:
-        raise MismatchError(f"{path}: schema must be one of {', '.join(SCHEMA_NAMES)}, is {name!r:.40}")
+        raise MismatchError(f"{path}: schema must be one of {', '.join(SCHEMA_NAMES)}, is {described(name)}")
     schema = load_schema(name)
     if sizes != (FEATURES, schema.size):
         raise MismatchError(
@@ -254,7 +255,9 @@ def _checked(record: object, schema: Schema, where: str) -> _Row:
     labels = read_numbers(labels, schema.size, f"{where}: labels")
     found = hashlib.sha256(features.tobytes() + labels.tobytes()).hexdigest()
     if found != declared:
-        raise DataError(f"{where}: content_hash must be {found}, is {declared!r:.70}: the line was changed")
+        raise DataError(
+            f"{where}: content_hash must be {found}, is {described(declared)}: the line was changed"
+        )
     expected = record.get("expected")
     if expected is not None:
         expected = read_numbers(expected, schema.size, f"{where}: expected")
@@ -275,7 +278,7 @@ def read_numbers(value: object, size: int, what: str) -> Numbers:
         raise DataError(f"{what} must be {size} numbers, is {found}")
     if not set(map(type, value)) <= {int, float}:
         bad = next(i for i, number in enumerate(value) if type(number) not in (int, float))
-        raise DataError(f"{what}[{bad}] must be a number, is {value[bad]!r:.40}")
+        raise DataError(f"{what}[{bad}] must be a number, is {described(value[bad])}")
     try:
         with np.errstate(over="ignore"):
             array = np.array(value, "<f4")

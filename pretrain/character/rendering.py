@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from rich.table import Table
-
+from personality_common.terminal.tables import Column, Grid, figures
 from pretrain.character.baselines import BASELINE_NAMES
 from pretrain.character.evaluation import OURS, Evaluation
 from pretrain.character.quality import OutputQuality
@@ -15,30 +14,34 @@ _COLUMNS: Final = (OURS, *BASELINE_NAMES)
 _TITLES: Final = {OURS: "this run", "linear": "logistic"}
 
 
-def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
+def evaluation_tables(evaluation: Evaluation) -> Iterator[Grid]:
     """A table for each set of examples: a row per output and figure, a column per model.
 
     Accuracy and KL (nats) are taken from the true probabilities where the data have them; ECE is the expected
     calibration error, from the true probabilities, too; `possible` is what the truth itself would reach.
     """
-    for name, figures in evaluation.figures.items():
+    for name, found in evaluation.figures.items():
         speak, truly = evaluation.likeliest_speak[name]
-        table = Table(
-            title=f"{name}: {evaluation.sizes[name]} examples",
-            caption=f"speaking is the likeliest action of {speak:.0%}, and done in {truly:.0%}",
-            box=None,
-            title_justify="left",
-            caption_justify="left",
+        titles = [_TITLES.get(column, column) for column in _COLUMNS]
+        baselines = [Column(title, "figure", drop=i) for i, title in enumerate(titles[:0:-1], start=1)]
+        columns = (
+            Column("output"),
+            Column("figure"),
+            *figures(titles[0]),
+            *baselines[::-1],
+            *figures("possible"),
         )
-        table.add_column("output", no_wrap=True)
-        table.add_column("figure", no_wrap=True)
-        for column in _COLUMNS:
-            table.add_column(_TITLES.get(column, column), justify="right")
-        table.add_column("possible", justify="right")
-        for key in figures[OURS]:
-            for row in _rows(key, {column: figures[column][key] for column in _COLUMNS}):
-                table.add_row(*row)
-        yield table
+        rows = [
+            row
+            for key in found[OURS]
+            for row in _rows(key, {column: found[column][key] for column in _COLUMNS})
+        ]
+        yield Grid(
+            columns,
+            rows,
+            title=f"{name}: {evaluation.sizes[name]} examples",
+            note=f"speaking is the likeliest action of {speak:.0%}, and done in {truly:.0%}",
+        )
 
 
 def _rows(key: str, found: Mapping[str, OutputQuality]) -> Iterator[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import seed_everything
+from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.schedule import one_cycle, set_learning_rate
 from personality_common.terminal.progress import Reporter
 from pretrain.character.config import (
@@ -95,6 +96,7 @@ def train(
     step, epoch = 0, 0
     history: list[dict[str, Any]] = []
     checkpoints = Checkpoints(folder, count="epoch", metric="valloss", keep=Retention())
+    at_start = start_of(step_of, config.keep)
     if config.resume and (checkpoint := checkpoints.restore(step_of, [optimizer], reporter)):
         step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
@@ -118,6 +120,7 @@ def train(
                         Checkpoint(step, {"epoch": epoch}, history), val_loss, step_of, [optimizer]
                     )
             if epoch == config.epochs:
+                take_back(choose(history, "epoch", config.keep), step_of, at_start, checkpoints)
                 step_of.finish()
                 return history
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, get_args
 
 from personality_common.errors import ConfigError, DataError
+from personality_common.printable import described
 from pretrain.data.keys import KeySet, text_key
 from pretrain.data.schemas import LABELS_KEY, BadRecord, Truncated, Unit, human_texts, text_labels
 from pretrain.data.sources import Part, open_sources
@@ -186,7 +187,9 @@ class LabelReader:
         for labels in text_labels(record, unit):
             for label in labels:
                 if label not in self.known:
-                    raise BadRecord(f"{LABELS_KEY} must be of the {len(self.known)} known, not {label!r:.60}")
+                    raise BadRecord(
+                        f"{LABELS_KEY} must be of the {len(self.known)} known, not {described(label)}"
+                    )
             found.append([token for label in labels for token in self.known[label]])
         return found
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from personality_common.endpoint.config import EndpointConfig
-from personality_common.terminal.options import FOLDER, GIVEN, attribute_docs, dataclass_options, take
+from personality_common.terminal.json_output import JsonPlace, emitted
+from personality_common.terminal.options import (
+    FOLDER,
+    GIVEN,
+    PRINT_JSON,
+    attribute_docs,
+    dataclass_options,
+    take,
+)
 from pretrain.lm.chat import PERSPECTIVES, Perspective
 from pretrain.lm.config import (
     FORMATS,
@@ -36,8 +44,8 @@ def lm() -> None:
 @lm.command()
 @click.argument("mix", type=GIVEN, required=False)
 @click.option("--out", required=True, type=FOLDER, metavar="DATA", help="Folder for the documents.")
-@click.option("--json", "as_json", is_flag=True, help="Print data.json.")
-def data(mix: Path | None, out: Path, as_json: bool) -> None:
+@PRINT_JSON
+def data(mix: Path | None, out: Path, as_json: JsonPlace | None) -> None:
     """Documents to train with, from a mix file: without duplicates, divided, checked for leaks.
 
     Without MIX, the one that comes with the toolkit: generated documents alone.
@@ -48,8 +56,7 @@ def data(mix: Path | None, out: Path, as_json: bool) -> None:
     from pretrain.lm.data.build import build_data
 
     record = build_data(config, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(record)))
+    if emitted(as_json, dataclasses.asdict(record)):
         return
     for source in record.sources:
         dropped = source.exact_duplicates + source.near_duplicates
@@ -85,8 +92,8 @@ def tokenizer(data: Path, out: Path, **options: Any) -> None:
     metavars={"tokenizer": "TOK", "output_dir": "RUN"},
 )
 @click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def train(as_json: bool, **options: Any) -> None:
+@PRINT_JSON
+def train(as_json: JsonPlace | None, **options: Any) -> None:
     """Train a decoder on the documents of DATA.
 
     In many processes: torchrun --nproc-per-node N -m personality_common.cli lm train, with the same options.
@@ -95,6 +102,7 @@ def train(as_json: bool, **options: Any) -> None:
 
     import numpy as np
 
+    from personality_common.runs.keeping import choose
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.progress import SILENT
@@ -106,7 +114,7 @@ def train(as_json: bool, **options: Any) -> None:
         reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.
         if any(count.item() for count in processes.gather(np.array([restarts()]))):
-            config = dataclasses.replace(config, resume=True)
+            config = dataclasses.replace(config, resume=True, overwrite=False)
         try:
             result = train_lm(config, reporter, processes)
         except KeyboardInterrupt:
@@ -114,21 +122,24 @@ def train(as_json: bool, **options: Any) -> None:
             raise
     if not processes.leads:
         return
-    if as_json:
-        click.echo(json.dumps({"run": str(result.run), "history": result.history}))
+    kept = choose(result.history, "step", config.keep)
+    found = {"run": str(result.run), "history": result.history, "kept": kept.record()}
+    if emitted(as_json, found):
         return
     for table in health_tables(result.history):
         output.print(table)
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
-    output.print(f"held-out loss   {result.history[-1]['val_loss']:.4f} nats a token", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
+    output.print(f"held-out loss   {kept.entry['val_loss']:.4f} nats a token", soft_wrap=True)
 
 
 @lm.command(name="eval")
 @click.argument("run", type=GIVEN)
 @dataclass_options(EvalConfig, skip=("run",))
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def evaluate(as_json: bool, **options: Any) -> None:
+@PRINT_JSON
+def evaluate(as_json: JsonPlace | None, **options: Any) -> None:
     """Measure a run on test documents: bits per byte, calls, reasoning, perspectives."""
     config = take(EvalConfig, options)
 
@@ -137,8 +148,7 @@ def evaluate(as_json: bool, **options: Any) -> None:
     from pretrain.lm.rendering import evaluation_tables
 
     evaluation = run_evaluate(config, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(evaluation.to_json()))
+    if emitted(as_json, evaluation.to_json()):
         return
     for table in evaluation_tables(evaluation):
         output.print(table)
@@ -158,8 +168,8 @@ def evaluate(as_json: bool, **options: Any) -> None:
     show_default=True,
     help=f"A GGUF file for each, with commas between; of {', '.join(QUANTIZATIONS)}.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def export(as_json: bool, formats: str, quantize: str, **options: Any) -> None:
+@PRINT_JSON
+def export(as_json: JsonPlace | None, formats: str, quantize: str, **options: Any) -> None:
     """Export a run for llama.cpp, transformers, MLX and Ollama."""
     lists = {"formats": formats, "quantize": quantize}
     config = take(ExportConfig, options | {k: tuple(filter(None, v.split(","))) for k, v in lists.items()})
@@ -168,8 +178,7 @@ def export(as_json: bool, formats: str, quantize: str, **options: Any) -> None:
     from pretrain.lm.export.folder import export as run_export
 
     result = run_export(config, ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result.manifest)))
+    if emitted(as_json, dataclasses.asdict(result.manifest)):
         return
     for name, entry in result.manifest.files.items():
         output.print(f"{entry.bytes:>13,}  {name}", soft_wrap=True)

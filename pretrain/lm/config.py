@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
+from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
 
 Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k"]
 QUANTIZATIONS: Final = get_args(Quantization)
@@ -169,6 +170,8 @@ class TrainConfig:
         seed: of weights and order.
         device: where to compute: auto, cpu, cuda or mps.
         resume: go on where a killed run stopped.
+        overwrite: put the run in the place of a finished one.
+        keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
     """
 
     data: Path
@@ -184,8 +187,16 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     resume: bool = False
+    overwrite: bool = False
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
+        _require(
+            self.keep in KEEP_CHOICES, f"--keep must be one of {', '.join(KEEP_CHOICES)}, got {self.keep}"
+        )
+        _require(
+            not (self.resume and self.overwrite), "--overwrite starts again and --resume goes on: give one"
+        )
         length = sized(self.size, TokenizerConfig.vocab_size).context_length
         # Rows number their documents in 16 bits.
         _require(length < 2**16, f"--size context_length must be below 65,536, got {length}")

@@ -19,6 +19,7 @@ from personality_common.files.staging import staged_folder
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
+from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
@@ -95,7 +96,7 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         def begin() -> bool:
             if not processes.leads:
                 return False
-            stack.enter_context(hold_run(run, config.resume))
+            stack.enter_context(hold_run(run, config.resume, config.overwrite))
             return take_up(run, plan, config.resume, reporter)
 
         if any(processes.gather_text("finished" if processes.share(begin) else "")):
@@ -182,6 +183,7 @@ def _plan(
         "muon_lr": config.muon_lr,
         "evaluate_every": config.evaluate_every,
         "seed": config.seed,
+        **({"keep": "last"} if config.keep == "last" else {}),
         "device": device,
         "threads": torch.get_num_threads(),
         "processes": processes.size,
@@ -199,7 +201,9 @@ def _write_results(
     tokenizer.save(work)
     write_json(work / HISTORY_FILE, {"evaluations": history})
     draw_learning_curve("step", [entry["step"] for entry in history], _panels(history), work / CURVE_FILE)
-    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors) | entries
+    kept = choose(history, "step", config.keep)
+    record = new_record(TRAINER, config, RECORDED_PACKAGES, kept.entry, tensors)
+    return record | entries | {"kept": kept.record()}
 
 
 def _panels(history: list[dict[str, Any]]) -> list[Panel]:

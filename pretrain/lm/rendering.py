@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.table import Table
-
+from personality_common.terminal.tables import Column, Grid, figures
 from pretrain.lm.evaluation import Evaluation
 from pretrain.lm.training import GROUPS
 
@@ -14,7 +13,7 @@ MOST_ROWS: Final = 20
 """Of a table of measurements; of more, every second, third, … is shown."""
 
 
-def health_tables(history: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def health_tables(history: Sequence[Mapping[str, Any]]) -> Iterator[Grid]:
     """How training went, a row per measurement: what was learned, and how the steps were.
 
     Losses are in nats a token, `gain` what the held-out one lost since the measurement before; norms of the
@@ -34,22 +33,25 @@ def health_tables(history: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
         learned.append((step, trained, held_out, f"{entry['gain']:+.4f}", rate))
         norms = (f"{gradient['mean']:.2f}", f"{gradient['max']:.2f}", f"{gradient['clipped']:.0%}")
         stepped.append((step, *norms, *(f"{changed[group]:.1e}" for group in GROUPS)))
-    yield _table("health of training", ("step", "training", "held out", "gain", "tokens/s"), learned)
-    groups = [group.replace("_", "-") for group in GROUPS]
-    columns = ("step", "gradient", "greatest", "clipped", *groups)
-    yield _table("its steps: norm of the gradient, and updates to weights", columns, stepped)
+    yield Grid(figures("step", "training", "held out", "gain", "tokens/s"), learned, "health of training")
+    groups = [Column(group.replace("_", "-"), "figure", drop=i) for i, group in enumerate(GROUPS, start=1)]
+    columns = (*figures("step", "gradient", "greatest", "clipped"), *groups)
+    yield Grid(columns, stepped, "its steps: norm of the gradient, and updates to weights")
 
 
-def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
+def evaluation_tables(evaluation: Evaluation) -> Iterator[Grid]:
     """Bits per byte by source, beside what counting and xz reach; shares of right answers; samples."""
-    yield _table(
-        "bits per byte of test documents (lower is better)",
-        ("source", "documents", "bytes", "this run", "Kneser-Ney", "xz"),
+    yield Grid(
+        (
+            Column("source", "text"), Column("documents", "figure", drop=2),
+            Column("bytes", "figure", drop=1), *figures("this run", "Kneser-Ney", "xz"),
+        ),
         [
             (source, str(b.documents), f"{b.bytes:,}", *(f"{x:.3f}" for x in (b.model, b.kneser_ney, b.xz)))
             for source, b in evaluation.bits.items()
         ],
-    )
+        "bits per byte of test documents (lower is better)",
+    )  # fmt: skip
     rows = [
         (
             f"call, {kind}",
@@ -60,27 +62,16 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     ]
     for name, share in (("no tool fits", evaluation.abstention), ("reasoning", evaluation.reasoning)):
         if share is not None:
-            rows.append((name, str(share.examples), _shown(share.right)))
+            rows.append((name, str(share.examples), _shown(share.right), "", "", ""))
     if rows:
-        columns = ("of", "prompts", "right", "right tool", "valid call", "said none")
-        yield _table("answers, decoded greedily", columns, rows)
+        named = figures("prompts", "right", "right tool", "valid call", "said none")
+        yield Grid((Column("of", "text"), *named), rows, "answers, decoded greedily")
     if (tags := evaluation.tags) is not None:
-        yield _table(
-            "bits per byte by tag",
-            ("documents", "right tag", "another"),
-            [(str(tags.documents), f"{tags.right:.3f}", f"{tags.shuffled:.3f}")],
-        )
+        row = (str(tags.documents), f"{tags.right:.3f}", f"{tags.shuffled:.3f}")
+        yield Grid(figures("documents", "right tag", "another"), [row], "bits per byte by tag")
     samples = [(one.source, one.prompt, one.text) for one in evaluation.samples]
-    yield _table("samples", ("source", "after", "the model says"), samples)
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, box=None, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    named = [Column(name, "text") for name in ("source", "after", "the model says")]
+    yield Grid(named, samples, "samples")
 
 
 def _shown(value: float | None) -> str:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import fast_dtype
+from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.terminal.progress import Reporter
 from pretrain.lm.config import TrainConfig
@@ -84,6 +85,7 @@ def train(
     step = 0
     history: list[dict[str, Any]] = []
     checkpoints = Checkpoints(folder, count="step", metric="valloss", keep=Retention())
+    start = start_of(model, config.keep)
     if config.resume and (checkpoint := checkpoints.restore(model, optimizers.all, reporter)):
         step, history = checkpoint.step, checkpoint.history
         reporter.say(f"resuming after step {step} of {steps}")
@@ -109,6 +111,7 @@ def train(
                 losses, norms = _Figures(), _Figures()
                 started = time.monotonic()
             if step == steps:
+                take_back(choose(history, "step", config.keep), model, start, checkpoints)
                 return history
 
             batch = rows[order(step * config.batch_size, config.batch_size)]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from personality_common.contract import TOP_K
+from personality_common.terminal.json_output import JsonPlace, emitted, json_option
 from personality_common.terminal.options import (
     ALLOW_REMOTE,
     FILE,
@@ -53,7 +54,7 @@ def take_data(options: dict[str, Any]) -> DataConfig:
     metavars={"encoder": "minilm|openai|auto|DIR"},
 )
 @PRINT_JSON
-def pretrain(as_json: bool, **options: Any) -> None:
+def pretrain(as_json: JsonPlace | None, **options: Any) -> None:
     """Train a personality model from the human turns of conversations.
 
     In many processes: torchrun --nproc-per-node N -m pretrain, with the same options.
@@ -63,6 +64,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
 
     import numpy as np
 
+    from personality_common.runs.keeping import choose
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
     from personality_common.terminal.progress import SILENT
@@ -73,7 +75,7 @@ def pretrain(as_json: bool, **options: Any) -> None:
         reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.
         if any(count.item() for count in processes.gather(np.array([restarts()]))):
-            config = dataclasses.replace(config, resume=True)
+            config = dataclasses.replace(config, resume=True, overwrite=False)
         try:
             result = run_pretrain(config, reporter, processes)
         except KeyboardInterrupt:
@@ -81,13 +83,15 @@ def pretrain(as_json: bool, **options: Any) -> None:
             raise
     if not processes.leads:
         return
-    final = result.history[-1]
-    if as_json:
-        summary = {"run": str(result.run), "embedded": result.embedded, "quality": final}
-        click.echo(json.dumps(summary))
+    kept = choose(result.history, "epoch", config.keep)
+    final = kept.entry
+    summary = {"run": str(result.run), "embedded": result.embedded, "quality": final}
+    if emitted(as_json, summary | {"kept": kept.record()}):
         return
     output.print(f"run             {result.run}", soft_wrap=True)
     output.print(f"learning curve  {result.run / CURVE_FILE}", soft_wrap=True)
+    if kept.sentence:
+        output.print(f"kept            {kept.sentence}", soft_wrap=True)
     output.print(
         f"held-out texts  top-5 recall {final['val_top5_recall']:.4f}  top-8 recall "
         f"{final['val_top8_recall']:.4f}  NDCG@8 {final['val_ndcg8']:.4f}  loss {final['val_loss']:.6f} "
@@ -110,7 +114,7 @@ def predict(
     top_k: int,
     head: Path | None,
     allow_remote_encoder: bool,
-    as_json: bool,
+    as_json: JsonPlace | None,
     json_lines: bool,
 ) -> None:
     """Top tokens of texts, from a run; without texts, of each line of standard input.
@@ -138,8 +142,7 @@ def predict(
         for prediction in predictions:
             click.echo(json.dumps(dataclasses.asdict(prediction)))
         return
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(p) for p in predictions]))
+    if emitted(as_json, [dataclasses.asdict(p) for p in predictions], private=True):
         return
     from personality_common.terminal.console import output
     from pretrain.personality.rendering import prediction_table
@@ -151,7 +154,8 @@ def predict(
 @click.argument("run", type=GIVEN)
 @data_options
 @dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"))
-@dataclass_options(ReportFiles, skip=("junit",), types=dict.fromkeys(("html", "json"), FILE))
+@dataclass_options(ReportFiles, skip=("junit", "json"), types={"html": FILE})
+@json_option("json")
 @ALLOW_REMOTE
 def evaluate(run: Path, **options: Any) -> None:
     """Compare a run's ranking with labels that people gave: records with tokens."""
@@ -168,7 +172,8 @@ def evaluate(run: Path, **options: Any) -> None:
 
     made = this_command()
     found = run_evaluate(load_run(run), config, ConsoleReporter())
-    files.write("evaluate", (), made, figures(found), page(found, made).encode())
+    if files.write("evaluate", (), made, made.on(figures(found)), page(found, made).encode()):
+        return
     output.print(measured_table(found))
     output.print()
     output.print(confusion_table(found))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
+from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
 from pretrain.data.conversations import DataConfig
 
 Start = Literal["teacher", "plain"]
@@ -45,6 +46,8 @@ class PretrainConfig:
         val_fraction: share of the distinct texts that is held out.
         seed: of weights, order and dropout.
         resume: go on where a killed run stopped; start where there is none.
+        overwrite: put the run in the place of a finished one.
+        keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
         device: where to compute.
         dropout: share of the residual branches' outputs that training drops.
         start: `teacher` begins at the targets' ranking, `plain` at PyTorch's random weights.
@@ -64,6 +67,8 @@ class PretrainConfig:
     val_fraction: float = 0.05
     seed: int = 0
     resume: bool = False
+    overwrite: bool = False
+    keep: Keep = "best"
     device: Device = "auto"
     dropout: float = 0.1
     start: Start = "teacher"
@@ -81,6 +86,8 @@ class PretrainConfig:
             f"--seed must be between 0 and 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
             f"--dropout must be 0 or more and below 1, got {self.dropout}": 0 <= self.dropout < 1,
             f"--device must be one of {', '.join(DEVICES)}, got {self.device}": self.device in DEVICES,
+            f"--keep must be one of {', '.join(KEEP_CHOICES)}, got {self.keep}": self.keep in KEEP_CHOICES,
+            "--overwrite starts again and --resume goes on: give one": not (self.resume and self.overwrite),
             f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
             f"--keep-checkpoints must be 1 or more, got {self.keep_checkpoints}": self.kept >= 1,
             f"--label-weight must be between 0 and 1, got {self.label_weight}": 0 <= self.label_weight <= 1,

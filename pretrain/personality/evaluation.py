@@ -13,6 +13,7 @@ import torch
 
 from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object
+from personality_common.printable import described
 from personality_common.runs.processes import ALONE
 from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.vocabulary import Vocabulary
@@ -65,11 +66,13 @@ def read_map(path: Path | None, vocabulary: Vocabulary) -> dict[str, tuple[int, 
     for label, given in read_json_object(path).items():
         tokens = [given] if isinstance(given, str) else given
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise DataError(f"{path}: {label!r:.60} must be a token or a list of tokens, is {given!r:.60}")
+            raise DataError(
+                f"{path}: {described(label)} must be a token or a list of tokens, is {described(given)}"
+            )
         try:
             known[label] = tuple(vocabulary.index(token) for token in tokens)
         except DataError as error:
-            raise DataError(f"{path}: {label!r:.60}: {error}") from None
+            raise DataError(f"{path}: {described(label)}: {error}") from None
     return known
 
 

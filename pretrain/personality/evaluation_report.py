@@ -61,10 +61,11 @@ def page(found: Evaluation, made: Provenance) -> str:
     """The page, as HTML."""
     model, teacher = found.measured["model"], found.measured["teacher"]
     title = "What the tokens are worth"
-    subtitle = f"{found.texts} texts with {len(found.tokens)} labels that people gave"
+    said = f"AUC {model.auc:.3f} of 1, the teacher {teacher.auc:.3f}, chance 0.5"
+    subtitle = f"{title}: {found.texts} texts with {len(found.tokens)} labels that people gave"
     return kit.page(
         title,
-        kit.heading(title, subtitle),
+        kit.heading(said, subtitle),
         kit.card(
             "Model and baselines",
             kit.note(

@@ -26,6 +26,7 @@ from personality_common.files.atomic import read_json_object, write_json
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
+from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, read_record, save_weights
 from personality_common.terminal.progress import SILENT, Reporter
@@ -92,7 +93,7 @@ def pretrain(
 
         def hold() -> None:
             if processes.leads:
-                stack.enter_context(hold_run(run, config.resume))
+                stack.enter_context(hold_run(run, config.resume, config.overwrite))
 
         processes.share(hold)
         known = {token: (i,) for i, token in enumerate(vocabulary.tokens)} if config.label_weight else None
@@ -233,6 +234,8 @@ def _plan(
     own: dict[str, Any] = {}
     if config.label_weight:
         own |= {"label_weight": config.label_weight, "labels_fingerprint": corpus.labels_fingerprint}
+    if config.keep == "last":
+        own["keep"] = config.keep
     if config.token_template != PLAIN_TEMPLATE:
         own["token_template"] = config.token_template
     return own | {
@@ -271,7 +274,8 @@ def _write_results(
     write_json(work / HISTORY_FILE, {"epochs": history})
     epochs = [entry["epoch"] for entry in history]
     draw_learning_curve("epoch", epochs, _panels(history), work / CURVE_FILE)
-    return new_record(TRAINER, config, RECORDED_PACKAGES, history[-1], tensors)
+    kept = choose(history, "epoch", config.keep)
+    return new_record(TRAINER, config, RECORDED_PACKAGES, kept.entry, tensors) | {"kept": kept.record()}
 
 
 def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:

@@ -4,51 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
+from personality_common.terminal.tables import NO_BREAK, Column, Grid, figures
 from pretrain.personality.evaluation import Evaluation
 from pretrain.personality.label_metrics import HITS
 from pretrain.personality.prediction import Prediction
 
 
-def prediction_table(predictions: Sequence[Prediction]) -> Table:
-    """A row per text: its tokens, the likeliest first, with probabilities in percent."""
-    table = Table(box=box.SIMPLE_HEAD, show_lines=len(predictions) > 1, pad_edge=False)
-    table.add_column("text", ratio=2, overflow="fold")
-    table.add_column("tokens", ratio=3)
+def prediction_table(predictions: Sequence[Prediction]) -> Grid:
+    """A row per text: its tokens, the likeliest first, each with its own probability in percent."""
+    rows = []
     for prediction in predictions:
         tokens = Text()
         for i, (token, probability) in enumerate(
             zip(prediction.tokens, prediction.probabilities, strict=True)
         ):
             tokens.append("  " if i else "")
-            tokens.append(token.replace(" ", "\N{NO-BREAK SPACE}"))
-            tokens.append(f"\N{NO-BREAK SPACE}{probability:.0%}", style="dim")
-        table.add_row(Text(prediction.text), tokens)
-    return table
+            tokens.append(token.replace(" ", NO_BREAK))
+            tokens.append(f"{NO_BREAK}{probability:.0%}", style="dim")
+        rows.append((Text(prediction.text), tokens))
+    columns = (Column("text", "text"), Column("tokens", "text"))
+    return Grid(columns, rows, note=INDEPENDENT, spaced=True)
 
 
-def measured_table(found: Evaluation) -> Table:
+INDEPENDENT = (
+    "each percentage is a token's own (a sigmoid): whether it fits, whatever the others do; they do not sum"
+    " to 100%"
+)
+
+
+def measured_table(found: Evaluation) -> Grid:
     """A row for the model and for each baseline."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for name in ("AUC", "AP", *(f"hit@{k}" for k in HITS), "coverage", "ECE"):
-        table.add_column(name, justify="right", no_wrap=True)
+    hits = [Column(f"hit@{k}", "figure", drop=i) for i, k in enumerate(HITS, start=1)]
+    columns = (Column(""), *figures("AUC", "AP"), *hits, *figures("coverage", "ECE"))
+    rows = []
     for name, one in found.measured.items():
-        figures = (one.auc, one.average_precision, *one.hits.values(), one.coverage, one.calibration_error)
-        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
-    return table
+        values = (one.auc, one.average_precision, *one.hits.values(), one.coverage, one.calibration_error)
+        rows.append((name, *(f"{value:.3f}" for value in values)))
+    return Grid(columns, rows)
 
 
-def confusion_table(found: Evaluation) -> Table:
+def confusion_table(found: Evaluation) -> Grid:
     """The pairs that are most often confused."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("label", "ranked above it"):
-        table.add_column(name)
-    for name in ("texts", "of the label's"):
-        table.add_column(name, justify="right")
-    for pair in found.confusions:
-        table.add_row(Text(pair.label), Text(pair.instead), str(pair.texts), f"{pair.share:.0%}")
-    return table
+    columns = (
+        Column("label", "text"),
+        Column("ranked above it", "text"),
+        *figures("texts", "of the label's"),
+    )
+    rows = [(pair.label, pair.instead, str(pair.texts), f"{pair.share:.0%}") for pair in found.confusions]
+    return Grid(columns, rows)

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import fast_dtype
+from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
 from personality_common.terminal.progress import Reporter
@@ -107,6 +108,7 @@ def train(
     step, epoch = 0, 0
     history: list[dict[str, Any]] = []
     checkpoints = Checkpoints(folder, count="epoch", metric="valloss", keep=Retention(last=config.kept))
+    start = start_of(student, config.keep)
     if config.resume and (checkpoint := checkpoints.restore(student, [optimizer], reporter)):
         step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
@@ -125,6 +127,7 @@ def train(
                 checkpoints.save(place, quality.loss, student, [optimizer])
             reporter.say(_sentence(epoch, config.epochs, quality, trained))
         if epoch == config.epochs:
+            take_back(choose(history, "epoch", config.keep), student, start, checkpoints)
             return history
 
         epoch += 1

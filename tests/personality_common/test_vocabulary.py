@@ -138,7 +138,7 @@ def test_other_keys_and_a_byte_order_mark_change_nothing(tokens_file: Path) -> N
         ("ki\ud800nd", r"tokens[7]: a token must have no control character (U+D800), got 'ki\ud800nd'"),
         (3, "tokens[7]: a token must be a string, got 3"),
         (None, "tokens[7]: a token must be a string, got None"),
-        (["kind"], "tokens[7]: a token must be a string, got ['kind']"),
+        (["kind"], "tokens[7]: a token must be a string, got a list of 1"),
         ("word 3", "tokens must be distinct, tokens[3] and tokens[7] are both 'word 3'"),
     ],
 )

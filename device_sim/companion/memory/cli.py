@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from device_sim.companion.config import ImportConfig
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import FILE, FOLDER, GIVEN, PRINT_JSON, dataclass_options, take
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def memory() -> None:
 @_user
 @_encoder
 @PRINT_JSON
-def search(store: Path, query: str, count: int, user: str, encoder: str, as_json: bool) -> None:
+def search(store: Path, query: str, count: int, user: str, encoder: str, as_json: JsonPlace | None) -> None:
     """The chunks that are nearest to QUERY, the best first.
 
     score: dense + 0.03 lexical; dense: cosine of the embeddings; lexical: BM25 of the query's rare words,
@@ -53,16 +54,14 @@ def search(store: Path, query: str, count: int, user: str, encoder: str, as_json
 
     with _opened(store, encoder) as opened:
         hits = opened.search(query, user, count)
-    _show(
-        as_json, [asdict(hit) for hit in hits], lambda width: hits_table(hits, width), "nothing is remembered"
-    )
+    _show(as_json, [asdict(hit) for hit in hits], lambda: hits_table(hits), "nothing is remembered")
 
 
 @memory.command()
 @_store
 @click.argument("name")
 @PRINT_JSON
-def show(store: Path, name: str, as_json: bool) -> None:
+def show(store: Path, name: str, as_json: JsonPlace | None) -> None:
     """The whole text of the chunk NAME, or of all chunks of the turn NAME, and why they are there."""
     from device_sim.companion.memory.rendering import chunk_table
     from personality_common.errors import ToolkitError
@@ -73,9 +72,7 @@ def show(store: Path, name: str, as_json: bool) -> None:
         raise ToolkitError(
             f"{store}: a chunk or a turn must be remembered, {name!r} is not; see pt memory audit"
         )
-    if as_json:
-        click.echo(json.dumps([asdict(chunk) for chunk in found]))
-    else:
+    if not emitted(as_json, [asdict(chunk) for chunk in found], private=True):
         output.print(*map(chunk_table, found), sep="\n")
 
 
@@ -85,7 +82,9 @@ def show(store: Path, name: str, as_json: bool) -> None:
 @click.option("--matching", metavar="TEXT", help="All turns with this in their text, in whatever case.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @PRINT_JSON
-def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool, as_json: bool) -> None:
+def forget(
+    store: Path, names: tuple[str, ...], matching: str | None, yes: bool, as_json: JsonPlace | None
+) -> None:
     """Forget the turns NAMES, or all that said the chunks NAMES: from the log and the index.
 
     What is about to be forgotten is shown first.
@@ -105,15 +104,15 @@ def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool,
         opened = open_to_forget(held.memory, log)
         with opened or contextlib.nullcontext():
             chosen = choose(log.read(), opened.audit() if opened else [], names, matching)
-            if chosen and not as_json:
-                output.print(chosen_table(chosen, output.width))
+            if chosen and (as_json is None or as_json.path is not None):
+                output.print(chosen_table(chosen))
             question = f"Forget {_count(len(chosen), 'turn')} for good?"
             if chosen and not yes and not click.confirm(question, err=True):
                 chosen = []
             turns, chunks = forget_turns(log, opened, [one.turn for one in chosen]) if chosen else (0, 0)
-    if as_json:
-        click.echo(json.dumps({"turns": [one.turn for one in chosen], "chunks": chunks}))
-    elif turns or chunks:
+    if emitted(as_json, {"turns": [one.turn for one in chosen], "chunks": chunks}):
+        return
+    if turns or chunks:
         output.print(f"forgotten: {_count(turns, 'turn')}, {_count(chunks, 'chunk')}", soft_wrap=True)
     else:
         output.print("nothing forgotten")
@@ -124,7 +123,7 @@ def forget(store: Path, names: tuple[str, ...], matching: str | None, yes: bool,
 @click.argument("file", type=GIVEN)
 @dataclass_options(ImportConfig, skip=("store", "file"))
 @PRINT_JSON
-def import_(store: Path, file: Path, as_json: bool, **options: Any) -> None:
+def import_(store: Path, file: Path, as_json: JsonPlace | None, **options: Any) -> None:
     """Put conversations of FILE into the log of STORE, as if they had been said here, and remember them.
 
     FILE: conversations.json of an OpenAI export, chats exported by Open WebUI, what llm logs -n 0 --json
@@ -135,9 +134,7 @@ def import_(store: Path, file: Path, as_json: bool, **options: Any) -> None:
 
     config = take(ImportConfig, options, store=store, file=file)
     done = import_file(config, _load(config.encoder), ConsoleReporter())
-    if as_json:
-        click.echo(json.dumps(done.as_json()))
-    else:
+    if not emitted(as_json, done.as_json()):
         output.print(str(done), soft_wrap=True)
 
 
@@ -162,20 +159,20 @@ def export(store: Path, user: str | None, out: Path | None) -> None:
 @_store
 @click.option("--user", help="Of one user; all without it.")
 @PRINT_JSON
-def audit(store: Path, user: str | None, as_json: bool) -> None:
+def audit(store: Path, user: str | None, as_json: JsonPlace | None) -> None:
     """What is known and why: by which turn, when, when last used; the whole file is read and checked."""
     from device_sim.companion.memory.rendering import known_table
 
     known = _known(store, user, checked=True)
     lines = [asdict(chunk) for chunk in known]
-    _show(as_json, lines, lambda width: known_table(known, width), "nothing is remembered")
+    _show(as_json, lines, lambda: known_table(known), "nothing is remembered")
 
 
 @memory.command()
 @_store
 @_encoder
 @PRINT_JSON
-def rebuild(store: Path, encoder: str, as_json: bool) -> None:
+def rebuild(store: Path, encoder: str, as_json: JsonPlace | None) -> None:
     """Make the memory anew from the log, as after a change of encoder; others read the old one meanwhile."""
     from device_sim.companion.log import EventLog
     from device_sim.companion.memory.memory import Memory, build
@@ -187,9 +184,7 @@ def rebuild(store: Path, encoder: str, as_json: bool) -> None:
         build(held.memory, loaded := _load(encoder), remembered(log.read()))
         with Memory(held.memory, loaded) as opened:
             figures = {"turns": len(opened.turns()), "chunks": len(opened.audit())}
-    if as_json:
-        click.echo(json.dumps(figures))
-    else:
+    if not emitted(as_json, figures):
         counts = f"{_count(figures['turns'], 'turn')}, {_count(figures['chunks'], 'chunk')}"
         output.print(f"rebuilt: {counts}", soft_wrap=True)
 
@@ -202,7 +197,7 @@ def rebuild(store: Path, encoder: str, as_json: bool) -> None:
 @_user
 @_encoder
 @PRINT_JSON
-def eval_(store: Path, questions: Path | None, user: str, encoder: str, as_json: bool) -> None:
+def eval_(store: Path, questions: Path | None, user: str, encoder: str, as_json: JsonPlace | None) -> None:
     """How often a search of this memory finds the turn that answers a question among its first five.
 
     Beside the search: cosine alone, BM25 over all words, and their reciprocal rank fusion.
@@ -214,9 +209,7 @@ def eval_(store: Path, questions: Path | None, user: str, encoder: str, as_json:
     with _opened(store, encoder) as opened:
         asked = read_questions(questions, user) if questions else keyword_questions(opened, user)
         found = evaluate(opened, asked)
-    if as_json:
-        click.echo(json.dumps(asdict(found)))
-    else:
+    if not emitted(as_json, asdict(found)):
         output.print(evaluation_table(found))
         output.print(
             f"{_count(found.questions, 'question')}; a search: {found.ms[0]:.1f} ms, p95 {found.ms[1]:.1f}",
@@ -269,13 +262,13 @@ def _load(name: str) -> Encoder:
     return load_encoder(name)
 
 
-def _show(as_json: bool, lines: list[dict[str, Any]], table: Any, none: str) -> None:
+def _show(as_json: JsonPlace | None, lines: list[dict[str, Any]], table: Any, none: str) -> None:
     from personality_common.terminal.console import output
 
-    if as_json:
-        click.echo(json.dumps(lines))
-    elif lines:
-        output.print(table(output.width))
+    if emitted(as_json, lines, private=True):
+        return
+    if lines:
+        output.print(table())
     else:
         output.print(none)
 

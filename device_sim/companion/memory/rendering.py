@@ -5,48 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich.markup import escape
-from rich.table import Table
-
 from device_sim.companion.memory.sayings import Hit, Known
-from personality_common.printable import printable
+from personality_common.terminal.tables import Column, Grid, facts, figures
 
 if TYPE_CHECKING:
     from device_sim.companion.memory.choosing import Chosen
     from device_sim.companion.memory.evaluation import Evaluation
 
-WIDE: Final = 96
 SHOWN: Final = 200
+_WHEN: Final = (Column("said"), Column("at", drop=1))
 
 
-def hits_table(hits: Sequence[Hit], width: int) -> Table:
-    """A line for each hit, the best first; its parts on wide screens."""
-    wide = width >= WIDE
-    table = Table()
-    for name in ("score", *(("dense", "lexical") if wide else ())):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("chunk", "said", "text"):
-        table.add_column(name, overflow="fold")
-    for hit in hits:
-        numbers = (hit.score, hit.dense, hit.lexical) if wide else (hit.score,)
-        table.add_row(
-            *(f"{n:.3f}" for n in numbers), _safe(hit.chunk_id), _time(hit.time, wide), _text(hit.text)
-        )
-    return table
+def hits_table(hits: Sequence[Hit]) -> Grid:
+    """A line for each hit, the best first; where it is narrow without the parts of its score."""
+    columns = (
+        Column("score", "figure"), Column("dense", "figure", drop=2), Column("lexical", "figure", drop=3),
+        Column("chunk"), *_WHEN, Column("text", "text"),
+    )  # fmt: skip
+    rows = [
+        (*(f"{n:.3f}" for n in (h.score, h.dense, h.lexical)), h.chunk_id, *_time(h.time), _text(h.text))
+        for h in hits
+    ]
+    return Grid(columns, rows)
 
 
-def known_table(known: Sequence[Known], width: int) -> Table:
+def known_table(known: Sequence[Known]) -> Grid:
     """A line for each chunk, the latest first."""
-    wide = width >= WIDE
-    table = Table()
-    for name in ("chunk", "said", *(("user", "by", "last used") if wide else ()), "why", "text"):
-        table.add_column(name, overflow="fold")
+    columns = (
+        Column("chunk"), *_WHEN, Column("user", "text", drop=4), Column("by", drop=3),
+        Column("last used", drop=2), Column("why", "text"), Column("text", "text"),
+    )  # fmt: skip
+    rows = []
     for chunk in known:
-        more = (_safe(chunk.user), chunk.role, _time(chunk.last_used or "", wide)) if wide else ()
-        table.add_row(
-            _safe(chunk.chunk_id), _time(chunk.time, wide), *more, _safe(reason(chunk)), _text(chunk.text)
-        )
-    return table
+        last = " ".join(_time(chunk.last_used or "")).strip()
+        more = (chunk.user, chunk.role, last, reason(chunk), _text(chunk.text))
+        rows.append((chunk.chunk_id, *_time(chunk.time), *more))
+    return Grid(columns, rows)
 
 
 def reason(chunk: Known) -> str:
@@ -57,49 +51,40 @@ def reason(chunk: Known) -> str:
     return said if chunk.why is None else f"{said}; hidden: {chunk.why} by {chunk.hidden_by}"
 
 
-def chunk_table(chunk: Known) -> Table:
+def chunk_table(chunk: Known) -> Grid:
     """One chunk, whole."""
-    table = Table(show_header=False)
-    for name, value in (
-        ("chunk", chunk.chunk_id),
-        ("user", chunk.user),
-        ("by", chunk.role),
-        ("said", chunk.time),
-        ("turns", ", ".join(chunk.turns)),
-        ("tags", ", ".join(chunk.tags) or "none"),
-        ("why", reason(chunk)),
-        ("last used", chunk.last_used or "never"),
-        ("text", chunk.text),
-    ):
-        table.add_row(name, _safe(value))
-    return table
+    return facts(
+        [
+            ("chunk", chunk.chunk_id),
+            ("user", chunk.user),
+            ("by", chunk.role),
+            ("said", chunk.time),
+            ("turns", ", ".join(chunk.turns)),
+            ("tags", ", ".join(chunk.tags) or "none"),
+            ("why", reason(chunk)),
+            ("last used", chunk.last_used or "never"),
+            ("text", chunk.text),
+        ]
+    )
 
 
-def chosen_table(chosen: Sequence[Chosen], width: int) -> Table:
+def chosen_table(chosen: Sequence[Chosen]) -> Grid:
     """What will be forgotten."""
-    table = Table("turn", "said", "by", "text")
-    for column in table.columns:
-        column.overflow = "fold"
-    for one in chosen:
-        table.add_row(_safe(one.turn), _time(one.time, width >= WIDE), one.role, _text(one.text))
-    return table
+    columns = (Column("turn"), *_WHEN, Column("by", drop=2), Column("text", "text"))
+    return Grid(columns, [(one.turn, *_time(one.time), one.role, _text(one.text)) for one in chosen])
 
 
-def evaluation_table(found: Evaluation) -> Table:
-    table = Table("ranking", "recall@5", "MRR")
-    for name, figures in found.figures.items():
-        table.add_row(name, f"{figures.recall:.3f}", f"{figures.mrr:.3f}")
-    return table
+def evaluation_table(found: Evaluation) -> Grid:
+    """A row per ranking."""
+    rows = [(name, f"{f.recall:.3f}", f"{f.mrr:.3f}") for name, f in found.figures.items()]
+    return Grid((Column("ranking", "text"), *figures("recall@5", "MRR")), rows)
 
 
-def _time(time: str, wide: bool) -> str:
-    return _safe(time[: 16 if wide else 10].replace("T", " "))
+def _time(time: str) -> tuple[str, str]:
+    """Day, and time of day."""
+    return time[:10], time[11:16]
 
 
 def _text(text: str) -> str:
     short = " ".join(text.split())
-    return _safe(short if len(short) <= SHOWN else f"{short[:SHOWN]}…")
-
-
-def _safe(text: str) -> str:
-    return escape(printable(text))
+    return short if len(short) <= SHOWN else f"{short[:SHOWN]}…"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import FOLDER, GIVEN, PRINT_JSON, dataclass_options
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PARTS
@@ -21,7 +21,7 @@ from pretrain.personality.rules.family import PARTS
     help="Export this part; may be given several times. All, if left out.",
 )  # fmt: skip
 @PRINT_JSON
-def export(run: Path, only: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def export(run: Path, only: tuple[str, ...], as_json: JsonPlace | None, **options: Any) -> None:
     """Export a run to Core ML packages that an app can ship, and check them."""
     config = ExportConfig(run, only=only or None, **options)
 
@@ -30,9 +30,9 @@ def export(run: Path, only: tuple[str, ...], as_json: bool, **options: Any) -> N
     from pretrain.personality.export.rendering import bundle_table
 
     result = run_export(config, ConsoleReporter())
-    if as_json:
-        packages = {part: entry.file for part, entry in result.manifest.packages.items()}
-        click.echo(json.dumps({"bundle": str(config.out), "packages": packages, "seconds": result.seconds}))
+    packages = {part: entry.file for part, entry in result.manifest.packages.items()}
+    made = {"bundle": str(config.out), "packages": packages, "seconds": result.seconds}
+    if emitted(as_json, made):
         return
     output.print(bundle_table(result.manifest))
     output.print(f"bundle  {config.out}", soft_wrap=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from personality_common.bundle.manifest import Manifest
 from personality_common.inspection.layout import human_bytes
+from personality_common.terminal.tables import Column, Grid
 
 
-def bundle_table(manifest: Manifest) -> Table:
+def bundle_table(manifest: Manifest) -> Grid:
     """Packages of a bundle, one a row."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("package", "route", "from", "precision", "size"):
-        table.add_column(column, no_wrap=True)
-    for entry in manifest.packages.values():
-        table.add_row(
-            entry.file,
-            entry.route or "-",
-            entry.minimum_os.split(",")[0],
-            entry.precision,
-            human_bytes(entry.bytes),
-        )
-    return table
+    columns = (
+        Column("package"), Column("route"), Column("from", drop=1), Column("precision", drop=2),
+        Column("size", "figure"),
+    )  # fmt: skip
+    rows = [
+        (e.file, e.route or "-", e.minimum_os.split(",")[0], e.precision, human_bytes(e.bytes))
+        for e in manifest.packages.values()
+    ]
+    return Grid(columns, rows)

@@ -116,7 +116,7 @@ def test_a_fleet_without_spread(make: Any, made: Provenance, gains: list[float])
     fleet = make(gains, nights=1)
     found = population(fleet)
     assert "devices, 1 nights" in report(fleet, found, made)
-    assert groups_table(found).row_count == nights_table(found).row_count == len(found.groups)
+    assert len(groups_table(found).rows) == len(nights_table(found).rows) == len(found.groups)
     assert list(notes(fleet, found))
     check = fleet.checks[0]
     assert (check.status, check.detail) == ("passed", "lived again alone: devices 0, 3")

@@ -62,7 +62,7 @@ def test_a_life(pt: Any, whole: Any) -> None:
     code, out, _ = pt("list", store.path)
     assert code == 0
     assert "active" in next(line for line in out.splitlines() if second in line)
-    assert "shipped" in next(line for line in out.splitlines() if line.startswith(f"│ {first}"))
+    assert "shipped" in next(line for line in out.splitlines() if line.startswith(first))
     listed = json.loads(pt("list", store.path, "--json")[1])
     assert [(v["version"], v["active"], v["pinned"]) for v in listed] == [
         (first, False, True),

@@ -38,7 +38,7 @@ def test_lives_beside_are_those_of_phones(run_small: Callable[..., Simulation]) 
     assert other.gate == alone.update.gate
 
     assert [(name, len(lives)) for name, lives, _ in side_by_side(found)] == [("posterior", 2), ("grpo", 2)]
-    assert learners_table(found).row_count == 2
+    assert len(learners_table(found).rows) == 2
     document = figures(found)
     jsonschema.validate(document, json.loads(SCHEMA.read_text()))
     assert [(life["learner"], life["seed"]) for life in document["lives"]] == [

@@ -16,10 +16,12 @@ import torch
 
 import personality_common.cli as cli
 from device_sim.heads.heads import open_heads
+from device_sim.heads.learning import read_learning
 from device_sim.simulate.config import HELD_OUT_FRACTION
 from device_sim.simulate.drift import Example, TokenShift
 from device_sim.simulate.figures import figures, write_feedback_log
 from device_sim.simulate.html import report
+from device_sim.simulate.rendering import reasons
 from device_sim.simulate.simulation import Simulation, simulate_phone
 from device_sim.simulate.texts import choose_texts
 from device_sim.users.nights import NightsConfig
@@ -333,3 +335,28 @@ def test_random_texts_cannot_break_the_page(run_small: Run, made: Provenance) ->
     assert "http" not in page.replace("http-equiv", "")
     assert "url(" not in page
     assert "@import" not in page
+
+
+def test_an_update_that_moves_nothing_makes_no_version(run_small: Run, small: Any, tmp_path: Path) -> None:
+    """The gate is closed after 16 reactions; a budget without room leaves nothing of an update either."""
+    shut = GRPOConfig(inner_iterations=3)
+    with simulate_phone(small(grpo=shut, out=tmp_path / "out"), SILENT) as (result, folder):
+        assert [night.delivery.version for night in result.nights] == [None, None]
+        assert [version.version for version in open_heads(folder / "heads").versions()] == [
+            open_heads(folder / "heads").active
+        ]
+        # What the learner has heard is not lost.
+        store = open_heads(folder / "heads")
+        kept = read_learning(folder / "learning.safetensors", store.load(store.active))
+        assert kept.learned.since.contrasts + kept.learned.before.contrasts > 0
+    said = reasons(result)
+    assert [reason[:48] for reason in said] == [
+        f"night {n} made no version, the head is as it was: "[:48] for n in (1, 2)
+    ]
+    assert all("gate: closed" in reason for reason in said)
+    rolled = next(check for check in result.checks if check.id == "rolled-back")
+    assert (rolled.status, rolled.detail[:24]) == ("passed", "no update made a version")
+    assert [night["version"] for night in figures(result)["nights"]] == [None, None]
+    none = run_small(learner="grpo", grpo=GRPOConfig(inner_iterations=3, gate=None, kl_budget=1e-12))
+    assert [night.delivery.version for night in none.nights] == [None, None]
+    assert "made no version" in reasons(none)[0]

@@ -5,7 +5,16 @@ import math
 
 import pytest
 
-from personality_common.evidence.claims import Check, claim, number, passed, to_json, within
+from personality_common.evidence.claims import (
+    Check,
+    apart,
+    claim,
+    number,
+    passed,
+    share,
+    to_json,
+    within,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +83,28 @@ def test_json_is_plain() -> None:
             }
         ],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("measured", "limit", "figure", "must"),
+    [
+        (0.00010000001, 1e-4, "0.00010000001", "≤ 0.0001"),
+        (1.00004, 1.0, "1.00004", "≤ 1"),
+        (2.4e-6, 1e-4, "2.4e-06", "≤ 0.0001"),
+        (166725.0, 0, "166,725", "≤ 0"),
+        (math.nan, 1e-4, "NaN", "≤ 0.0001"),
+        (math.inf, 1e-4, "∞", "≤ 0.0001"),
+    ],
+)
+def test_figures_that_differ_are_printed_so_that_they_differ(
+    measured: float, limit: float, figure: str, must: str
+) -> None:
+    check = within("a", "b", measured, "<=", limit)
+    assert (check.figure, check.must) == (figure, must)
+
+
+def test_a_share_is_told_from_one() -> None:
+    assert [share(value) for value in (1.0, 0.5, 0.9999999, None)] == ["1.00000", "0.50000", "0.9999999", "-"]
+    assert apart(0.71234567, 0.71234599) == ("0.7123457", "0.712346")
+    assert apart(0.5, 0.5) == ("0.5", "0.5")
+    assert apart(None, 0.5) == ("–", "0.5")

@@ -173,10 +173,18 @@ def test_a_logarithmic_histogram_has_a_place_for_zero() -> None:
     ],
 )  # fmt: skip
 def test_a_meter_is_full_at_its_limit(value: float, width: float, kind: str) -> None:
-    (bar,) = [e for e in parsed(meter(value, 1e-4)).iter("rect") if e.attrib["class"] != "rail"]
+    (bar,) = [
+        e for e in parsed(meter(value, 1e-4, value <= 1e-4)).iter("rect") if e.attrib["class"] != "rail"
+    ]
     assert (float(bar.attrib["width"]), bar.attrib["class"]) == (pytest.approx(width), kind)
 
 
 def test_a_title_names_a_chart_for_those_who_do_not_see_it() -> None:
     chart = line_chart('a "b" <c>', [Series("s", [1, 2])], x="night", y="n").markup
     assert re.search(r'role="img" aria-label="a &quot;b&quot; &lt;c&gt;"', chart)
+
+
+def test_a_row_within_its_limit_is_not_red() -> None:
+    """Its greatest difference may be beyond it: where magnitudes are extreme a scaled one is judged."""
+    (bar,) = [e for e in parsed(meter(3e-4, 1e-4, True)).iter("rect") if e.attrib["class"] != "rail"]
+    assert (bar.attrib["width"], bar.attrib["class"]) == ("70", "used")

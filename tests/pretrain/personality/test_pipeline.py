@@ -129,7 +129,7 @@ def test_same_seed_same_bits_other_seed_other_bits(
 
 def test_second_run_embeds_nothing_and_replaces_the_first(finished: PretrainConfig) -> None:
     before = weights(finished.output_dir)
-    again = pipeline.pretrain(dataclasses.replace(finished, seed=5), SILENT)
+    again = pipeline.pretrain(dataclasses.replace(finished, seed=5, overwrite=True), SILENT)
     assert again.embedded == 0
     assert weights(finished.output_dir) != before
     assert load_run(finished.output_dir).record.content["config"]["seed"] == 5
