@@ -97,10 +97,12 @@ class TokenizerConfig:
     Attributes:
         vocab_size: tokens, special ones and the 256 bytes among them.
         digits: each digit is a token of its own.
+        spaces: each space is a token of its own, so that a word is the same tokens behind space and quote.
     """
 
     vocab_size: int = SIZES["demo"].vocab_size
     digits: bool = False
+    spaces: bool = False
 
     def __post_init__(self) -> None:
         _require(

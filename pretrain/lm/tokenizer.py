@@ -123,6 +123,9 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     Args:
         texts: plain, without special tokens; one that has the name of one in it is ordinary text.
 
+    With `config.spaces` whitespace is split off while pairs are counted, so that no pair holds any. That
+    alone makes it tokens of its own: the file is like others, and who reads it needs to know nothing.
+
     Raises:
         ToolkitError: the texts are too few for a vocabulary of that size.
     """
@@ -134,7 +137,13 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    written = tokenizer.pre_tokenizer
+    if config.spaces:
+        pre_tokenizers = tokenizers.pre_tokenizers
+        apart = pre_tokenizers.Split(tokenizers.Regex(r"\s"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart, written])
     tokenizer.train_from_iterator(_pieces(texts), trainer)
+    tokenizer.pre_tokenizer = written
     found = tokenizer.get_vocab_size()
     if found != config.vocab_size:
         raise ToolkitError(

@@ -32,13 +32,13 @@ def hard_strings(count: int, seed: int) -> list[str]:
     return made + ["".join(map(chr, draw.choices(codes, k=draw.randint(1, 8)))) for _ in range(count // 2)]
 
 
-@pytest.mark.parametrize("digits", [False, True])
-def test_ids_are_llama_cpps(digits: bool, texts: list[str], tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(texts, TokenizerConfig(600, digits))
+@pytest.mark.parametrize(("digits", "spaces"), [(False, False), (True, False), (False, True)])
+def test_ids_are_llama_cpps(digits: bool, spaces: bool, texts: list[str], tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts, TokenizerConfig(600, digits, spaces))
     model = Decoder(ModelConfig(600, 32, 1, 1, 32, 32))
     write_gguf(tmp_path / "model.gguf", model, tokenizer, "f32", {})
     llama = Llama(tmp_path / "model.gguf")
-    strings = hard_strings(600, seed=int(digits))
+    strings = [*hard_strings(600, seed=int(digits)), "  two", " a  b   c ", "\n\n  x\t\ty", " 's  -- ", "   "]
     assert [s for s in strings if llama.tokenize(s) != tokenizer.encode(s)] == []
     assert [s for s in strings if tokenizer.decode(tokenizer.encode(s)) != s] == []
     # All special tokens, as templates write them.
@@ -68,6 +68,20 @@ def test_training_twice_gives_the_same_bytes(texts: list[str], tokenizer: Tokeni
 def test_digits_are_tokens_of_their_own(texts: list[str]) -> None:
     digits = train_tokenizer([*texts, "1234 " * 1000], TokenizerConfig(600, digits=True))
     assert [digits.tokens[i] for i in digits.encode("1234")] == ["1", "2", "3", "4"]
+
+
+def test_spaces_are_tokens_of_their_own(texts: list[str]) -> None:
+    """So a word is the same tokens wherever it stands."""
+    tokenizer = train_tokenizer([*texts, "new york new york " * 1000], TokenizerConfig(600, spaces=True))
+    assert [tokenizer.tokens[i] for i in tokenizer.encode(" new york")] == ["Ġ", "new", "Ġ", "york"]
+    # An 's alone is another matter: the pattern knows it behind a word.
+    words = [word for word in WORDS.split() if not word.startswith("'")]
+    for word in (*words, "new", "Yorkshire", '","', "12:30"):
+        for space in (" ", "\n", "   "):
+            assert tokenizer.encode(f"x{space}{word}")[-len(tokenizer.encode(word)) :] == tokenizer.encode(
+                word
+            )
+            assert tokenizer.encode(space) == tokenizer.encode(space[0]) * len(space)
 
 
 def test_a_document_in_tokens(tokenizer: Tokenizer) -> None:
