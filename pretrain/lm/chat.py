@@ -81,11 +81,13 @@ class Part:
         text: the token's name, or plain text.
         special: which of the two.
         loss: the model is to learn to say it.
+        role: of the turn that it is of.
     """
 
     text: str
     special: bool
     loss: bool
+    role: Role
 
 
 def render(document: Document) -> Iterator[Part]:
@@ -104,14 +106,14 @@ def render(document: Document) -> Iterator[Part]:
                 f"document {document.id!r}: a role must be one of {', '.join(ROLES)}, got {turn.role!r}"
             )
         if turn.role in ("call", "none"):
-            yield Part(ROLE_TOKENS["assistant"], True, False)
-            yield Part(ROLE_TOKENS[turn.role], True, turn.loss)
+            yield Part(ROLE_TOKENS["assistant"], True, False, turn.role)
+            yield Part(ROLE_TOKENS[turn.role], True, turn.loss, turn.role)
         else:
-            yield Part(ROLE_TOKENS[turn.role], True, False)
+            yield Part(ROLE_TOKENS[turn.role], True, False, turn.role)
         if document.perspective and index == users[-1]:
-            yield Part(PERSPECTIVE_TOKENS[document.perspective], True, False)
-        yield Part(turn.text, False, turn.loss)
-        yield Part(END, True, turn.loss)
+            yield Part(PERSPECTIVE_TOKENS[document.perspective], True, False, turn.role)
+        yield Part(turn.text, False, turn.loss, turn.role)
+        yield Part(END, True, turn.loss, turn.role)
 
 
 def go_json(value: Any) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
 from pretrain.lm.config import ModelConfig, TokenizerConfig, TrainConfig, sized
 from pretrain.lm.data.folder import Data, SplitName, open_data
+from pretrain.lm.data.mix import LossConfig
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.packing import Encoded, Fill, open_rows, pack, write_rows
@@ -137,7 +138,9 @@ def _pack(data: Data, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: 
     counts: dict[SplitName, Fill] = {"train": fill, "validation": Fill(fill.length)}
     for split, count in counts.items():
         with reporter.stage(f"packing {split}", documents_of(data, split), "documents") as stage:
-            encoded = _encoded(data, split, tokenizer, stage)
+            # What is measured is what answers cost, whatever counts in training.
+            loss = data.record.loss if split == "train" else LossConfig()
+            encoded = _encoded(data, split, tokenizer, loss, stage)
             write_rows(pack(encoded, count.length, count), folder / f"{split}.bin")
         if not count.rows:
             raise DataError(f"{data.folder}: must have documents to learn from in {split}, has none")
@@ -147,9 +150,11 @@ def _pack(data: Data, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: 
     )
 
 
-def _encoded(data: Data, split: SplitName, tokenizer: Tokenizer, stage: Stage) -> Iterator[Encoded]:
+def _encoded(
+    data: Data, split: SplitName, tokenizer: Tokenizer, loss: LossConfig, stage: Stage
+) -> Iterator[Encoded]:
     for number, document in enumerate(data.documents(split), 1):
-        yield tokenizer.encode_document(document)
+        yield tokenizer.encode_weighted(document, loss)
         if number % TOLD_EVERY == 0:
             stage.advance(TOLD_EVERY)
 
@@ -174,6 +179,7 @@ def _plan(
     """All that the bits of the result depend on."""
     return {
         "data_fingerprint": data.fingerprint,
+        "loss": asdict(data.record.loss),
         **run_entries(shape, tokenizer),
         "tokens": config.tokens,
         "batch_size": config.batch_size,

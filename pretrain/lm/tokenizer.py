@@ -11,8 +11,9 @@ from typing import Any, Final
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import atomic_writer
 from personality_common.files.bounded import read_bounded
-from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
+from pretrain.lm.chat import END, ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
 from pretrain.lm.config import TokenizerConfig
+from pretrain.lm.data.mix import LossConfig
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 MAX_FILE_BYTES: Final = 16 << 20
@@ -102,9 +103,26 @@ class Tokenizer:
         """Ids of a rendered document, and for each whether it bears loss; see `pretrain.lm.chat`."""
         return self.encode_parts(render(document))
 
+    def encode_weighted(self, document: Document, loss: LossConfig) -> tuple[list[int], list[float]]:
+        """The same, with how much each counts in training."""
+        ids: list[int] = []
+        weights: list[float] = []
+        for part in render(document):
+            some, _ = self.encode_parts([part])
+            ids += some
+            weights += [_weight(part, loss)] * len(some)
+        return ids, weights
+
     def encode_prompt(self, document: Document) -> list[int]:
         """Ids of a conversation so far, with the assistant's mark after it: what generation goes on from."""
         return [*self.encode_document(document)[0], SPECIAL_IDS[ROLE_TOKENS["assistant"]]]
+
+
+def _weight(part: Part, loss: LossConfig) -> float:
+    if part.loss:
+        return loss.first if part.special and part.text != END and part.role in ("call", "none") else 1.0
+    said = not part.special or part.text == END
+    return loss.asked if said and part.role == "user" else 0.0
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -18,6 +18,7 @@ DEMO_MIX: Final = Path(__file__).with_name("demo.toml")
 """Generated documents alone: it needs no file and no network."""
 MAX_FILE_BYTES: Final = 1 << 20
 MOST_WEIGHT: Final = 100.0
+MOST_LOSS: Final = 10.0
 OUR_LICENCE: Final = "Apache-2.0"
 """Of what is generated: the project's."""
 
@@ -125,6 +126,25 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """How much a token counts in training, where one of an answer counts 1.
+
+    Attributes:
+        asked: of what users say; 0: it is not learned.
+        first: the first of a call, or of an answer that no tool fits, which decides between the two.
+    """
+
+    asked: float = 0.0
+    first: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.asked <= MOST_LOSS:
+            raise ValueError(f"asked must be 0 or more and at most {MOST_LOSS:g}, is {self.asked:g}")
+        if not 0 < self.first <= MOST_LOSS:
+            raise ValueError(f"first must be above 0 and at most {MOST_LOSS:g}, is {self.first:g}")
+
+
+@dataclass(frozen=True)
 class Mix:
     """A mix file.
 
@@ -133,12 +153,14 @@ class Mix:
         sources: in order; of two documents that say the same, the first stays.
         seed: of what is generated, and of the order.
         split: what is kept from training.
+        loss: how much tokens count in training.
     """
 
     version: Literal[1]
     sources: tuple[SourceConfig, ...]
     seed: int = 0
     split: SplitConfig = SplitConfig()
+    loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -175,6 +197,7 @@ def read_mix(path: Path) -> MixFile:
         raise DataError(f"{path}: not TOML: {error}") from None
     _refuse_unknown(Mix, value, "", path)
     _refuse_unknown(SplitConfig, value.get("split"), "split.", path)
+    _refuse_unknown(LossConfig, value.get("loss"), "loss.", path)
     sources = value.get("sources")
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         _refuse_unknown(SourceConfig, source, f"sources[{index}].", path)

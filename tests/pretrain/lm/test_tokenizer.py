@@ -11,6 +11,7 @@ import pytest
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from pretrain.lm.chat import SPECIAL_IDS, SPECIAL_TOKENS, Document, Turn
 from pretrain.lm.config import ModelConfig, TokenizerConfig
+from pretrain.lm.data.mix import LossConfig
 from pretrain.lm.export.gguf import write_gguf
 from pretrain.lm.llama import Llama
 from pretrain.lm.model import Decoder
@@ -107,6 +108,24 @@ def test_a_document_in_tokens(tokenizer: Tokenizer) -> None:
     assert learned == '<|none|>Sorry<|end|><|invoke|>{"name":"t"}<|end|>Five<|end|>'
     prompt = tokenizer.encode_prompt(Document("1", "s", "g", None, turns[:3]))
     assert tokenizer.decode(prompt).endswith("<|user|>First<|end|><|assistant|>")
+
+
+def test_how_much_tokens_of_a_document_count(tokenizer: Tokenizer) -> None:
+    """By hand: all that is asked .25, but for marks; of a call and of none the first token 3, the rest 1."""
+    turns = (
+        Turn("tools", "t", False),
+        Turn("user", "!", False),
+        Turn("call", "?", True),
+        Turn("user", "!", False),
+        Turn("none", "?", True),
+        Turn("assistant", "?", False),
+    )
+    document = Document("1", "s", "g", "newton", turns)
+    ids, weights = tokenizer.encode_weighted(document, LossConfig(asked=0.25, first=3.0))
+    assert ids == tokenizer.encode_document(document)[0]
+    asked, answer = [0, 0.25, 0.25], [0, 3, 1, 1]
+    assert weights == [0, 0, 0, *asked, *answer, 0, *asked, *answer, 0, 0, 0]
+    assert tokenizer.encode_weighted(document, LossConfig())[1] == tokenizer.encode_document(document)[1]
 
 
 def test_plain_text_in_tokens(tokenizer: Tokenizer) -> None:

@@ -23,7 +23,7 @@ from pretrain.lm.config import SIZES, ModelConfig, SizeName, TrainConfig, sized
 from pretrain.lm.memory import Memory, estimate, layer_floats, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.optimizer import Muon, Optimizers, is_hidden, rate
-from pretrain.lm.packing import Fill, pack
+from pretrain.lm.packing import Encoded, Fill, pack
 from pretrain.lm.pipeline import train_lm
 from pretrain.lm.run import WEIGHTS_FILE, load_run
 from pretrain.lm.training import train, update_to_weight
@@ -93,6 +93,19 @@ def test_a_finished_run_is_not_trained_again(train_config: TrainConfig, trained_
     before = (trained_run / "run.json").read_bytes()
     assert len(train_lm(replace(train_config, resume=True), Silent()).history) == 4
     assert (trained_run / "run.json").read_bytes() == before
+
+
+def test_a_target_that_counts_three_times_is_three_times_as_likely(tmp_path: Path) -> None:
+    """After 1 come 2 and 3 equally often; 2 counts 3 and 3 counts 1, so the best guess is 3/4 and 1/4."""
+    shape = ModelConfig(4, 8, 1, 1, 16, 16)
+    config = TrainConfig(tmp_path, tmp_path, tmp_path, tokens=0.005, batch_size=8, evaluate_every=1_000)
+    documents: list[Encoded] = [([1, 2], [0, 3]), ([1, 3], [0, 1])] * 40
+    rows = np.stack(list(pack(documents, 8, Fill(8))))
+    torch.manual_seed(0)
+    model = Decoder(shape)
+    train(model, rows, rows, config, "cpu", tmp_path / "checkpoints", Silent())
+    p = torch.softmax(model(torch.tensor([[1]]))[0, 0], -1).tolist()
+    assert p == pytest.approx([0, 0, 0.75, 0.25], abs=0.03)
 
 
 def test_no_causal_model_beats_the_entropy_of_noise(tmp_path: Path) -> None:
@@ -217,7 +230,7 @@ def test_what_does_not_fit_is_refused(
     monkeypatch.setattr(memory, "available", lambda device: 1_000_000)
     require_fit(Memory(500_000, 300_000, 200_000), "cpu")
     with pytest.raises(
-        ToolkitError, match=r"takes 0.02 GB: weights .*; 0.00 GB are free on cpu; use a small"
+        ToolkitError, match=r"takes 0\.0[12] GB: weights .*; 0.00 GB are free on cpu; use a small"
     ):
         train_lm(replace(train_config, output_dir=tmp_path / "run"), Silent())
     assert not (tmp_path / "run").exists()
