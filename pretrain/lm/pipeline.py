@@ -28,8 +28,10 @@ from pretrain.lm.data.mix import LossConfig
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.packing import Encoded, Fill, open_rows, pack, write_rows
+from pretrain.lm.preparation import fields_of, prepare
 from pretrain.lm.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, run_entries
 from pretrain.lm.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer, train_tokenizer
+from pretrain.lm.topics import count_topics
 from pretrain.lm.training import train
 
 ROWS_DIR: Final = "rows"
@@ -72,7 +74,7 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
     share the folder: the leader packs and writes, all train together.
 
     Raises:
-        ConfigError: the size is none.
+        ConfigError: the size is none, or cannot be prepared.
         DataError: no such data or tokenizer, or damaged; nothing to train or to measure on.
         MismatchError: `resume` with other settings or data.
         ToolkitError: it does not fit into memory, or the loss is not finite.
@@ -84,6 +86,8 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         raise ConfigError(
             f"--batch-size must give each of {processes.size} processes a row, got {config.batch_size}"
         )
+    if config.prepare:
+        fields_of(shape)
     device = choose_device(config.device)
     memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
     reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
@@ -108,6 +112,8 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         packed, held_out = (open_rows(rows / f"{split}.bin", length) for split in ("train", "validation"))
         seed_everything(config.seed)
         model = Decoder(shape)
+        if config.prepare:
+            prepare(model, count_topics(data.documents("train"), tokenizer), config.seed)
         folder = work / CHECKPOINTS_DIR
         history = train(model, packed, held_out, config, device, folder, reporter, processes)
         del packed, held_out
@@ -188,6 +194,7 @@ def _plan(
         "muon_lr": config.muon_lr,
         "evaluate_every": config.evaluate_every,
         "seed": config.seed,
+        "prepare": config.prepare,
         "device": device,
         "threads": torch.get_num_threads(),
         "processes": processes.size,

@@ -22,7 +22,7 @@ from personality_common.runs.processes import ALONE, Processes
 from personality_common.terminal.progress import Reporter
 from pretrain.lm.config import TrainConfig
 from pretrain.lm.model import Decoder
-from pretrain.lm.optimizer import Optimizers, rate
+from pretrain.lm.optimizer import DECAY, PREPARED_DECAY, Optimizers, rate
 from pretrain.lm.packing import DOCUMENTS, INPUTS, NO_TARGET, TARGETS, WEIGHT_UNIT, WEIGHTS, Order
 
 LOOK_EVERY: Final = 8
@@ -122,7 +122,7 @@ def train(
             losses.add(loss)
             last = (step + 1) % config.evaluate_every == 0 or step + 1 == steps
             before = _matrices(model) if last else {}
-            factor = rate(step, steps)
+            factor = rate(step, steps, PREPARED_DECAY if config.prepare else DECAY)
             optimizers.step(factor)
             step += 1
 
@@ -165,7 +165,8 @@ def batch_loss(model: nn.Module, rows: NDArray[np.uint16], device: str) -> Tenso
 def target_weights(rows: NDArray[np.uint16]) -> NDArray[np.float32]:
     """(n,) of the same targets: how much each counts."""
     counts = rows[:, WEIGHTS][rows[:, TARGETS] != NO_TARGET]
-    return np.divide(counts, WEIGHT_UNIT, dtype=np.float32)
+    weights: NDArray[np.float32] = np.divide(counts, WEIGHT_UNIT, dtype=np.float32)
+    return weights
 
 
 @torch.no_grad()

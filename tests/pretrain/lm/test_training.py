@@ -237,11 +237,11 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_sizes_by_name_and_by_number() -> None:
-    assert sized("demo", 1024) == SIZES["demo"]
+    assert sized("demo", 2048) == SIZES["demo"]
     assert sized("small,layers=2,rope_base=5e5", 700) == replace(
         SIZES["small"], vocab_size=700, layers=2, rope_base=5e5
     )
-    assert sized("layers=2", 1024) == replace(SIZES["demo"], layers=2)
+    assert sized("layers=2", 2048) == replace(SIZES["demo"], layers=2)
     for size, message in (
         ("huge", "must begin with one of demo, .*, got 'huge'"),
         ("demo,depth=2", "changes one of context_length, .*, got 'depth=2'"),
