@@ -35,6 +35,7 @@ SPECIAL_TOKENS: Final = (PAD, END, *ROLE_TOKENS.values(), *PERSPECTIVE_TOKENS.va
 SPECIAL_IDS: Final = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
 PAD_ID: Final = SPECIAL_IDS[PAD]
 END_ID: Final = SPECIAL_IDS[END]
+MOST_LOSS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,25 @@ class Document:
     perspective: Perspective | None
     turns: tuple[Turn, ...]
     held_out: Literal["value", "phrasing"] | None = None
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How much a token counts in training, where one of an answer counts 1.
+
+    Attributes:
+        asked: of what users say; 0: it is not learned.
+        first: the first of a call, or of an answer that no tool fits, which decides between the two.
+    """
+
+    asked: float = 0.0
+    first: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.asked <= MOST_LOSS:
+            raise ValueError(f"asked must be 0 or more and at most {MOST_LOSS:g}, is {self.asked:g}")
+        if not 0 < self.first <= MOST_LOSS:
+            raise ValueError(f"first must be above 0 and at most {MOST_LOSS:g}, is {self.first:g}")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
+from pretrain.lm.chat import LossConfig
 from pretrain.lm.config import ModelConfig, TokenizerConfig, TrainConfig, sized
 from pretrain.lm.data.folder import Data, SplitName, open_data
-from pretrain.lm.data.mix import LossConfig
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.packing import Encoded, Fill, open_rows, pack, write_rows

@@ -11,9 +11,8 @@ from typing import Any, Final
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import atomic_writer
 from personality_common.files.bounded import read_bounded
-from pretrain.lm.chat import END, ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
+from pretrain.lm.chat import END, ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, LossConfig, Part, render
 from pretrain.lm.config import TokenizerConfig
-from pretrain.lm.data.mix import LossConfig
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 MAX_FILE_BYTES: Final = 16 << 20

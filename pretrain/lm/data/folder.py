@@ -11,9 +11,8 @@ from personality_common.errors import DataError
 from personality_common.files.atomic import file_sha256, read_json_object
 from personality_common.files.inside import inside
 from personality_common.files.typed import from_json
-from pretrain.lm.chat import Document
+from pretrain.lm.chat import Document, LossConfig
 from pretrain.lm.data.documents import read_documents
-from pretrain.lm.data.mix import LossConfig
 
 DATA_FILE: Final = "data.json"
 SCHEMA: Final = 1

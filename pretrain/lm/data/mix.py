@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -13,12 +13,12 @@ from personality_common.errors import DataError
 from personality_common.files.bounded import read_bounded
 from personality_common.files.typed import from_json
 from pretrain.data.sources import HUB_PREFIX
+from pretrain.lm.chat import LossConfig
 
 DEMO_MIX: Final = Path(__file__).with_name("demo.toml")
 """Generated documents alone: it needs no file and no network."""
 MAX_FILE_BYTES: Final = 1 << 20
 MOST_WEIGHT: Final = 100.0
-MOST_LOSS: Final = 10.0
 OUR_LICENCE: Final = "Apache-2.0"
 """Of what is generated: the project's."""
 
@@ -96,7 +96,7 @@ class SourceConfig:
         if self.kind == "corpus":
             self._check_corpus()
             return
-        default = {field.name: field.default for field in fields(self)}
+        default = {one.name: one.default for one in fields(self)}
         for key in _ONLY_CORPUS:
             if getattr(self, key) != default[key]:
                 raise ValueError(f"{key} is for a corpus, this is {self.kind}")
@@ -126,25 +126,6 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """How much a token counts in training, where one of an answer counts 1.
-
-    Attributes:
-        asked: of what users say; 0: it is not learned.
-        first: the first of a call, or of an answer that no tool fits, which decides between the two.
-    """
-
-    asked: float = 0.0
-    first: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.asked <= MOST_LOSS:
-            raise ValueError(f"asked must be 0 or more and at most {MOST_LOSS:g}, is {self.asked:g}")
-        if not 0 < self.first <= MOST_LOSS:
-            raise ValueError(f"first must be above 0 and at most {MOST_LOSS:g}, is {self.first:g}")
-
-
-@dataclass(frozen=True)
 class Mix:
     """A mix file.
 
@@ -160,7 +141,7 @@ class Mix:
     sources: tuple[SourceConfig, ...]
     seed: int = 0
     split: SplitConfig = SplitConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -206,7 +187,7 @@ def read_mix(path: Path) -> MixFile:
 
 def _refuse_unknown(config: type, value: Any, at: str, path: Path) -> None:
     """A key that was mistyped would do nothing, and say nothing."""
-    known = [field.name for field in fields(config)]
+    known = [one.name for one in fields(config)]
     for key in value if isinstance(value, dict) else ():
         if key not in known:
             raise DataError(f"{path}: {at}{key} is no key of a mix; keys are {', '.join(known)}")

@@ -65,7 +65,7 @@ def conversation(number: int, question: str, answer: str) -> Document:
 
 
 def test_topics_of_two_kinds_of_question(tokenizer: Tokenizer) -> None:
-    """By hand: a word of half the questions and one of their calls have ln 2 nats in common, both pairs alike;
+    """By hand: a word of half the questions and one of their calls have ln 2 nats in common, both alike;
     words of different kinds have none; and what a call copies has no part in it."""
     documents = [conversation(i, *("ab" if i % 2 else "xy")) for i in range(20)]
     asked, answered = count_topics([*documents, conversation(20, "q", "q")], tokenizer)

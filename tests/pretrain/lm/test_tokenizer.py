@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
-from pretrain.lm.chat import SPECIAL_IDS, SPECIAL_TOKENS, Document, Turn
+from pretrain.lm.chat import SPECIAL_IDS, SPECIAL_TOKENS, Document, LossConfig, Turn
 from pretrain.lm.config import ModelConfig, TokenizerConfig
-from pretrain.lm.data.mix import LossConfig
 from pretrain.lm.export.gguf import write_gguf
 from pretrain.lm.llama import Llama
 from pretrain.lm.model import Decoder
