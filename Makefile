@@ -33,7 +33,7 @@ demo: $(READY)
 	@$(BIN)/pt character predict bundles/demo-character --input fixtures/characters.jsonl --argmax --prompt
 	@$(BIN)/pt parity bundles/demo-character --run runs/demo-character
 	@$(BIN)/pt lm call bundles/demo-lm "will it rain in Lisbon tomorrow" --tools fixtures/tools.json
-	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective newton
+	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective philosophy
 	@rm -rf runs/demo-companion
 	@echo "My cat is called Mia." | $(CHAT)
 	@echo "What is my cat called?" | $(CHAT)
