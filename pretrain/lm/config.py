@@ -82,13 +82,14 @@ class ModelConfig:
 
 SIZES: Final[dict[SizeName, ModelConfig]] = {
     # vocabulary, context, layers, heads, embedding, feed-forward
-    "demo": ModelConfig(1024, 256, 4, 2, 128, 512),
+    # So high a rope_base leaves room to compare what is far apart, which is half of copying.
+    "demo": ModelConfig(2048, 320, 4, 5, 160, 320, rope_base=1e8),
     "standard": ModelConfig(4096, 256, 6, 3, 192, 768),
     "small": ModelConfig(32_768, 2048, 18, 16, 1024, 4096),
     "medium": ModelConfig(32_768, 2048, 24, 16, 2048, 8192),
     "large": ModelConfig(32_768, 2048, 32, 24, 3072, 12_288),
 }
-"""0.92, 3.46, 260, 1,276 and 3,726 million parameters."""
+"""1.15, 3.46, 260, 1,276 and 3,726 million parameters."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,12 @@ class TokenizerConfig:
     Attributes:
         vocab_size: tokens, special ones and the 256 bytes among them.
         digits: each digit is a token of its own.
+        spaces: each space is a token of its own, so that a word is the same tokens behind space and quote.
     """
 
     vocab_size: int = SIZES["demo"].vocab_size
     digits: bool = False
+    spaces: bool = False
 
     def __post_init__(self) -> None:
         _require(
@@ -168,6 +171,7 @@ class TrainConfig:
         muon_lr: Muon's, at its highest.
         evaluate_every: steps between two measurements on held-out text, each with a checkpoint.
         seed: of weights and order.
+        prepare: begin with heads that copy, and with topics counted in the data, instead of chance alone.
         device: where to compute: auto, cpu, cuda or mps.
         resume: go on where a killed run stopped.
         overwrite: put the run in the place of a finished one.
@@ -185,6 +189,7 @@ class TrainConfig:
     muon_lr: float = 0.02
     evaluate_every: int = 200
     seed: int = 0
+    prepare: bool = False
     device: str = "auto"
     resume: bool = False
     overwrite: bool = False

@@ -22,15 +22,18 @@ WARM_UP: Final = 0.02
 """Share of the steps in which the rates rise."""
 DECAY: Final = 0.5
 """Share of the steps at the end in which they fall."""
+PREPARED_DECAY: Final = 0.9
+"""The same, where weights are prepared: less is to be found at high rates."""
 
 
-def rate(step: int, steps: int) -> float:
-    """What the highest learning rates are multiplied with: up in a line, level, down in a line to almost 0.
+def rate(step: int, steps: int, decay: float = DECAY) -> float:
+    """What the highest learning rates are multiplied with: up in a line, level, down in a line to almost 0,
+    over the share `decay` of the steps.
 
     Source: warm-up, stable, decay; arXiv:2405.18392.
     """
     rise = max(1, round(WARM_UP * steps))
-    fall = max(1, round(DECAY * steps))
+    fall = max(1, round(decay * steps))
     return min(1.0, (step + 1) / rise, (steps - step) / fall)
 
 

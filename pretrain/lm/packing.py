@@ -6,7 +6,7 @@ One that is longer than a row is cut, and each of its targets still stands in ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,11 +21,13 @@ OPEN_ROWS: Final = 256
 where most documents are shorter than a third of one."""
 NO_TARGET: Final = PAD_ID
 """Stands where nothing is to be learned; padding is never a target."""
-INPUTS, TARGETS, DOCUMENTS = range(3)
+INPUTS, TARGETS, DOCUMENTS, WEIGHTS = range(4)
 """Of the second axis of rows."""
+WEIGHT_UNIT: Final = 1_000
+"""In rows, of a target that counts 1."""
 
-Encoded = tuple[list[int], list[bool]]
-"""Ids of a document, and for each whether the model is to learn to say it."""
+Encoded = tuple[list[int], Sequence[float]]
+"""Ids of a document, and for each how much it counts that the model learns to say it; 0 for not at all."""
 
 
 @dataclass
@@ -55,13 +57,14 @@ class Fill:
 
 
 def pieces(encoded: Encoded, length: int) -> Iterator[NDArray[np.uint16]]:
-    """(2, n) of a document, inputs and targets, n at most `length`; one without a target is left out."""
-    ids, loss = encoded
+    """(3, n) of a document, inputs, targets, weights, n at most `length`; without a target it is left out."""
+    ids, counts = encoded
     tokens = np.array(ids, np.uint16)
-    both = np.stack((tokens[:-1], np.where(loss[1:], tokens[1:], np.uint16(NO_TARGET))))
-    for start in range(0, both.shape[1], length):
-        piece = both[:, start : start + length]
-        if (piece[1] != NO_TARGET).any():
+    weights = (np.array(counts[1:], np.float64) * WEIGHT_UNIT).round().astype(np.uint16)
+    whole = np.stack((tokens[:-1], np.where(weights > 0, tokens[1:], np.uint16(NO_TARGET)), weights))
+    for start in range(0, whole.shape[1], length):
+        piece = whole[:, start : start + length]
+        if piece[2].any():
             yield piece
 
 
@@ -74,8 +77,8 @@ def pack(documents: Iterable[Encoded], length: int, fill: Fill) -> Iterator[NDAr
         fill: counts what happens.
 
     Yields:
-        (3, length): inputs, targets (NO_TARGET where nothing is to be learned), and a number for each
-        document, from 0 on; what is left over is one more document, of padding.
+        (4, length): inputs, targets (NO_TARGET where nothing is to be learned), a number for each document,
+        from 0 on, and weights; what is left over is one more document, of padding.
     """
     # By the room that is left; rows of equal room in the order in which they came to it.
     waiting: dict[int, list[list[NDArray[np.uint16]]]] = {}
@@ -86,7 +89,7 @@ def pack(documents: Iterable[Encoded], length: int, fill: Fill) -> Iterator[NDAr
         for piece in pieces(encoded, length):
             size = piece.shape[1]
             fill.places += size
-            fill.targets += int((piece[1] != NO_TARGET).sum())
+            fill.targets += int(piece[2].astype(bool).sum())
             room = min((room for room in waiting if room >= size), default=length)
             row = _take(waiting, room) if room in waiting else []
             count += not row
@@ -116,12 +119,13 @@ def _take(waiting: dict[int, list[list[NDArray[np.uint16]]]], room: int) -> list
 
 
 def _row(row: list[NDArray[np.uint16]], length: int) -> NDArray[np.uint16]:
-    made = np.zeros((3, length), np.uint16)
+    made = np.zeros((4, length), np.uint16)
     made[INPUTS], made[TARGETS], made[DOCUMENTS] = PAD_ID, NO_TARGET, len(row)
     place = 0
     for number, piece in enumerate(row):
         part = slice(place, place + piece.shape[1])
-        made[:DOCUMENTS, part], made[DOCUMENTS, part] = piece, number
+        made[INPUTS, part], made[TARGETS, part], made[WEIGHTS, part] = piece
+        made[DOCUMENTS, part] = number
         place = part.stop
     return made
 
@@ -134,10 +138,10 @@ def write_rows(rows: Iterable[NDArray[np.uint16]], path: Path) -> None:
 
 
 def open_rows(path: Path, length: int) -> NDArray[np.uint16]:
-    """(rows, 3, length) of a file of rows, which stay on the disk."""
+    """(rows, 4, length) of a file of rows, which stay on the disk."""
     if not path.stat().st_size:
-        return np.zeros((0, 3, length), np.uint16)
-    return np.memmap(path, np.uint16, "r").reshape(-1, 3, length)
+        return np.zeros((0, 4, length), np.uint16)
+    return np.memmap(path, np.uint16, "r").reshape(-1, 4, length)
 
 
 class Order:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +23,16 @@ from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Reporter, Stage
+from pretrain.lm.chat import LossConfig
 from pretrain.lm.config import ModelConfig, TokenizerConfig, TrainConfig, sized
 from pretrain.lm.data.folder import Data, SplitName, open_data
 from pretrain.lm.memory import estimate, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.packing import Encoded, Fill, open_rows, pack, write_rows
+from pretrain.lm.preparation import fields_of, prepare
 from pretrain.lm.run import CURVE_FILE, TRAINER, WEIGHTS_FILE, run_entries
 from pretrain.lm.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer, train_tokenizer
+from pretrain.lm.topics import count_topics
 from pretrain.lm.training import train
 
 ROWS_DIR: Final = "rows"
@@ -72,7 +75,7 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
     share the folder: the leader packs and writes, all train together.
 
     Raises:
-        ConfigError: the size is none.
+        ConfigError: the size is none, or cannot be prepared.
         DataError: no such data or tokenizer, or damaged; nothing to train or to measure on.
         MismatchError: `resume` with other settings or data.
         ToolkitError: it does not fit into memory, or the loss is not finite.
@@ -84,6 +87,8 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         raise ConfigError(
             f"--batch-size must give each of {processes.size} processes a row, got {config.batch_size}"
         )
+    if config.prepare:
+        fields_of(shape)
     device = choose_device(config.device)
     memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
     reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
@@ -108,6 +113,8 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         packed, held_out = (open_rows(rows / f"{split}.bin", length) for split in ("train", "validation"))
         seed_everything(config.seed)
         model = Decoder(shape)
+        if config.prepare:
+            prepare(model, count_topics(data.documents("train"), tokenizer), config.seed)
         folder = work / CHECKPOINTS_DIR
         history = train(model, packed, held_out, config, device, folder, reporter, processes)
         del packed, held_out
@@ -138,7 +145,9 @@ def _pack(data: Data, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: 
     counts: dict[SplitName, Fill] = {"train": fill, "validation": Fill(fill.length)}
     for split, count in counts.items():
         with reporter.stage(f"packing {split}", documents_of(data, split), "documents") as stage:
-            encoded = _encoded(data, split, tokenizer, stage)
+            # What is measured is what answers cost, whatever counts in training.
+            loss = data.record.loss if split == "train" else LossConfig()
+            encoded = _encoded(data, split, tokenizer, loss, stage)
             write_rows(pack(encoded, count.length, count), folder / f"{split}.bin")
         if not count.rows:
             raise DataError(f"{data.folder}: must have documents to learn from in {split}, has none")
@@ -148,9 +157,11 @@ def _pack(data: Data, tokenizer: Tokenizer, fill: Fill, folder: Path, reporter: 
     )
 
 
-def _encoded(data: Data, split: SplitName, tokenizer: Tokenizer, stage: Stage) -> Iterator[Encoded]:
+def _encoded(
+    data: Data, split: SplitName, tokenizer: Tokenizer, loss: LossConfig, stage: Stage
+) -> Iterator[Encoded]:
     for number, document in enumerate(data.documents(split), 1):
-        yield tokenizer.encode_document(document)
+        yield tokenizer.encode_weighted(document, loss)
         if number % TOLD_EVERY == 0:
             stage.advance(TOLD_EVERY)
 
@@ -175,6 +186,7 @@ def _plan(
     """All that the bits of the result depend on."""
     return {
         "data_fingerprint": data.fingerprint,
+        "loss": asdict(data.record.loss),
         **run_entries(shape, tokenizer),
         "tokens": config.tokens,
         "batch_size": config.batch_size,
@@ -184,6 +196,7 @@ def _plan(
         "evaluate_every": config.evaluate_every,
         "seed": config.seed,
         **({"keep": "last"} if config.keep == "last" else {}),
+        "prepare": config.prepare,
         "device": device,
         "threads": torch.get_num_threads(),
         "processes": processes.size,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import atomic_writer
 from personality_common.files.bounded import read_bounded
-from pretrain.lm.chat import ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, Part, render
+from pretrain.lm.chat import END, ROLE_TOKENS, SPECIAL_IDS, SPECIAL_TOKENS, Document, LossConfig, Part, render
 from pretrain.lm.config import TokenizerConfig
 
 TOKENIZER_FILE: Final = "tokenizer.json"
@@ -102,9 +102,26 @@ class Tokenizer:
         """Ids of a rendered document, and for each whether it bears loss; see `pretrain.lm.chat`."""
         return self.encode_parts(render(document))
 
+    def encode_weighted(self, document: Document, loss: LossConfig) -> tuple[list[int], list[float]]:
+        """The same, with how much each counts in training."""
+        ids: list[int] = []
+        weights: list[float] = []
+        for part in render(document):
+            some, _ = self.encode_parts([part])
+            ids += some
+            weights += [_weight(part, loss)] * len(some)
+        return ids, weights
+
     def encode_prompt(self, document: Document) -> list[int]:
         """Ids of a conversation so far, with the assistant's mark after it: what generation goes on from."""
         return [*self.encode_document(document)[0], SPECIAL_IDS[ROLE_TOKENS["assistant"]]]
+
+
+def _weight(part: Part, loss: LossConfig) -> float:
+    if part.loss:
+        return loss.first if part.special and part.text != END and part.role in ("call", "none") else 1.0
+    said = not part.special or part.text == END
+    return loss.asked if said and part.role == "user" else 0.0
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -123,6 +140,9 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     Args:
         texts: plain, without special tokens; one that has the name of one in it is ordinary text.
 
+    With `config.spaces` whitespace is split off while pairs are counted, so that no pair holds any. That
+    alone makes it tokens of its own: the file is like others, and who reads it needs to know nothing.
+
     Raises:
         ToolkitError: the texts are too few for a vocabulary of that size.
     """
@@ -134,7 +154,13 @@ def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    written = tokenizer.pre_tokenizer
+    if config.spaces:
+        pre_tokenizers = tokenizers.pre_tokenizers
+        apart = pre_tokenizers.Split(tokenizers.Regex(r"\s"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([apart, written])
     tokenizer.train_from_iterator(_pieces(texts), trainer)
+    tokenizer.pre_tokenizer = written
     found = tokenizer.get_vocab_size()
     if found != config.vocab_size:
         raise ToolkitError(

@@ -23,8 +23,8 @@ from personality_common.runs.processes import ALONE, Processes
 from personality_common.terminal.progress import Reporter
 from pretrain.lm.config import TrainConfig
 from pretrain.lm.model import Decoder
-from pretrain.lm.optimizer import Optimizers, rate
-from pretrain.lm.packing import DOCUMENTS, INPUTS, NO_TARGET, TARGETS, Order
+from pretrain.lm.optimizer import DECAY, PREPARED_DECAY, Optimizers, rate
+from pretrain.lm.packing import DOCUMENTS, INPUTS, NO_TARGET, TARGETS, WEIGHT_UNIT, WEIGHTS, Order
 
 LOOK_EVERY: Final = 8
 """Steps between two looks at the loss, which a GPU must be waited for."""
@@ -52,11 +52,11 @@ def train(
     checkpoint gives the bits of an uninterrupted run.
 
     Several processes (DistributedDataParallel) take an equal part of every step's rows, and the loss is the
-    mean over all targets of the step: but for rounding, their number changes nothing.
+    mean over all targets of the step, each with its weight: but for rounding, their number changes nothing.
 
     Args:
         model: at its start.
-        rows: (n, 3, context length) as `pretrain.lm.packing` makes them.
+        rows: (n, 4, context length) as `pretrain.lm.packing` makes them.
         held_out: rows to measure on.
         config: tokens, batch size, rates, seed; `resume` takes up the newest checkpoint.
         device: cpu, cuda or mps.
@@ -115,16 +115,17 @@ def train(
                 return history
 
             batch = rows[order(step * config.batch_size, config.batch_size)]
-            targets = int((batch[:, TARGETS] != NO_TARGET).sum())
+            weight = float(target_weights(batch).sum())
             own = np.array_split(batch, processes.size)[processes.rank]
-            # Gradients are averaged over processes, whose rows have not as many targets.
-            loss = batch_loss(together, own, device).sum() * (processes.size / targets)
+            weights = torch.from_numpy(target_weights(own)).to(device)
+            # Gradients are averaged over processes, whose rows do not weigh the same.
+            loss = (batch_loss(together, own, device) * weights).sum() * (processes.size / weight)
             loss.backward()  # type: ignore[no-untyped-call]
             norms.add(nn.utils.clip_grad_norm_(model.parameters(), CLIP))
             losses.add(loss)
             last = (step + 1) % config.evaluate_every == 0 or step + 1 == steps
             before = _matrices(model) if last else {}
-            factor = rate(step, steps)
+            factor = rate(step, steps, PREPARED_DECAY if config.prepare else DECAY)
             optimizers.step(factor)
             step += 1
 
@@ -150,7 +151,7 @@ def train(
 
 
 def batch_loss(model: nn.Module, rows: NDArray[np.uint16], device: str) -> Tensor:
-    """(n,) nats of each target of (rows, 3, T), in the order in which they stand.
+    """(n,) nats of each target of (rows, 4, T), in the order in which they stand.
 
     Args:
         model: a `Decoder`, or one that trains with those of other processes; on the device.
@@ -164,11 +165,18 @@ def batch_loss(model: nn.Module, rows: NDArray[np.uint16], device: str) -> Tenso
     return F.cross_entropy(logits, targets[bearing], reduction="none")
 
 
+def target_weights(rows: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """(n,) of the same targets: how much each counts."""
+    counts = rows[:, WEIGHTS][rows[:, TARGETS] != NO_TARGET]
+    weights: NDArray[np.float32] = np.divide(counts, WEIGHT_UNIT, dtype=np.float32)
+    return weights
+
+
 @torch.no_grad()
 def mean_loss(
     model: Decoder, rows: NDArray[np.uint16], batch_size: int, processes: Processes = ALONE
 ) -> float:
-    """Nats per target of rows, of which each process takes a part."""
+    """Nats per target of rows, of which each process takes a part; all targets count alike."""
     device = model.embedding.weight.device.type
     own = np.array_split(rows, processes.size)[processes.rank]
     sums = torch.zeros(2, dtype=torch.float64)

@@ -83,6 +83,7 @@ def build_data(config: DataConfig, reporter: Reporter) -> DataRecord:
             fingerprint=_fingerprint(shards),
             sources=tuple(tally.record() for tally in spool.tallies),
             files=shards,
+            loss=file.mix.loss,
         )
         write_json(folder / DATA_FILE, asdict(record))
     return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -11,7 +11,7 @@ from personality_common.errors import DataError
 from personality_common.files.atomic import file_sha256, read_json_object
 from personality_common.files.inside import inside
 from personality_common.files.typed import from_json
-from pretrain.lm.chat import Document
+from pretrain.lm.chat import Document, LossConfig
 from pretrain.lm.data.documents import read_documents
 
 DATA_FILE: Final = "data.json"
@@ -97,6 +97,7 @@ class DataRecord:
         fingerprint: SHA-256, in hex, of the shards' names and checksums: of all documents in order.
         sources: in the order of the mix.
         files: name -> shard, in the order of reading.
+        loss: as in the mix.
     """
 
     schema: Literal[1]
@@ -105,6 +106,7 @@ class DataRecord:
     fingerprint: str
     sources: tuple[SourceRecord, ...]
     files: dict[str, Shard]
+    loss: LossConfig = field(default_factory=LossConfig)
 
 
 @dataclass(frozen=True)

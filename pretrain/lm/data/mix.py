@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -13,6 +13,7 @@ from personality_common.errors import DataError
 from personality_common.files.bounded import read_bounded
 from personality_common.files.typed import from_json
 from pretrain.data.sources import HUB_PREFIX
+from pretrain.lm.chat import LossConfig
 
 DEMO_MIX: Final = Path(__file__).with_name("demo.toml")
 """Generated documents alone: it needs no file and no network."""
@@ -95,7 +96,7 @@ class SourceConfig:
         if self.kind == "corpus":
             self._check_corpus()
             return
-        default = {field.name: field.default for field in fields(self)}
+        default = {one.name: one.default for one in fields(self)}
         for key in _ONLY_CORPUS:
             if getattr(self, key) != default[key]:
                 raise ValueError(f"{key} is for a corpus, this is {self.kind}")
@@ -133,12 +134,14 @@ class Mix:
         sources: in order; of two documents that say the same, the first stays.
         seed: of what is generated, and of the order.
         split: what is kept from training.
+        loss: how much tokens count in training.
     """
 
     version: Literal[1]
     sources: tuple[SourceConfig, ...]
     seed: int = 0
     split: SplitConfig = SplitConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -175,6 +178,7 @@ def read_mix(path: Path) -> MixFile:
         raise DataError(f"{path}: not TOML: {error}") from None
     _refuse_unknown(Mix, value, "", path)
     _refuse_unknown(SplitConfig, value.get("split"), "split.", path)
+    _refuse_unknown(LossConfig, value.get("loss"), "loss.", path)
     sources = value.get("sources")
     for index, source in enumerate(sources if isinstance(sources, list) else ()):
         _refuse_unknown(SourceConfig, source, f"sources[{index}].", path)
@@ -183,7 +187,7 @@ def read_mix(path: Path) -> MixFile:
 
 def _refuse_unknown(config: type, value: Any, at: str, path: Path) -> None:
     """A key that was mistyped would do nothing, and say nothing."""
-    known = [field.name for field in fields(config)]
+    known = [one.name for one in fields(config)]
     for key in value if isinstance(value, dict) else ():
         if key not in known:
             raise DataError(f"{path}: {at}{key} is no key of a mix; keys are {', '.join(known)}")

@@ -1,10 +1,10 @@
-"""Examples of calling tools: a question, three tools on offer, and the call, or that none of them fits."""
+"""Examples of calling tools: tools on offer, questions, and for each the call, or that no tool fits."""
 
 from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,8 +14,13 @@ from pretrain.lm.chat import Document, Turn, call_text, go_json, signature_text
 from pretrain.lm.data.values import MAKERS, Value, Values, is_held_out
 
 OFFERED: Final = 3
+"""Tools; in training one, two or three."""
+QUESTIONS: Final = 4
+"""Of an example that trains: what is offered is read once for all of them. What is held out has one."""
 NONE_SHARE: Final = 0.2
-"""Of the questions for which the right tool is not offered."""
+"""Of held-out questions for which the right tool is not offered."""
+TRAINED_NONE_SHARE: Final = 0.4
+"""The same in training, where seldom is soon never."""
 RESULT_SHARE: Final = 0.1
 """Of the calls after which the result comes, and an answer made of it."""
 NONE_TEXT: Final = "No tool fits."
@@ -91,25 +96,32 @@ def _document(source: str, number: int, seed: int, held_out: float) -> Document:
     unseen: Literal["value", "phrasing"] | None = (
         None if drawn >= held_out else "value" if drawn < held_out / 2 else "phrasing"
     )
-    tool = rng.choice(tools())
-    fits = rng.random() >= NONE_SHARE
-    others = rng.sample([other for other in tools() if other is not tool], OFFERED - fits)
-    offered = [*others, tool] if fits else others
-    rng.shuffle(offered)
-    values = Values(rng, unseen == "value")
-    arguments = _arguments(tool, values, unseen)
-    question = _question(rng.choice(tool.unseen if unseen == "phrasing" else tool.phrasings), arguments, rng)
-    turns = [
-        Turn("tools", "\n".join(other.signature for other in offered), False),
-        Turn("user", question, False),
-        Turn("call", call_text(tool.name, arguments), True) if fits else Turn("none", NONE_TEXT, True),
-    ]
-    if fits and tool.result and rng.random() < RESULT_SHARE:
-        result = {name: values.draw(kind) for name, kind in tool.result.items()}
-        turns.append(Turn("result", go_json(result), False))
-        turns.append(Turn("assistant", tool.answer.format_map(arguments | result), True))
+    offered = rng.sample(tools(), OFFERED if unseen else rng.randint(1, OFFERED))
+    turns = [Turn("tools", "\n".join(tool.signature for tool in offered), False)]
+    for _ in range(1 if unseen else QUESTIONS):
+        turns += _exchange(offered, Values(rng, unseen == "value"), unseen)
     name = f"{source}/{number}"
     return Document(name, source, name, None, tuple(turns), unseen)
+
+
+def _exchange(
+    offered: Sequence[Tool], values: Values, unseen: Literal["value", "phrasing"] | None
+) -> Iterator[Turn]:
+    """A question, and what is said to it."""
+    rng = values.rng
+    fits = rng.random() >= (NONE_SHARE if unseen else TRAINED_NONE_SHARE)
+    tool = rng.choice(offered if fits else [other for other in tools() if other not in offered])
+    arguments = _arguments(tool, values, unseen)
+    question = _question(rng.choice(tool.unseen if unseen == "phrasing" else tool.phrasings), arguments, rng)
+    yield Turn("user", question, False)
+    if not fits:
+        yield Turn("none", NONE_TEXT, True)
+        return
+    yield Turn("call", call_text(tool.name, arguments), True)
+    if tool.result and rng.random() < RESULT_SHARE:
+        result = {name: values.draw(kind) for name, kind in tool.result.items()}
+        yield Turn("result", go_json(result), False)
+        yield Turn("assistant", tool.answer.format_map(arguments | result), True)
 
 
 def _arguments(tool: Tool, values: Values, unseen: str | None) -> dict[str, Value]:

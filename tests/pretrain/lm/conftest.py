@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from personality_common.files.atomic import write_json
 from personality_common.runs.folder import hold_run, publish, take_up
 from personality_common.runs.record import new_record, save_weights
 from personality_common.terminal.progress import Silent
+from pretrain.lm import optimizer, pipeline, training
 from pretrain.lm.chat import Document, Turn
 from pretrain.lm.config import QUANTIZATIONS, ExportConfig, ModelConfig, TokenizerConfig, TrainConfig
 from pretrain.lm.data.documents import document_line
@@ -25,6 +26,15 @@ from pretrain.lm.tokenizer import Tokenizer, train_tokenizer
 
 TINY = ModelConfig(640, 128, 2, 2, 64, 256, rope_base=3_000.0)
 """A row of 256 in its feed-forward part, so that one matrix a layer can be in a K type."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _float32() -> Iterator[None]:
+    """Tolerances here are of float32, on machines that multiply bfloat16 faster, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (optimizer, pipeline, training):
+            patch.setattr(module, "fast_dtype", lambda device: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="session")

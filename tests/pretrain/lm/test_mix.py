@@ -75,7 +75,7 @@ def test_a_source_that_none_may_be_is_refused(source: str, message: str, tmp_pat
     [
         ("version = 2\n", "version must be 1, is 2"),
         ("", "it must have 'version'"),
-        ("version = 1\nsede = 3\n", "sede is no key of a mix; keys are version, sources, seed, split"),
+        ("version = 1\nsede = 3\n", "sede is no key of a mix; keys are version, sources, seed, split, loss"),
         ("version = 1\nseed = -1\n", "seed must be 0 to"),
         ("version = 1\n[split]\ntset = 0.1\n", "split.tset is no key"),
         (
@@ -84,6 +84,9 @@ def test_a_source_that_none_may_be_is_refused(source: str, message: str, tmp_pat
         ),
         ("version = 1\n[split]\ntest = -0.1\n", "validation and test must be 0 or more"),
         ("version = 1\n[split]\nmost = 0\n", "most must be 1 or more"),
+        ("version = 1\n[loss]\nlast = 2.0\n", "loss.last is no key"),
+        ("version = 1\n[loss]\nasked = -0.5\n", "asked must be 0 or more and at most 10"),
+        ("version = 1\n[loss]\nfirst = 0.0\n", "first must be above 0 and at most 10"),
         ("version = \n", "not TOML: "),
         ("version = 1\nsplit = 3\n", "split must be an object, is 3"),
     ],

@@ -44,7 +44,7 @@ def transformers_model(model: Decoder) -> Any:
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [
-        ("demo", 924_416),
+        ("demo", 1_154_240),
         ("standard", 3_456_000),
         ("small", 260_288_512),
         ("medium", 1_275_711_488),

@@ -25,7 +25,7 @@ from pretrain.lm.packing import (
 def documents(count: int, longest: int, seed: int = 0) -> list[Encoded]:
     """Ids from 1 on; about half of them bear loss, but never the first alone."""
     rng = random.Random(seed)
-    made = []
+    made: list[Encoded] = []
     for _ in range(count):
         length = rng.randint(2, longest)
         loss = [rng.random() < 0.5 for _ in range(length)]
@@ -47,17 +47,17 @@ def pairs(rows: list[np.ndarray]) -> Counter[tuple[tuple[int, ...], int]]:
 
 
 def test_rows_of_a_hand_made_example() -> None:
-    """Four places; documents of 4, 1 and 2 tokens after their first."""
+    """Four places, of what counts 1 a thousand; documents of 4, 1 and 2 tokens after their first."""
     encoded: list[Encoded] = [
-        ([5, 6, 7, 8, 9], [False, False, True, True, True]),
-        ([3, 4], [False, True]),
+        ([5, 6, 7, 8, 9], [0, 0, 1, 1, 0.5]),
+        ([3, 4], [0, 3]),
         ([11, 12, 13], [False, True, False]),
     ]
     fill = Fill(4)
     rows = [row.tolist() for row in pack(encoded, 4, fill)]
     assert rows == [
-        [[5, 6, 7, 8], [0, 7, 8, 9], [0, 0, 0, 0]],
-        [[3, 11, 12, 0], [4, 12, 0, 0], [0, 1, 1, 2]],
+        [[5, 6, 7, 8], [0, 7, 8, 9], [0, 0, 0, 0], [0, 1_000, 1_000, 500]],
+        [[3, 11, 12, 0], [4, 12, 0, 0], [0, 1, 1, 2], [3_000, 1_000, 0, 0]],
     ]
     assert (fill.documents, fill.cut, fill.rows, fill.places, fill.targets) == (3, 0, 2, 7, 5)
     assert fill.rate == 7 / 8
@@ -78,7 +78,7 @@ def test_every_target_stands_behind_its_own_document_once() -> None:
     assert pairs(rows) == wanted
     assert fill.rows == len(rows)
     assert fill.targets == wanted.total()
-    assert all(row.shape == (3, length) for row in rows)
+    assert all(row.shape == (4, length) for row in rows)
 
 
 def test_rows_are_nearly_full_and_few_wait() -> None:
@@ -113,7 +113,7 @@ def test_rows_on_the_disk_are_the_rows(tmp_path: Path) -> None:
     write_rows(rows, tmp_path / "rows")
     assert np.array_equal(open_rows(tmp_path / "rows", 16), np.stack(rows))
     write_rows([], tmp_path / "none")
-    assert open_rows(tmp_path / "none", 16).shape == (0, 3, 16)
+    assert open_rows(tmp_path / "none", 16).shape == (0, 4, 16)
 
 
 @pytest.mark.parametrize("loss", [[True, False], [False, False]])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
-from pretrain.lm.chat import SPECIAL_IDS, SPECIAL_TOKENS, Document, Turn
+from pretrain.lm.chat import SPECIAL_IDS, SPECIAL_TOKENS, Document, LossConfig, Turn
 from pretrain.lm.config import ModelConfig, TokenizerConfig
 from pretrain.lm.export.gguf import write_gguf
 from pretrain.lm.llama import Llama
@@ -32,13 +32,13 @@ def hard_strings(count: int, seed: int) -> list[str]:
     return made + ["".join(map(chr, draw.choices(codes, k=draw.randint(1, 8)))) for _ in range(count // 2)]
 
 
-@pytest.mark.parametrize("digits", [False, True])
-def test_ids_are_llama_cpps(digits: bool, texts: list[str], tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(texts, TokenizerConfig(600, digits))
+@pytest.mark.parametrize(("digits", "spaces"), [(False, False), (True, False), (False, True)])
+def test_ids_are_llama_cpps(digits: bool, spaces: bool, texts: list[str], tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(texts, TokenizerConfig(600, digits, spaces))
     model = Decoder(ModelConfig(600, 32, 1, 1, 32, 32))
     write_gguf(tmp_path / "model.gguf", model, tokenizer, "f32", {})
     llama = Llama(tmp_path / "model.gguf")
-    strings = hard_strings(600, seed=int(digits))
+    strings = [*hard_strings(600, seed=int(digits)), "  two", " a  b   c ", "\n\n  x\t\ty", " 's  -- ", "   "]
     assert [s for s in strings if llama.tokenize(s) != tokenizer.encode(s)] == []
     assert [s for s in strings if tokenizer.decode(tokenizer.encode(s)) != s] == []
     # All special tokens, as templates write them.
@@ -70,6 +70,20 @@ def test_digits_are_tokens_of_their_own(texts: list[str]) -> None:
     assert [digits.tokens[i] for i in digits.encode("1234")] == ["1", "2", "3", "4"]
 
 
+def test_spaces_are_tokens_of_their_own(texts: list[str]) -> None:
+    """So a word is the same tokens wherever it stands."""
+    tokenizer = train_tokenizer([*texts, "new york new york " * 1000], TokenizerConfig(600, spaces=True))
+    assert [tokenizer.tokens[i] for i in tokenizer.encode(" new york")] == ["Ġ", "new", "Ġ", "york"]
+    # An 's alone is another matter: the pattern knows it behind a word.
+    words = [word for word in WORDS.split() if not word.startswith("'")]
+    for word in (*words, "new", "Yorkshire", '","', "12:30"):
+        for space in (" ", "\n", "   "):
+            assert tokenizer.encode(f"x{space}{word}")[-len(tokenizer.encode(word)) :] == tokenizer.encode(
+                word
+            )
+            assert tokenizer.encode(space) == tokenizer.encode(space[0]) * len(space)
+
+
 def test_a_document_in_tokens(tokenizer: Tokenizer) -> None:
     turns = (
         Turn("system", "Be <|end|> kind.", False),
@@ -93,6 +107,24 @@ def test_a_document_in_tokens(tokenizer: Tokenizer) -> None:
     assert learned == '<|none|>Sorry<|end|><|invoke|>{"name":"t"}<|end|>Five<|end|>'
     prompt = tokenizer.encode_prompt(Document("1", "s", "g", None, turns[:3]))
     assert tokenizer.decode(prompt).endswith("<|user|>First<|end|><|assistant|>")
+
+
+def test_how_much_tokens_of_a_document_count(tokenizer: Tokenizer) -> None:
+    """By hand: all that is asked .25, but for marks; of a call and of none the first token 3, the rest 1."""
+    turns = (
+        Turn("tools", "t", False),
+        Turn("user", "!", False),
+        Turn("call", "?", True),
+        Turn("user", "!", False),
+        Turn("none", "?", True),
+        Turn("assistant", "?", False),
+    )
+    document = Document("1", "s", "g", "newton", turns)
+    ids, weights = tokenizer.encode_weighted(document, LossConfig(asked=0.25, first=3.0))
+    assert ids == tokenizer.encode_document(document)[0]
+    asked, answer = [0, 0.25, 0.25], [0, 3, 1, 1]
+    assert weights == [0, 0, 0, *asked, *answer, 0, *asked, *answer, 0, 0, 0]
+    assert tokenizer.encode_weighted(document, LossConfig())[1] == tokenizer.encode_document(document)[1]
 
 
 def test_plain_text_in_tokens(tokenizer: Tokenizer) -> None:

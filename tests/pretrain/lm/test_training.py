@@ -23,7 +23,7 @@ from pretrain.lm.config import SIZES, ModelConfig, SizeName, TrainConfig, sized
 from pretrain.lm.memory import Memory, estimate, layer_floats, require_fit
 from pretrain.lm.model import Decoder
 from pretrain.lm.optimizer import Muon, Optimizers, is_hidden, rate
-from pretrain.lm.packing import Fill, pack
+from pretrain.lm.packing import Encoded, Fill, pack
 from pretrain.lm.pipeline import train_lm
 from pretrain.lm.run import WEIGHTS_FILE, load_run
 from pretrain.lm.training import train, update_to_weight
@@ -93,6 +93,19 @@ def test_a_finished_run_is_not_trained_again(train_config: TrainConfig, trained_
     before = (trained_run / "run.json").read_bytes()
     assert len(train_lm(replace(train_config, resume=True), Silent()).history) == 4
     assert (trained_run / "run.json").read_bytes() == before
+
+
+def test_a_target_that_counts_three_times_is_three_times_as_likely(tmp_path: Path) -> None:
+    """After 1 come 2 and 3 equally often; 2 counts 3 and 3 counts 1, so the best guess is 3/4 and 1/4."""
+    shape = ModelConfig(4, 8, 1, 1, 16, 16)
+    config = TrainConfig(tmp_path, tmp_path, tmp_path, tokens=0.005, batch_size=8, evaluate_every=1_000)
+    documents: list[Encoded] = [([1, 2], [0, 3]), ([1, 3], [0, 1])] * 40
+    rows = np.stack(list(pack(documents, 8, Fill(8))))
+    torch.manual_seed(0)
+    model = Decoder(shape)
+    train(model, rows, rows, config, "cpu", tmp_path / "checkpoints", Silent())
+    p = torch.softmax(model(torch.tensor([[1]]))[0, 0], -1).tolist()
+    assert p == pytest.approx([0, 0, 0.75, 0.25], abs=0.03)
 
 
 def test_no_causal_model_beats_the_entropy_of_noise(tmp_path: Path) -> None:
@@ -224,11 +237,11 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_sizes_by_name_and_by_number() -> None:
-    assert sized("demo", 1024) == SIZES["demo"]
+    assert sized("demo", 2048) == SIZES["demo"]
     assert sized("small,layers=2,rope_base=5e5", 700) == replace(
         SIZES["small"], vocab_size=700, layers=2, rope_base=5e5
     )
-    assert sized("layers=2", 1024) == replace(SIZES["demo"], layers=2)
+    assert sized("layers=2", 2048) == replace(SIZES["demo"], layers=2)
     for size, message in (
         ("huge", "must begin with one of demo, .*, got 'huge'"),
         ("demo,depth=2", "changes one of context_length, .*, got 'depth=2'"),
