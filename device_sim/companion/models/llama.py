@@ -6,15 +6,17 @@ wrote is tokenized with special tokens, what a text says without: `<|im_end|>` i
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from device_sim.companion.models.model import Message, ModelError, Piece, Sampling
-from personality_common.errors import DataError, MismatchError, ToolkitError
+from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import file_sha256
 from personality_common.llama_server import LlamaServer
 from pretrain.lm.bundle.gguf_file import read_metadata
@@ -45,11 +47,19 @@ def smollm2() -> Path:
 class LlamaModel:
     """See `ChatModel`."""
 
-    def __init__(self, path: Path, *, threads: int = 1, adapter: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 1,
+        adapter: Path | None = None,
+        adapters: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         """Load a file.
 
         Args:
-            adapter: a LoRA of this very model, as GGUF.
+            adapter: a LoRA of this very model, as GGUF; on.
+            adapters: others by name, which are off until `with_scales` switches them on.
 
         Raises:
             DataError: no GGUF file, without a chat template, or llama.cpp does not take it.
@@ -62,19 +72,44 @@ class LlamaModel:
             raise DataError(
                 f"{path}: must be a language model that chats, has no context or no chat template"
             )
-        if adapter is not None:
-            _require_adapter(adapter, str(architecture), path)
+        self._adapters = ({adapter.stem: adapter} if adapter else {}) | dict(adapters)
+        for file in self._adapters.values():
+            _require_adapter(file, str(architecture), path)
         self.context_length = min(trained, LONGEST_CONTEXT)
         self.name = f"{path.stem}+{adapter.stem}" if adapter else path.stem
         self._server = LlamaServer(
-            path, self.context_length, threads=threads, adapters=[adapter] if adapter else []
+            path, self.context_length, threads=threads, adapters=list(self._adapters.values())
         )
-        self._lora = {"lora": [{"id": 0, "scale": 1.0}]} if adapter else {}
+        self._lora = self._scales({adapter.stem: 1.0} if adapter else {})
         capabilities = self._server.get("/props").get("chat_template_caps", {})
         self._system = bool(capabilities.get("supports_system_role", True))
         self._path = path
         self.system = self._default_system() if self._system else None
         self._tokens: dict[tuple[str, bool, bool], list[int]] = {}
+
+    def with_scales(self, scales: Mapping[str, float]) -> LlamaModel:
+        """The same loaded file with these adapters: `{}` is the base, `{"tonight": 1.0}` has one on.
+
+        Raises:
+            ConfigError: an adapter was not loaded by that name, or a scale is not finite.
+        """
+        other = copy.copy(self)
+        other._lora = self._scales(scales)
+        other.name = "+".join([self._path.stem, *(name for name, scale in scales.items() if scale)])
+        return other
+
+    def _scales(self, scales: Mapping[str, float]) -> dict[str, Any]:
+        for name, scale in scales.items():
+            if name not in self._adapters or not math.isfinite(scale):
+                raise ConfigError(
+                    f"adapters must be among {', '.join(self._adapters) or 'none'} with a finite scale,"
+                    f" got {name!r:.80} with {scale:g}"
+                )
+        if not self._adapters:
+            return {}
+        return {
+            "lora": [{"id": id, "scale": scales.get(name, 0.0)} for id, name in enumerate(self._adapters)]
+        }
 
     @property
     def fingerprint(self) -> str:
