@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,11 +12,11 @@ from personality_common.evidence.claims import Check
 Kind = Literal["target", "personal", "earlier", "general", "capability", "style", "safety"]
 """What a set is for.
 
-target: this night's held-out examples; mean log-probability of an answer's tokens, nats. Neither trained on nor
-    used to choose a checkpoint: an early stop looks at another part.
+target: this night's held-out examples; mean log-probability of an answer's tokens, in nats. They were neither
+    trained on nor used to choose a checkpoint: an early stop looks at another part.
 personal: tasks made of what was told tonight, as decoded answers were scored, 0 to 1. A night that taught
     nothing which can be asked for has none.
-earlier: held-out examples of one earlier night, as `target`; one set for each, `name` as it was then.
+earlier: held-out examples of one earlier night, as `target`; one set for each, under the name it had then.
 general: examples of nobody's, as `target`.
 capability, style, safety: decoded answers of the suite and of the probes, scored 0 to 1.
 """
@@ -54,6 +55,12 @@ class Paired:
         """(n,) after - before."""
         return tuple(b - a for a, b in zip(self.before, self.after, strict=True))
 
+    def part(self, of: Sequence[int]) -> Paired:
+        """The examples at these places."""
+        every = (self.before, self.after, self.names, self.groups, self.answers)
+        before, after, names, groups, answers = (tuple(v[i] for i in of) if v else () for v in every)
+        return Paired(self.name, self.kind, before, after, names, groups, answers)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Leak:
@@ -86,10 +93,9 @@ class GateState:
     """What the gate keeps from night to night; as JSON `asdict`, back by `files.typed.from_json`.
 
     Attributes:
-        refused: sets of kind `target` of the nights that were judged and refused since something was last
-            accepted, oldest first; tonight's candidate is judged on those of them that are handed in as
-            `earlier`, too.
-        looks: how often the gate has looked since then.
+        refused: names of the target sets of nights refused since something was last accepted, oldest first;
+            a candidate shows its gain on those of them, too, that are handed in as `earlier`.
+        looks: how often a gain was looked for since then.
     """
 
     refused: tuple[str, ...] = ()

@@ -1,0 +1,75 @@
+"""A check of the gate with its reason, and sets of one kind as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from device_sim.night.gate.evidence import Change, Kind, Paired
+from personality_common.evidence.claims import Check, claim
+from personality_common.printable import excerpt
+
+CHANGED: Final = 0.5
+"""A task changes sides where its score moves by so much."""
+SHOWN: Final = 3
+"""Tasks and leaks that a reason quotes."""
+_EXCERPT: Final = 40
+
+
+class Finding(NamedTuple):
+    """A check, and what a person is told if it fails."""
+
+    check: Check
+    reason: str = ""
+
+
+def unmeasured(id: str, name: str, what: str) -> Finding:
+    """What was not measured is not shown to be kept."""
+    return Finding(claim(id, name, False, "not measured"), f"{what} must be measured, and was not")
+
+
+def joined(sets: Iterable[Paired], kind: Kind) -> Paired:
+    """All sets of a kind as one, whose examples all have names, groups and answers, or ""."""
+    found = [paired for paired in sets if paired.kind == kind]
+    return Paired(
+        kind,
+        kind,
+        tuple(score for paired in found for score in paired.before),
+        tuple(score for paired in found for score in paired.after),
+        tuple(
+            name for p in found for name in (p.names or [f"{p.name} {i + 1}" for i in range(len(p.before))])
+        ),
+        tuple(group for p in found for group in (p.groups or [""] * len(p.before))),
+        tuple(pair for p in found for pair in (p.answers or [("", "")] * len(p.before))),
+    )
+
+
+def changes(sets: Sequence[Paired], *, for_better: bool) -> tuple[Change, ...]:
+    """Tasks that changed sides, of all sets that are answers."""
+    kinds: tuple[Kind, ...] = ("personal", "capability", "style", "safety")
+    return tuple(
+        Change(paired.names[i], *paired.answers[i])
+        for paired in (joined(sets, kind) for kind in kinds)
+        for i, gain in enumerate(paired.gains)
+        if (gain if for_better else -gain) >= CHANGED
+    )
+
+
+def quoted(lost: Sequence[Change]) -> str:
+    """The first tasks that were lost: `: 'capital of France' answered 'Mia', before 'Paris'`."""
+    shown = [
+        f"{change.name!r} answered {short(change.after)}, before {short(change.before)}"
+        if change.before or change.after
+        else repr(change.name)
+        for change in lost[:SHOWN]
+    ]
+    more = f"; and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    return f": {'; '.join(shown)}{more}" if shown else ""
+
+
+def short(answer: str) -> str:
+    return f"'{excerpt(answer.strip(), _EXCERPT)}'"
+
+
+def examples(n: int) -> str:
+    return f"{n} example{'s' if n != 1 else ''}"
