@@ -20,7 +20,7 @@ from device_sim.night.data import Item
 Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> (N, width), L2-normalized."""
 NEAR: Final = 0.9
-"""Cosine of two messages from which they are one group: lower than where the memory takes two for the same."""
+"""Cosine of two messages from which they are one group: lower than where the memory sees one."""
 HELD_OUT: Final = 0.25
 """Of a night's new items."""
 VALIDATED: Final = 0.125

@@ -31,7 +31,22 @@ def open_model(name: str, *, threads: int = 1, adapter: Path | None = None) -> C
             raise ConfigError("--adapter must be of a GGUF file; a server by URL loads its own")
         return _server(name)
 
-    from device_sim.companion.models.llama import LlamaModel, smollm2
+    from device_sim.companion.models.llama import LlamaModel
+
+    return LlamaModel(gguf_file(name), threads=threads, adapter=adapter)
+
+
+def gguf_file(name: str) -> Path:
+    """The file of a model that runs here.
+
+    Args:
+        name: `smollm2`, a GGUF file, or a folder of `pt lm export`.
+
+    Raises:
+        ConfigError: it names nothing.
+        ToolkitError: the model's package is not installed.
+    """
+    from device_sim.companion.models.llama import smollm2
 
     path = smollm2() if name == DEFAULT_MODEL else Path(name)
     if path.is_dir():
@@ -43,7 +58,7 @@ def open_model(name: str, *, threads: int = 1, adapter: Path | None = None) -> C
             f"--model must be {DEFAULT_MODEL}, a GGUF file, a folder of pt lm export, or a URL,"
             f" got {name!r:.200}"
         )
-    return LlamaModel(path, threads=threads, adapter=adapter)
+    return path
 
 
 def _server(name: str) -> OpenAIModel:

@@ -11,6 +11,7 @@ from device_sim.companion.store import hold_store
 from device_sim.night import data
 from device_sim.night.data import Collected, collect
 from device_sim.night.facts import fact
+
 from .living import Day
 
 

@@ -1,0 +1,40 @@
+"""A store with a day of sixty turns in it, each answer of which was edited to end in the same word."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .living import Day
+from .pretending import small_suites
+
+THINGS = (
+    "river", "stone", "bread", "cloud", "lamp", "garden", "train", "coffee", "window", "mountain",
+    "letter", "guitar", "soup", "rain", "market", "bicycle", "planet", "spoon", "forest", "ticket",
+)  # fmt: skip
+DOING = ("I painted a", "Somebody lost the old", "We talked of one")
+
+
+@pytest.fixture(scope="session")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty turns; nobody may write to it."""
+    day = Day(tmp_path_factory.mktemp("day") / "store")
+    for i in range(60):
+        thing, other = THINGS[i % 20], THINGS[(i * 7 + i // 20 + 3) % 20]
+        day.talk(
+            f"{DOING[i // 20]} {thing} near number{i} {other}{i}.", "Oh.", edit=f"The {thing}, fine. Ahoy!"
+        )
+    return day.store
+
+
+@pytest.fixture
+def day(lived: Path, tmp_path: Path) -> Day:
+    """A copy of it to live in."""
+    shutil.copytree(lived, tmp_path / "store")
+    return Day(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_sim.night.desk.suites", small_suites)
+    monkeypatch.setattr("device_sim.night.measuring.leaked", lambda v, b, a: [])
