@@ -19,11 +19,14 @@ DOING = ("I painted a", "Somebody lost the old", "We talked of one")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty turns; nobody may write to it."""
     day = Day(tmp_path_factory.mktemp("day") / "store")
-    for i in range(60):
-        thing, other = THINGS[i % 20], THINGS[(i * 7 + i // 20 + 3) % 20]
-        day.talk(
-            f"{DOING[i // 20]} {thing} near number{i} {other}{i}.", "Oh.", edit=f"The {thing}, fine. Ahoy!"
-        )
+    with day:
+        for i in range(60):
+            thing, other = THINGS[i % 20], THINGS[(i * 7 + i // 20 + 3) % 20]
+            day.talk(
+                f"{DOING[i // 20]} {thing} near number{i} {other}{i}.",
+                "Oh.",
+                edit=f"The {thing}, fine. Ahoy!",
+            )
     return day.store
 
 
@@ -36,5 +39,10 @@ def day(lived: Path, tmp_path: Path) -> Day:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_small(monkeypatch)
+
+
+def keep_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites of a few hundred tasks that take no model."""
     monkeypatch.setattr("device_sim.night.desk.suites", small_suites)
     monkeypatch.setattr("device_sim.night.measuring.leaked", lambda v, b, a: [])

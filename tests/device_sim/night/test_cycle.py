@@ -62,8 +62,9 @@ def test_a_night_that_harms_is_refused_and_kept_as_a_version_that_cannot_be_acti
 def test_held_out_is_never_trained_and_stays_held_out(day: Day) -> None:
     engine = Pretender()
     first = some(live(day, engine))
-    for i in range(40):
-        day.talk(f"Later there was thing{i} and other{i} to see{i}.", "Oh.", edit=f"So thing{i}. Ahoy!")
+    with day:
+        for i in range(40):
+            day.talk(f"Later there was thing{i} and other{i} to see{i}.", "Oh.", edit=f"So thing{i}. Ahoy!")
     second = some(live(day, engine, seed=9))
     assert set(second.split.earlier) == set(first.split.held_out)
     assert "night-0001" in {s.name for s in second.sets}
@@ -78,8 +79,9 @@ def test_held_out_is_never_trained_and_stays_held_out(day: Day) -> None:
 def test_training_is_over_all_that_is_live_from_the_base(day: Day) -> None:
     engine = Pretender()
     first = some(live(day, engine))
-    for i in range(40):
-        day.talk(f"Later there was thing{i} and other{i} to see{i}.", "Oh.", edit=f"So thing{i}. Ahoy!")
+    with day:
+        for i in range(40):
+            day.talk(f"Later there was thing{i} and other{i} to see{i}.", "Oh.", edit=f"So thing{i}. Ahoy!")
     live(day, engine)
     (one, two), (three, four) = engine.trained
     own = {said for said in (*one, *two) if said[1].endswith("Ahoy!")}
@@ -137,16 +139,18 @@ def test_nothing_new_is_no_night(day: Day) -> None:
 
 def test_five_turns_are_refused_for_want_of_evidence_and_wait(tmp_path: Path, lived: Path) -> None:
     day = Day(tmp_path / "few")
-    for i in range(5):
-        day.talk(f"Word{i} and thing{i}.", "Oh.", edit="Yes. Ahoy!")
+    with day:
+        for i in range(5):
+            day.talk(f"Word{i} and thing{i}.", "Oh.", edit="Yes. Ahoy!")
     engine = Pretender()
     night = some(live(day, engine))
     assert night.accepted is False
     assert not engine.trained
     assert "too few to judge by" in night.reasons[0]
     assert night.split.held_out == ()
-    for i in range(5, 40):
-        day.talk(f"Word{i} and thing{i}.", "Oh.", edit="Yes. Ahoy!")
+    with day:
+        for i in range(5, 40):
+            day.talk(f"Word{i} and thing{i}.", "Oh.", edit="Yes. Ahoy!")
     assert len(some(live(day, engine)).split.held_out) > 0
 
 
