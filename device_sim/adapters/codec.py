@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from device_sim.adapters.adapter import Adapter
-from device_sim.adapters.gguf import read_gguf_adapter, write_gguf
+from device_sim.adapters.adapter import Adapter, check_adapter
+from device_sim.adapters.gguf import MAX_BYTES, read_gguf_adapter, write_gguf
+from personality_common.files.fingerprint import fingerprint
 from personality_common.registry.codec import Codec
 
 ADAPTER_FILE: Final = "adapter.gguf"
@@ -18,7 +21,7 @@ class AdapterCodec(Codec[Adapter]):
 
     kind = "adapter"
     letter = "a"
-    files: ClassVar[Mapping[str, int]] = {ADAPTER_FILE: 1 << 30}
+    files: ClassVar[Mapping[str, int]] = {ADAPTER_FILE: MAX_BYTES}
 
     def write(self, value: Adapter, folder: Path) -> None:
         write_gguf(value, folder / ADAPTER_FILE)
@@ -27,10 +30,12 @@ class AdapterCodec(Codec[Adapter]):
         return read_gguf_adapter(files[ADAPTER_FILE])
 
     def fingerprint(self, value: Adapter) -> str:
-        raise NotImplementedError
+        tensors = {name: fingerprint(tensor) for name, tensor in value.tensors.items()}
+        content = [value.base_sha256, value.rank, value.alpha, sorted(tensors.items())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def check(self, value: Adapter) -> None:
-        raise NotImplementedError
+        check_adapter(value, "the adapter")
 
 
 ADAPTERS: Final = AdapterCodec()

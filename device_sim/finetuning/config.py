@@ -20,7 +20,7 @@ class LoraConfig:
         epochs: passes over the examples, at most.
         batch: examples a step.
         seed: of the start and of the order.
-        minutes: training ends after so many; none: after its epochs.
+        minutes: training ends before an epoch that would end later; none: after its epochs.
         loss_on: tokens that bear the loss: the answer's, or all.
         patience: epochs without a better held-out loss, after which training ends.
     """

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from device_sim.companion.models.model import Message
 from personality_common.errors import DataError
+
+if TYPE_CHECKING:
+    from device_sim.companion.models.llama import LlamaModel
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,22 @@ class Row:
 
     ids: tuple[int, ...]
     prompt: int
+
+
+def make_row(model: LlamaModel, example: Example) -> Row:
+    """The ids of the prompt that the model would answer, of the answer, and of what ends it.
+
+    What ends a turn is what the template puts after the answer once the conversation has gone on.
+
+    Raises:
+        DataError: in the conversation that went on, the answer does not follow its prompt as it was.
+    """
+    prompt = model.prompt_ids(example.messages[:-1])
+    answer = model.answer_ids(example.messages[-1].text.strip())
+    went_on = model.prompt_ids([*example.messages, Message("user", "?")])
+    length = len(prompt) + len(answer)
+    if went_on[:length] != prompt + answer or len(went_on) == length:
+        raise DataError(
+            f"{model.name}: its chat template must show an answer after its prompt as it was given; does not"
+        )
+    return Row(tuple(went_on[: length + 1]), len(prompt))

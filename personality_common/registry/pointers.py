@@ -75,6 +75,18 @@ def read_pointers(store: Path, codec: Codec[Any]) -> tuple[dict[str, Pointers], 
     Raises:
         DataError: missing, too large, malformed, or without the codec's kind.
     """
+    kinds, older = read_kinds(store, codec)
+    path = store / STORE_FILE
+    if codec.kind not in kinds:
+        raise DataError(f"{path}: must hold {codec.kind}s, holds {', '.join(kinds)[:80] or 'nothing'}")
+    ours = kinds[codec.kind]
+    for version in (ours.active, *ours.history, *ours.pinned):
+        check_id(version, codec.letter)
+    return kinds, older
+
+
+def read_kinds(store: Path, codec: Codec[Any]) -> tuple[dict[str, Pointers], bool]:
+    """As `read_pointers`, of a store that may have nothing of the codec's kind."""
     path = store / STORE_FILE
     if not path.is_file():
         raise DataError(f"{store}: must be a store of {codec.kind}s, has no {STORE_FILE}")
@@ -86,16 +98,24 @@ def read_pointers(store: Path, codec: Codec[Any]) -> tuple[dict[str, Pointers], 
         if content.get("schema") != SCHEMA:
             raise DataError(f"{path}: must have schema {SCHEMA}, has {str(schema)[:80]}")
         kinds = {str(kind): _pointers(entry) for kind, entry in content["kinds"].items()}
-        if codec.kind not in kinds:
-            raise DataError(f"{path}: must hold {codec.kind}s, holds {', '.join(kinds)[:80] or 'nothing'}")
-        ours = kinds[codec.kind]
-        for version in (ours.active, *ours.history, *ours.pinned):
-            check_id(version, codec.letter)
         return kinds, schema != SCHEMA
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{path}: must be a store of {codec.kind}s, lacks or garbles {str(error)[:80]}"
         ) from None
+
+
+def holds_kind(store: Path, kind: str) -> bool:
+    """Whether a folder is a store that has versions of a kind.
+
+    Raises:
+        DataError: `store.json` is too large or no JSON.
+    """
+    path = store / STORE_FILE
+    if not path.is_file():
+        return False
+    kinds = read_json_object(path, MAX_BYTES).get("kinds")
+    return isinstance(kinds, dict) and kind in kinds
 
 
 def _pointers(entry: Mapping[str, Any]) -> Pointers:

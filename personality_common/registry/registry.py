@@ -92,13 +92,9 @@ class Registry(Generic[T]):
                 f"{path}: a store of {codec.kind}s is made in a new folder, this has something in it"
             )
         with staged_folder(path) as folder:
-            record = Record(identity, now())
             versions = Versions(folder, codec)
             versions.path.mkdir()
-            version = versions.write(1, shipped, record)
-            log = (Activation(record.created, version, "created"),)
-            pointers = Pointers(identity, codec.shapes(shipped), 2, version, (), (version,), log)
-            write_pointers(folder, {codec.kind: pointers})
+            write_pointers(folder, {codec.kind: first_pointers(versions, codec, identity, shipped)})
         return cls(path, codec)
 
     def pointers(self) -> Pointers:
@@ -184,7 +180,7 @@ class Registry(Generic[T]):
             DataError: the codec refuses it; a parent is not in the store.
             ToolkitError: another process is changing the store.
         """
-        with self._change() as pointers:
+        with self.change() as pointers:
             self._require_fitting(value, record.identity, pointers, f"the {self.codec.kind}")
             for parent in record.parents:
                 self._versions.folder(parent)
@@ -200,14 +196,21 @@ class Registry(Generic[T]):
             ToolkitError: a gate of its update failed, or none was recorded; another process is changing
                 the store.
         """
-        with self._change() as pointers:
-            self.load(version)
-            if version in pointers.blocked:
-                raise ToolkitError(f"{version}: is blocked: {pointers.blocked[version]}")
-            self.show(version).record.require_gates(version)
-            if version != pointers.active:
-                history = (*pointers.history, pointers.active)
-                self._write(_turned(pointers, version, history, "activated"))
+        with self.change() as pointers:
+            turned = self.turned_to(version)
+            if turned != pointers:
+                self._write(turned)
+
+    def turned_to(self, version: str) -> Pointers:
+        """The pointers with this version active; the store must be held. Raises as `activate`."""
+        pointers = self.pointers()
+        self.load(version)
+        if version in pointers.blocked:
+            raise ToolkitError(f"{version}: is blocked: {pointers.blocked[version]}")
+        self.show(version).record.require_gates(version)
+        if version == pointers.active:
+            return pointers
+        return _turned(pointers, version, (*pointers.history, pointers.active), "activated")
 
     def rollback(self) -> str:
         """Go back to what was active before; its bytes are those that were added.
@@ -219,7 +222,7 @@ class Registry(Generic[T]):
             ToolkitError: nothing was active before; another process is changing the store.
             DataError: that version is damaged.
         """
-        with self._change() as pointers:
+        with self.change() as pointers:
             if not pointers.history:
                 raise ToolkitError(f"{self.path}: nothing was active before {pointers.active}")
             *history, version = pointers.history
@@ -234,7 +237,7 @@ class Registry(Generic[T]):
             ToolkitError: it is the active one; another process is changing the store.
             DataError: no such version.
         """
-        with self._change() as pointers:
+        with self.change() as pointers:
             self._versions.folder(version)
             if version == pointers.active:
                 raise ToolkitError(f"{version}: must not be active to be blocked; activate another first")
@@ -244,14 +247,14 @@ class Registry(Generic[T]):
 
     def pin(self, version: str) -> None:
         """Keep a version for good."""
-        with self._change() as pointers:
+        with self.change() as pointers:
             self.show(version)
             if version not in pointers.pinned:
                 self._write(replace(pointers, pinned=(*pointers.pinned, version)))
 
     def unpin(self, version: str) -> None:
         """Let a version be pruned again."""
-        with self._change() as pointers:
+        with self.change() as pointers:
             check_id(version, self.codec.letter)
             self._write(replace(pointers, pinned=tuple(v for v in pointers.pinned if v != version)))
 
@@ -281,7 +284,7 @@ class Registry(Generic[T]):
         Raises:
             ConfigError: `keep` is not 1 or more.
         """
-        with self._change() as pointers:
+        with self.change() as pointers:
             removed = self.prunable(keep)
             history = tuple(v for v in pointers.history if v not in removed)
             self._write(replace(pointers, history=history))
@@ -290,13 +293,10 @@ class Registry(Generic[T]):
             return removed
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[Pointers]:
+    def change(self) -> Iterator[Pointers]:
         """Hold the store, and clear away what a kill left."""
-        with folder_lock(self.path):
-            refuse_links(self.path)
+        with held(self.path):
             self._versions.sweep()
-            clear_unfinished(self.path)
-            clear_aside(self.path)
             yield self.pointers()
 
     def _write(self, pointers: Pointers) -> None:
@@ -311,6 +311,24 @@ class Registry(Generic[T]):
             if ours.get(name) != theirs.get(name):
                 raise MismatchError(f"{what}: {name} must be {ours.get(name)}, is {theirs.get(name)}")
         self.codec.check(value)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a store of any kinds, and clear away what a kill left in it."""
+    with folder_lock(path):
+        refuse_links(path)
+        clear_unfinished(path)
+        clear_aside(path)
+        yield
+
+
+def first_pointers(versions: Versions[T], codec: Codec[T], identity: Identity, shipped: T) -> Pointers:
+    """Write what shipped, active and pinned; the pointers are for the caller to write."""
+    record = Record(identity, now())
+    version = versions.write(1, shipped, record)
+    log = (Activation(record.created, version, "created"),)
+    return Pointers(identity, codec.shapes(shipped), 2, version, (), (version,), log)
 
 
 def _turned(pointers: Pointers, version: str, history: tuple[str, ...], how: How) -> Pointers:

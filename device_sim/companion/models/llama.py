@@ -142,6 +142,10 @@ class LlamaModel:
             ids += self._tokenize(message.text.strip(), special=False, first=False)
         return ids + self._tokenize(prompt, special=True, first=False)
 
+    def answer_ids(self, text: str) -> list[int]:
+        """An answer, without what ends it."""
+        return self._tokenize(text, special=False, first=False)
+
     def _default_system(self) -> str | None:
         """What the template puts in the place of a system prompt where there is none."""
         mark = f"text{secrets.token_hex(8)}"
@@ -177,7 +181,7 @@ class LlamaModel:
 
     def log_probabilities(self, messages: Sequence[Message], answer: str) -> list[float]:
         prompt = self.prompt_ids(messages)
-        tokens = self._tokenize(answer, special=False, first=False)
+        tokens = self.answer_ids(answer)
         return [self._log_probability(prompt + tokens[:i], token) for i, token in enumerate(tokens)]
 
     def _log_probability(self, before: list[int], token: int) -> float:

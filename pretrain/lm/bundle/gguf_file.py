@@ -73,7 +73,7 @@ def read_gguf(path: Path) -> GgufFile:
     """Read a file's directory.
 
     Raises:
-        DataError: no GGUF of version 3, a type that we do not write, or anything out of bounds.
+        DataError: no GGUF of version 3, a type that we do not read, or anything out of bounds.
     """
     header, size, metadata, tensor_count = _open(path)
     entries = dict(header.tensor() for _ in range(tensor_count))
@@ -96,6 +96,17 @@ def read_metadata(path: Path) -> dict[str, Any]:
         DataError: no GGUF of version 3, or anything out of bounds.
     """
     return _open(path)[2]
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of anybody's file, of whatever type they are.
+
+    Raises:
+        DataError: as `read_metadata`.
+    """
+    header, _, _, tensor_count = _open(path)
+    entries = [header.entry() for _ in range(tensor_count)]
+    return {name: shape for name, shape, _, _ in entries}
 
 
 def _open(path: Path) -> tuple[_Header, int, dict[str, Any], int]:
@@ -160,13 +171,17 @@ class _Header:
             )
         return self.number(_SCALARS[kind])
 
-    def tensor(self) -> tuple[str, GgufTensor]:
+    def entry(self) -> tuple[str, tuple[int, ...], int, int]:
+        """Name, shape, number of its type, and offset of a tensor."""
         name, dimensions = self.string(), self.number("I")
         if not 1 <= dimensions <= 4:
             raise DataError(f"{self.path}: {name!r:.100} must have 1 to 4 dimensions, has {dimensions}")
         shape = tuple(reversed([self.count(1 << 40) for _ in range(dimensions)]))
-        number, offset = self.number("I"), self.number("Q")
+        return name, shape, self.number("I"), self.number("Q")
+
+    def tensor(self) -> tuple[str, GgufTensor]:
+        name, shape, number, offset = self.entry()
         kind = BY_NUMBER.get(number)
         if kind is None or not all(shape) or shape[-1] % kind.block:
-            raise DataError(f"{self.path}: {name!r:.100} must be of a type that we write, in whole blocks")
+            raise DataError(f"{self.path}: {name!r:.100} must be of a type that we read, in whole blocks")
         return name, GgufTensor(kind, shape, offset)

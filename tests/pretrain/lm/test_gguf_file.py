@@ -76,7 +76,7 @@ def test_block_sizes_are_ggmls() -> None:
         (struct.pack("<5sIQ", b"first", 2, 4), struct.pack("<5sIQ", b"first", 2, 1 << 50), "a count in it"),
         (struct.pack("<5sIQ", b"first", 2, 4), struct.pack("<5sIQ", b"first", 2, 1 << 39), "inside the file"),
         (struct.pack("<5sIQ", b"first", 2, 4), struct.pack("<5sIQ", b"first", 2, 0), "in whole blocks"),
-        (struct.pack("<QQIQ", 4, 3, 0, 0), struct.pack("<QQIQ", 4, 3, 3, 0), "of a type that we write"),
+        (struct.pack("<QQIQ", 4, 3, 0, 0), struct.pack("<QQIQ", 4, 3, 3, 0), "of a type that we read"),
         (struct.pack("<QQIQ", 4, 3, 0, 0), struct.pack("<QQIQ", 4, 3, 8, 0), "in whole blocks"),
         (struct.pack("<QQIQ", 4, 2, 1, 64), struct.pack("<QQIQ", 4, 2, 1, 32), "apart from the others"),
         (struct.pack("<QQIQ", 4, 2, 1, 64), struct.pack("<QQIQ", 4, 2, 1, 1 << 63), "inside the file"),
