@@ -62,6 +62,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "device_sim.companion.memory.cli:memory",
         "What the companion remembers: search, show, forget, export, audit.",
     ),
+    "adapters": (
+        "device_sim.adapters.cli:adapters",
+        "Versions of the language model's adapter: list, compare, activate, roll back, export.",
+    ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 

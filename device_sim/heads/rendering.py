@@ -1,4 +1,4 @@
-"""Tables of `pt heads`."""
+"""What of `pt heads` is about heads alone."""
 
 from __future__ import annotations
 
@@ -10,44 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_sim.heads.heads import HEAD_FILE
-from personality_common.registry.record import Record, Stored
-from personality_common.registry.registry import Audit, Version
+from personality_common.registry.record import Stored
 
 if TYPE_CHECKING:
     from device_sim.heads.difference import HeadDifference, TokenChange
-
-
-def versions_table(versions: Sequence[Version], width: int) -> Table:
-    """A line for each version; on less than 96 columns without parents and times of day."""
-    wide = width >= 96
-    table = Table()
-    for name in ("version", "state", *(("parent",) if wide else ()), "created", "reward", "overlap", "gates"):
-        wraps = name in ("state", "gates")
-        table.add_column(name, overflow="fold", no_wrap=not wraps, min_width=9 if wraps else None)
-    for line in versions:
-        state = [word for word, holds in (("active", line.active), ("pinned", line.pinned)) if holds]
-        if line.stored is None:
-            blank = [""] * (len(table.columns) - 3)
-            table.add_row(line.version, ", ".join([*state, "damaged"]), *blank, escape(line.damage or ""))
-            continue
-        record = line.stored.record
-        parents = ", ".join(parent.split("-")[0] for parent in record.parents)
-        table.add_row(
-            line.version,
-            ", ".join(state),
-            *([parents] if wide else []),
-            escape(record.created[: 16 if wide else 10].replace("T", " ")),
-            _number(record.before.get("reward_mean"), "+.2f"),
-            _number(record.after.get("overlap_shipped"), ".2f"),
-            escape(_gates(record)),
-        )
-    return table
-
-
-def _gates(record: Record) -> str:
-    if failed := [gate.name for gate in record.gates if not gate.passed]:
-        return f"failed: {', '.join(failed)}"
-    return f"{len(record.gates)} passed" if record.gates or record.parents else "shipped"
 
 
 def stored_json(stored: Stored) -> dict[str, Any]:
@@ -57,41 +23,6 @@ def stored_json(stored: Stored) -> dict[str, Any]:
     record["parent"] = next(iter(record.pop("parents")), None)
     record["feedback"] = record.pop("data").get("feedback")
     return content | {"head_sha256": stored.files[HEAD_FILE].sha256}
-
-
-def audit_tables(found: Audit) -> list[Table]:
-    """Whether each version is whole; which was active when."""
-    bytes_ = Table("version", "bytes")
-    for version, damage in found.damage.items():
-        bytes_.add_row(version, escape(damage) if damage else "as recorded")
-    log = Table("active", "from", "until", "how")
-    until = [*(entry.at for entry in found.log[1:]), "now"]
-    for entry, end in zip(found.log, until, strict=False):
-        log.add_row(entry.version, escape(entry.at), escape(end), entry.how)
-    return [table for table in (bytes_, log) if table.row_count]
-
-
-def record_tables(stored: Stored) -> list[Table]:
-    """What a version is; its gates; its metrics."""
-    record = stored.record
-    about = Table(show_header=False)
-    for name, value in (
-        ("version", stored.version),
-        ("parent", ", ".join(record.parents) or "none: it shipped"),
-        ("created", record.created),
-        *((f"{name} fingerprint", value) for name, value in record.identity.items()),
-        ("feedback fingerprint", record.data.get("feedback", "none")),
-        *((f"{name} SHA-256", file.sha256) for name, file in stored.files.items()),
-        *((f"setting {name}", value) for name, value in record.settings.items()),
-    ):
-        about.add_row(escape(name), escape(str(value)))
-    gates = Table("gate", "verdict", "detail")
-    for gate in record.gates:
-        gates.add_row(escape(gate.name), "passed" if gate.passed else "failed", escape(gate.detail))
-    metrics = Table("metric", "before", "after")
-    for name in sorted({*record.before, *record.after}):
-        metrics.add_row(escape(name), *(_number(v.get(name), ".4g") for v in (record.before, record.after)))
-    return [table for table in (about, gates, metrics) if table.row_count]
 
 
 def difference_tables(found: HeadDifference) -> list[Table]:
@@ -109,7 +40,3 @@ def _tokens(title: str, changes: Sequence[TokenChange]) -> Table:
     for change in changes:
         table.add_row(escape(change.token), f"{change.bias:+.4g}", f"{change.weight:.4g}")
     return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

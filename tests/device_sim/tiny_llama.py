@@ -1,4 +1,4 @@
-"""A llama of a hundred thousand random weights that speaks bytes, as GGUF: fast, and with all that a large one has.
+"""A llama of a hundred thousand random weights that speaks bytes, as GGUF.
 
 Two heads of queries for one of keys and values, so that the orders of their rows differ.
 """
@@ -14,7 +14,8 @@ import numpy as np
 LAYERS, WIDTH, HEADS, KV_HEADS, INNER = 2, 64, 4, 2, 96
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 

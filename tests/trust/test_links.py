@@ -35,7 +35,7 @@ WRITING = {
     "activate": ("heads", "activate", "{store}", "h0001"),
     "rollback": ("heads", "rollback", "{store}"),
     "pin": ("heads", "pin", "{store}", "h0002"),
-    "prune": ("heads", "prune", "{store}", "--keep", 1),
+    "prune": ("heads", "prune", "{store}", "--keep", 1, "--yes"),
     "fleet": ("fleet", "{bundle}", "--data", "{data}", "--run", "{run}", "--out", "{fleet}", "--devices", 2),
 }
 FOLDERS = ("run", "bundle", "store", "fleet")

@@ -71,11 +71,11 @@ def test_a_life(pt: Any, whole: Any) -> None:
     assert json.loads(pt("rollback", store.path, "--json")[1]) == {"active": first}
     assert store.active == first
     assert json.loads(pt("pin", store.path, second, "--json")[1]) == {"version": second, "pinned": True}
-    assert json.loads(pt("prune", store.path, "--keep", 1, "--json")[1]) == {"removed": []}
+    assert json.loads(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": []}
     assert pt("pin", store.path, second, "--off")[1] == f"unpinned: {second}\n"
     assert pt("pin", store.path, first, "--off")[0] == 0
     store.add(store.load(first), store.show(second).record)
-    assert json.loads(pt("prune", store.path, "--keep", 1, "--json")[1]) == {"removed": [second]}
+    assert json.loads(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": [second]}
 
 
 def test_show(pt: Any, whole: Any) -> None:
@@ -153,7 +153,9 @@ def test_prune_shows_what_it_would_do(pt: Any, grown: Any) -> None:
     found = json.loads(pt("prune", store.path, "--keep", 3, "--dry-run", "--json")[1])
     assert found == {"would_remove": versions[1:3]}
     assert len(store.versions()) == 6
-    assert json.loads(pt("prune", store.path, "--keep", 3, "--json")[1]) == {"removed": versions[1:3]}
+    assert json.loads(pt("prune", store.path, "--keep", 3, "--yes", "--json")[1]) == {
+        "removed": versions[1:3]
+    }
 
 
 def test_audit(pt: Any, grown: Any) -> None:

@@ -1,0 +1,96 @@
+"""`pt adapters`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from device_sim.adapters.export import AdapterExportConfig
+from personality_common.registry.cli import STORE, add_version_commands
+from personality_common.terminal.options import FOLDER, PRINT_JSON, dataclass_options, take
+
+if TYPE_CHECKING:
+    from device_sim.adapters.adapter import Adapter
+    from personality_common.registry.registry import Registry
+    from personality_common.registry.rendering import Figure
+
+
+@click.group()
+def adapters() -> None:
+    """Versions of the language model's adapter in a companion's STORE, one for each night that learned.
+
+    A version may be named by any beginning of its id that no other has: a0007.
+    """
+
+
+@adapters.command()
+@STORE
+@click.argument("before")
+@click.argument("after")
+@PRINT_JSON
+def diff(store: Path, before: str, after: str, as_json: bool) -> None:
+    """What changed from version BEFORE to version AFTER, in what they add to the base's weights."""
+    from device_sim.adapters.difference import difference
+    from device_sim.adapters.rendering import difference_tables
+    from personality_common.terminal.console import output
+
+    opened = _open(store)
+    before, after = opened.resolve(before), opened.resolve(after)
+    found = difference(opened.load(before), opened.load(after))
+    if as_json:
+        click.echo(json.dumps({"before_version": before, "after_version": after, **asdict(found)}))
+    else:
+        output.print(*difference_tables(found), sep="\n")
+
+
+@adapters.command()
+@STORE
+@dataclass_options(
+    AdapterExportConfig,
+    skip=("store",),
+    types={"out": FOLDER},
+    metavars={"out": "DIR", "version": "VERSION", "merged": "TYPE", "base": "GGUF"},
+)
+@PRINT_JSON
+def export(store: Path, as_json: bool, **options: Any) -> None:
+    """Write a version of STORE as GGUF for llama.cpp, and as the folders that peft and mlx-lm read."""
+    config: AdapterExportConfig = take(AdapterExportConfig, options, store=store)
+
+    from device_sim.adapters.export import export_adapter
+    from personality_common.terminal.console import output
+
+    opened = _open(store)
+    version = opened.resolve(config.version) if config.version else opened.active
+    names = export_adapter(opened.load(version), config)
+    if as_json:
+        click.echo(json.dumps({"version": version, "out": str(config.out), "files": names}))
+    else:
+        output.print(f"{version} in {config.out}: {', '.join(names)}", soft_wrap=True)
+
+
+def _open(store: Path) -> Registry[Adapter]:
+    from device_sim.adapters.learned import open_adapters
+
+    return open_adapters(store)
+
+
+def _figures() -> tuple[Figure, ...]:
+    from personality_common.registry.rendering import Figure
+
+    return (
+        Figure("loss before", "before", "target_loss", ".2f"),
+        Figure("after", "after", "target_loss", ".2f"),
+    )
+
+
+add_version_commands(
+    adapters,
+    _open,
+    _figures,
+    lambda stored: asdict(stored),
+    "loss: nats a token on what the night held out, before and after it.",
+)
