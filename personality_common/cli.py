@@ -62,6 +62,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "device_sim.companion.memory.cli:memory",
         "What the companion remembers: search, show, forget, export, audit.",
     ),
+    "eval": (
+        "device_sim.capability.cli:evaluation",
+        "What a language model can do: small tasks, scored without a judge.",
+    ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 
