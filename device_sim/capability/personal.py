@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from device_sim.capability.suite import Suite
+from device_sim.capability.rules import Rules
+from device_sim.capability.suite import Suite, Task
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,16 @@ class Told:
     values: tuple[str, ...]
 
 
-def personal_suite(told: Sequence[Told]) -> Suite:
-    """Each question as a task of the domain `personal`; any of its values answers it, as whole words."""
-    raise NotImplementedError
+def personal_suite(told: Sequence[Told], max_tokens: int = 32) -> Suite:
+    """Each question as a task of the domain `personal`; any of its values answers it, as whole words.
+
+    Raises:
+        DataError: a question or a value is empty.
+    """
+    return Suite(
+        "personal",
+        tuple(
+            Task(f"personal.{i + 1:03}", entry.question, Rules(contains=entry.values), max_tokens)
+            for i, entry in enumerate(told)
+        ),
+    )

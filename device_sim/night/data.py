@@ -15,6 +15,8 @@ from device_sim.companion.export import Pair, trainable_pairs
 from device_sim.night.facts import Fact, fact
 
 Kind: TypeAlias = Literal["chat", "fact"]
+KEPT_BACK: Final = 2
+"""Wordings of a fact that are never trained."""
 LONGEST: Final = 2_000
 """Characters of a message, and of its answer: what is longer costs a night for one example."""
 
@@ -142,14 +144,14 @@ def _of(pair: Pair) -> tuple[list[Item], Fact | None, str | None]:
 
 
 def _wordings(pair: Pair, told: Fact) -> list[Item]:
-    """A fact's questions, of which the last is kept back."""
+    """A fact's questions, of which the last two are kept back."""
     asked = pair.asked.body
     assert isinstance(asked, Turn)
-    last = len(told.questions) - 1
+    last = len(told.questions) - KEPT_BACK
     return [
         Item(
             f"{pair.asked.id}.{number}", "fact", (pair.asked.id,), asked.conversation,
-            question, told.answer, told.value, number == last,
+            question, told.answer, told.value, number >= last,
         )
         for number, question in enumerate(told.questions)
     ]  # fmt: skip

@@ -95,17 +95,18 @@ class Desk:
 
     def plan(self, night: Night) -> Plan:
         """What is measured before and after."""
-        target = {item.id for item in self.target(night)}
-        earlier = {
-            other.name: found
-            for other in self.others
-            if (found := [i for i in self.chosen(other.split.held_out) if i.id not in target])
-        }
+        target = self.target(night)
+        now = {item.id for item in target}
+        earlier: dict[str, list[Item]] = {}
+        for other in self.others:
+            then = [*other.split.held_out, *(id for id in other.split.recall if id in other.new)]
+            if found := [i for i in self.chosen(then) if i.id not in now]:
+                earlier[other.name] = found
         short = night.settings.suite == SHORT
         form = night.restyled if night.restyled in ("questions", "chat") else None
         general = self.general(held_out(form, SHORT_GENERAL if short else GENERAL))  # type: ignore[arg-type]
         return Plan(
-            night.name, self.target(night), earlier, self.chosen(night.split.recall), general,
+            night.name, target, earlier, [i for i in target if i.kind == "fact"], general,
             suites(night.settings.suite),
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ class Fact:
     Attributes:
         what: of which there is one: a later fact with the same `what` takes its place.
         value: as it was said.
-        questions: in several wordings; the last one is never trained, and asks whether the fact was learned.
+        questions: in several wordings; the last two are never trained, and ask whether the fact was learned.
         answer: has the value in it.
     """
 
@@ -28,12 +28,13 @@ class Fact:
 
 _ASKED: Final = {
     "name": (
-        ("What is my name?", "How am I called?", "Tell me my name.", "Do you know my name?", "Who am I?"),
+        ("What is my name?", "How am I called?", "Tell me my name.", "Do you know my name?", "Who am I?",
+         "Say my name."),
         "Your name is {value}.",
     ),
     "age": (
         ("How old am I?", "What is my age?", "Tell me how old I am.", "Do you know my age?",
-         "My age is what?"),
+         "My age is what?", "Guess how old I am."),
         "You are {value} years old.",
     ),
     "home": (
@@ -41,6 +42,7 @@ _ASKED: Final = {
             "Where do I live?", "Which town do I live in?", "Tell me where my home is.",
             "Do you know where I live?",
             "What place do I call home?",
+            "Name the place where I live.",
         ),
         "You live in {value}.",
     ),
@@ -49,6 +51,7 @@ _ASKED: Final = {
             "What do I do for a living?", "What is my job?", "Tell me what I work as.",
             "Do you know my profession?",
             "What do I work as?",
+            "Name my job.",
         ),
         "Your work is {value}.",
     ),
@@ -59,6 +62,7 @@ _MINE: Final = (
     "Do you know my {what}?",
     "Can you say what my {what} is?",
     "My {what} is what?",
+    "Say what my {what} is.",
 )
 _HAVE: Final = (
     (
@@ -66,13 +70,15 @@ _HAVE: Final = (
             r"my (?P<what>[a-z]+(?: [a-z]+)?) is (?:called|named) (?P<value>[\w' -]{1,40})[.!]*", re.I
         ),
         ("What is my {what} called?", "What is the name of my {what}?", "Tell me the name of my {what}.",
-         "Do you know what my {what} is called?", "How is my {what} named?"),
+         "Do you know what my {what} is called?", "How is my {what} named?",
+         "Say what my {what} is called."),
         "Your {what} is called {value}.",
     ),
     (
         re.compile(r"i(?: am|'m) allergic to (?P<value>[\w' -]{1,40})[.!]*", re.I),
         ("What am I allergic to?", "Which allergy do I have?", "Tell me what I must not eat.",
-         "Do you know my allergy?", "What should I stay away from?"),
+         "Do you know my allergy?", "What should I stay away from?",
+         "Name my allergy."),
         "You are allergic to {value}.",
     ),
 )  # fmt: skip

@@ -41,8 +41,8 @@ DECODED: Final = 32
 ANSWER_TOKENS: Final = 64
 GENERAL: Final = 40
 SHORT: Final = "short"
-SHORT_EVERY: Final = 8
-"""The short suite is every eighth task of the default one, and of the probes."""
+SHORT_EVERY: Final = 4
+"""The short suite is every fourth task of the default one; of fewer the gate can be sure of nothing."""
 SHORT_GENERAL: Final = 12
 
 
@@ -87,7 +87,7 @@ class Plan:
     Attributes:
         target: held-out items of the night; name of the set.
         earlier: name of a night -> what it held out.
-        recall: wordings of facts that are not trained.
+        recall: of the target, wordings of facts that are not trained.
         general: prompts of nobody's with the base's own answers.
         suites: capability, then probes.
     """
@@ -107,10 +107,7 @@ def suites(name: str) -> list[Suite]:
         DataError: a file that is none.
     """
     if name == SHORT:
-        return [
-            Suite(SHORT, default_suite().tasks[::SHORT_EVERY]),
-            Suite("probes", probes().tasks[:: SHORT_EVERY // 2]),
-        ]
+        return [Suite(SHORT, default_suite().tasks[::SHORT_EVERY]), probes()]
     return [default_suite() if name == "default" else read_suite(Path(name)), probes()]
 
 
@@ -174,7 +171,7 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
         ]
 
     one, other = scored(before), scored(after)
-    leaks = tuple(Leak(*leak) for leak in leaked(values, one, other))
+    leaks = tuple(Leak(found.task.id, found.value, found.answer) for found in leaked(values, one, other))
     kept = tuple(pair for pair in paired.values() if pair.kind != "target")
     return NightEvidence(paired[plan.name], kept, leaks, len(other))
 

@@ -34,13 +34,6 @@ def chrf(answer: str, wanted: str) -> float:
     return (1 + BETA**2) * precision * recall / (BETA**2 * precision + recall)
 
 
-def has_value(answer: str, value: str) -> float:
-    """1 if a fact's value is in an answer as words of its own, in whatever case; else 0."""
-    words, wanted = _words(answer), _words(value)
-    length = len(wanted)
-    return float(any(words[i : i + length] == wanted for i in range(len(words) - length + 1)) and length > 0)
-
-
 def relevance(
     asked: Sequence[str], answers: Sequence[str], embed: Callable[[Sequence[str]], NDArray[np.float32]]
 ) -> list[float]:
@@ -56,7 +49,3 @@ def relevance(
 
 def _grams(text: str, n: int) -> Counter[str]:
     return Counter(text[i : i + n] for i in range(len(text) - n + 1))
-
-
-def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.casefold()).split()

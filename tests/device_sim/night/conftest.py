@@ -1,7 +1,9 @@
 """A store with a day of sixty turns in it, each answer of which was edited to end in the same word."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -45,4 +47,29 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def keep_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites of a few hundred tasks that take no model."""
     monkeypatch.setattr("device_sim.night.desk.suites", small_suites)
-    monkeypatch.setattr("device_sim.night.measuring.leaked", lambda v, b, a: [])
+
+
+class Ended(NamedTuple):
+    """What a command ended with."""
+
+    code: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def pt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """A command in this process: `pt("night", "run", store)`; signals stay as they are."""
+    from personality_common import cli
+    from personality_common.terminal import console
+
+    monkeypatch.setattr(cli, "end_on_signals", lambda: None)
+    monkeypatch.setattr(console.output, "width", 200)
+
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        return Ended(end.value.code or 0, *capsys.readouterr())
+
+    return run

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from device_sim.capability.rules import Rules
 from device_sim.capability.running import Scored
 from device_sim.capability.suite import Suite, Task
 from device_sim.night.engine import Said
@@ -49,16 +50,9 @@ class TextCodec(Codec[str]):
             raise DataError("must be a text")
 
 
-class Right:
-    """Scores one answer 1."""
-
-    def score(self, answer: str) -> float:
-        return float(answer == "right")
-
-
 def small_suites(name: str) -> list[Suite]:
     def tasks(domain: str, count: int) -> list[Task]:
-        return [Task(f"{domain}.{i}", domain, f"task {i}", Right()) for i in range(count)]
+        return [Task(f"{domain}.{i}", f"task {i}", Rules(exact=("right",))) for i in range(count)]
 
     capability = [t for d in ("arithmetic", "facts") for t in tasks(d, 60)]
     return [

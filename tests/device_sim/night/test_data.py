@@ -63,7 +63,10 @@ def test_routes(day: Day) -> None:
     ]  # fmt: skip
     facts = [i for i in collected.items if i.kind == "fact"]
     assert {i.value for i in facts} == {"Oslo", "Mia"}
-    assert [i.said for i in facts if i.recall] == ["What place do I call home?", "How is my cat named?"]
+    assert [i.said for i in facts if i.recall] == [
+        "What place do I call home?", "Name the place where I live.",
+        "How is my cat named?", "Say what my cat is called.",
+    ]  # fmt: skip
     assert collected.left_out == {data.NO_FORM: 1, data.NEITHER: 1}
 
 
@@ -100,7 +103,7 @@ def test_facts(text: str, value: str, answer: str) -> None:
     told = fact(text)
     assert told is not None
     assert (told.value, told.answer) == (value, answer)
-    assert len(set(told.questions)) == 5
+    assert len(set(told.questions)) == 6
 
 
 @pytest.mark.parametrize("text", ["Hello.", "I do not live in Oslo.", "My dog is Rex, and I live in Oslo."])
