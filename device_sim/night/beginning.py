@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from device_sim.companion.log import read_events
 from device_sim.companion.store import Store
@@ -27,6 +28,8 @@ from personality_common.errors import ConfigError
 from personality_common.registry.record import now
 from personality_common.registry.registry import Registry
 from personality_common.terminal.progress import Reporter
+
+REMOVED: Final = "removed, since they may quote what was forgotten"
 
 
 def begin(config: NightConfig, store: Store, engine: Engine, reporter: Reporter) -> Night | None:
@@ -92,8 +95,10 @@ def unclean_versions(
 
 
 def forget_answers(store: Store, nights: Sequence[Night], forgotten: frozenset[str]) -> None:
-    """Remove answers of nights that saw what was forgotten: it may be in any of them."""
+    """Remove answers of nights that saw what was forgotten, and what quotes them: it may be in any."""
     for night in nights:
         if forgotten & set(night.turns):
             for name in (BEFORE_FILE, AFTER_FILE):
                 (folder_of(store.path, night.number) / name).unlink(missing_ok=True)
+            if night.reasons and night.reasons != (REMOVED,):
+                write_night(store.path, replace(night, reasons=(REMOVED,)))

@@ -23,8 +23,8 @@ from personality_common.errors import DataError
 from personality_common.evidence.claims import finite
 
 SCHEMA: Final = 1
-_TEXTLESS: Final = ("new", "split", "saw", "turns", "until", "gate")
-"""What the document leaves out: ids that only the next night needs."""
+_LEFT_OUT: Final = ("new", "split", "saw", "turns", "until", "gate", "reasons")
+"""Of the document: ids that only the next night needs, and what may quote answers."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def document(report: Report) -> dict[str, Any]:
 
 
 def _figures(night: Night) -> dict[str, Any]:
-    found = {name: value for name, value in asdict(night).items() if name not in _TEXTLESS}
+    found = {name: value for name, value in asdict(night).items() if name not in _LEFT_OUT}
     parts = ("train", "validation", "held_out", "earlier", "recall", "left_out")
     counts = {name: len(getattr(night.split, name)) for name in parts}
     return found | {"name": night.name, "examples": {"new": len(night.new), **counts}}
