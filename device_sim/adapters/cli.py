@@ -82,8 +82,8 @@ def _figures() -> tuple[Figure, ...]:
     from personality_common.registry.rendering import Figure
 
     return (
-        Figure("loss before", "before", "target_loss", ".2f"),
-        Figure("after", "after", "target_loss", ".2f"),
+        Figure("loss before", "before", "held_out_loss", ".2f"),
+        Figure("after", "after", "held_out_loss", ".2f"),
     )
 
 

@@ -12,6 +12,7 @@ from device_sim.adapters.adapter import Adapter, check_adapter
 from device_sim.adapters.gguf import MAX_BYTES, read_gguf_adapter, write_gguf
 from personality_common.files.fingerprint import fingerprint
 from personality_common.registry.codec import Codec
+from personality_common.registry.identity import Identity
 
 ADAPTER_FILE: Final = "adapter.gguf"
 
@@ -33,6 +34,9 @@ class AdapterCodec(Codec[Adapter]):
         tensors = {name: fingerprint(tensor) for name, tensor in value.tensors.items()}
         content = [value.base_sha256, value.rank, value.alpha, sorted(tensors.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def identity(self, value: Adapter) -> Identity:
+        return {"base": value.base_sha256}
 
     def check(self, value: Adapter) -> None:
         check_adapter(value, "the adapter")

@@ -16,7 +16,13 @@ from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_o
 @dataclass_options(
     ChatConfig,
     types={"store": FOLDER},
-    metavars={"store": "DIR", "model": "smollm2|GGUF|FOLDER|URL", "bundle": "BUNDLE", "heads": "DIR"},
+    metavars={
+        "store": "DIR",
+        "adapter": "GGUF|none",
+        "model": "smollm2|GGUF|FOLDER|URL",
+        "bundle": "BUNDLE",
+        "heads": "DIR",
+    },
 )
 def chat(**options: Any) -> None:
     """Chat with a companion that remembers, on this machine; each line of a pipe is a message."""

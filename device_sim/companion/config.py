@@ -11,6 +11,7 @@ from personality_common.errors import ConfigError
 
 RedactMode: TypeAlias = Literal["mask", "drop", "off"]
 DEFAULT_MODEL: Final = "smollm2"
+NO_ADAPTER: Final = "none"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class ChatConfig:
         store: where what was said is kept; made by the first chat.
         model: `smollm2`, a GGUF file, a folder of `pt lm export`, or a server that speaks OpenAI's protocol,
             as URL or openai:URL#MODEL.
-        adapter: a LoRA of the model, in GGUF.
+        adapter: a LoRA of the model, in GGUF, or `none`; without it the store's active one, if it is of this
+            model.
         bundle: reads the mood of what you write; none: no mood.
         heads: versions of the bundle's head, whose active one reads the mood; none: the one that shipped.
         character: a file whose block stands in the prompt, as pt character predict --prompt prints it.
@@ -38,7 +40,7 @@ class ChatConfig:
 
     store: Path = Path("companion")
     model: str = DEFAULT_MODEL
-    adapter: Path | None = None
+    adapter: str | None = None
     bundle: Path | None = None
     heads: Path | None = None
     character: Path | None = None
@@ -54,6 +56,8 @@ class ChatConfig:
     def __post_init__(self) -> None:
         if not self.user.strip() or len(self.user) > 64 or not self.user.isprintable():
             raise ConfigError(f"--user must be 1 to 64 printable characters, got {self.user!r:.80}")
+        if self.adapter not in (None, NO_ADAPTER) and not Path(self.adapter).exists():
+            raise ConfigError(f"--adapter must be {NO_ADAPTER} or a GGUF file, got {self.adapter!r:.200}")
         if self.heads is not None and self.bundle is None:
             raise ConfigError("--heads must be of a --bundle, which is not given")
         if self.max_tokens < 1:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from device_sim.companion.companion import Companion, Memory, Parts
-from device_sim.companion.config import ChatConfig
+from device_sim.companion.config import NO_ADAPTER, ChatConfig
 from device_sim.companion.events import Turn
 from device_sim.companion.log import EventLog
-from device_sim.companion.models.model import Sampling
+from device_sim.companion.models.model import ChatModel, Sampling
 from device_sim.companion.models.opening import open_model
 from device_sim.companion.store import hold_store
 from personality_common.errors import DataError, MismatchError
@@ -71,7 +71,9 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
                 return opened
 
             memory = open_memory
-        model = open_model(config.model, threads=config.threads, adapter=config.adapter)
+        model = _open_model(config)
+        if config.verbose and (on := getattr(model, "adapters", ())):
+            reporter.say(f"adapter {', '.join(on)} is on; --adapter {NO_ADAPTER} answers without it")
         if not getattr(model, "is_local", True):
             reporter.warn(
                 f"every message leaves this machine: it is sent to {config.model.partition('#')[0]}"
@@ -80,6 +82,13 @@ def open_companion(config: ChatConfig, reporter: Reporter) -> Iterator[Companion
         route = routing(encoder, reporter) if encoder else None
         parts = Parts(model, Filter(config.redact), take_tags, memory, mood, character, sampling, route)
         yield Companion(log, parts, user=config.user, known=known)
+
+
+def _open_model(config: ChatConfig) -> ChatModel:
+    if config.adapter is None:
+        return open_model(config.model, threads=config.threads, store=config.store)
+    adapter = None if config.adapter == NO_ADAPTER else Path(config.adapter)
+    return open_model(config.model, threads=config.threads, adapter=adapter)
 
 
 def _later(pool: ThreadPoolExecutor, load: Callable[[], T]) -> Callable[[], T]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from personality_common.registry.identity import Identity
+
 T = TypeVar("T")
 
 
@@ -54,6 +56,10 @@ class Codec(ABC, Generic[T]):
 
     def shapes(self, value: T) -> dict[str, tuple[int, ...]]:
         """Of the tensors that have one shape in all versions of a store, by name."""
+        return {}
+
+    def identity(self, value: T) -> Identity:
+        """What the value itself says that it belongs to, where it does; its record cannot say otherwise."""
         return {}
 
     def modern_store(self, content: dict[str, Any]) -> dict[str, Any]:

@@ -305,7 +305,8 @@ class Registry(Generic[T]):
         write_pointers(self.path, {**kinds, self.codec.kind: pointers})
 
     def _require_fitting(self, value: T, identity: Identity, pointers: Pointers, what: str) -> None:
-        require_same_identity(pointers.identity, identity, what)
+        for said in (identity, {**identity, **self.codec.identity(value)}):
+            require_same_identity(pointers.identity, said, what)
         ours, theirs = pointers.shapes, self.codec.shapes(value)
         for name in (*ours, *(theirs.keys() - ours.keys())):
             if ours.get(name) != theirs.get(name):

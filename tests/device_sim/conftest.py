@@ -1,4 +1,4 @@
-"""One run and one bundle for the tests of runtimes and parity."""
+"""One run and one bundle for the tests of runtimes and parity; a language model for those of adapters."""
 
 import json
 import shutil
@@ -8,7 +8,30 @@ from typing import Any
 
 import pytest
 
+from .tiny_llama import random_adapter, write_tiny_llama
+
 Spoil = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model that loads in no time, F32. Read only."""
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def make_tiny_llama() -> Callable[..., Path]:
+    return write_tiny_llama
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tiny_llama: Path) -> Callable[..., Any]:
+    """A random adapter of a tiny llama: `make_adapter(seed, base=…, rank=4, size=0.2)`."""
+
+    def make(seed: int = 1, base: Path | None = None, **settings: Any) -> Any:
+        return random_adapter(base or tiny_llama, seed, **settings)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ from typing import Any
 import gguf
 import numpy as np
 
+from device_sim.adapters.adapter import Adapter
+from personality_common.files.atomic import file_sha256
+
 LAYERS, WIDTH, HEADS, KV_HEADS, INNER = 2, 64, 4, 2, 96
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -95,3 +98,25 @@ def write_tiny_llama(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def random_adapter(base: Path, seed: int, *, rank: int = 4, alpha: float = 8.0, size: float = 0.2) -> Adapter:
+    """In all linear layers of a tiny llama, with nothing small in it."""
+    inner = WIDTH * KV_HEADS // HEADS
+    shapes = {
+        "self_attn.q_proj": (WIDTH, WIDTH),
+        "self_attn.k_proj": (inner, WIDTH),
+        "self_attn.v_proj": (inner, WIDTH),
+        "self_attn.o_proj": (WIDTH, WIDTH),
+        "mlp.gate_proj": (INNER, WIDTH),
+        "mlp.up_proj": (INNER, WIDTH),
+        "mlp.down_proj": (WIDTH, INNER),
+    }
+    draw = np.random.default_rng(seed)
+    tensors = {}
+    for layer in range(LAYERS):
+        for part, (out, into) in shapes.items():
+            name = f"model.layers.{layer}.{part}"
+            tensors[f"{name}.lora_A"] = draw.normal(0, size, (rank, into)).astype(np.float32)
+            tensors[f"{name}.lora_B"] = draw.normal(0, size, (out, rank)).astype(np.float32)
+    return Adapter(rank, alpha, file_sha256(base), "llama", HEADS, KV_HEADS, tensors)

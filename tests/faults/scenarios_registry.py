@@ -7,14 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from harness import Scenario
 
+from device_sim.adapters.adapter import Adapter
+from device_sim.adapters.codec import ADAPTERS
 from device_sim.heads.heads import HEAD_FILE, HeadCodec
 from grpo.head import Head
 from personality_common.errors import ToolkitError
+from personality_common.registry.pointers import holds_kind
 from personality_common.registry.record import Gate, Record
 from personality_common.registry.registry import Registry
+from personality_common.registry.together import activate_together, add_kind
 
 torch.set_num_threads(1)
 
@@ -119,6 +124,68 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(found - wanted)
 
 
+def adapter(seed: int) -> Adapter:
+    draw = np.random.default_rng(seed)
+    shapes = {"A": (2, 8), "B": (8, 2)}
+    tensors = {
+        f"model.layers.0.mlp.up_proj.lora_{side}": draw.normal(size=shape).astype(np.float32)
+        for side, shape in shapes.items()
+    }
+    return Adapter(2, 4.0, "a" * 64, "llama", 2, 1, tensors)
+
+
+def add_adapters(folder: Path) -> None:
+    none = Adapter(1, 1.0, "a" * 64, "llama", 2, 1)
+    add_kind(folder / "heads", ADAPTERS, {"base": "a" * 64}, none)
+
+
+def grow_both(folder: Path) -> None:
+    """Heads as `grow` leaves them, and adapters, the second of which passed its gate."""
+    grow(folder)
+    add_adapters(folder)
+    store = Registry(folder / "heads", ADAPTERS)
+    record = Record(
+        {"base": "a" * 64}, "2026-01-02T03:04:05+00:00", (store.active,), gates=(Gate("gain", True),)
+    )
+    store.add(adapter(1), record)
+
+
+def activate_both(folder: Path) -> None:
+    heads, adapters = opened(folder), Registry(folder / "heads", ADAPTERS)
+    activate_together([(heads, last(heads)), (adapters, adapters.versions()[-1].version)])
+
+
+def both_states(folder: Path) -> tuple[State | None, str | None]:
+    """Of the heads; and the active adapter, read to the last byte."""
+    heads = state(folder)
+    if not holds_kind(folder / "heads", "adapter"):
+        return heads, None
+    adapters = Registry(folder / "heads", ADAPTERS)
+    for line in adapters.versions():
+        adapters.load(line.version)
+    return heads, adapters.active
+
+
+def again_both(folder: Path, found: object) -> object:
+    assert isinstance(found, tuple)
+    again(folder, found[0])
+    if found[1] is None:
+        add_adapters(folder)
+        return both_states(folder)
+    adapters = Registry(folder / "heads", ADAPTERS)
+    adapters.activate(adapters.active)
+    return found
+
+
+def leftovers_of_both(folder: Path) -> list[str]:
+    wanted = {
+        f"heads/versions/{line.version}{name}"
+        for line in Registry(folder / "heads", ADAPTERS).versions()
+        for name in ("", "/adapter.gguf", "/record.json")
+    }
+    return sorted(set(leftovers(folder)) - wanted)
+
+
 def pruning(found: object, before: object, after: object) -> bool:
     """Versions go one by one; whatever is to stay is there, and nothing that is gone is pointed to."""
     assert isinstance(found, tuple)
@@ -142,5 +209,9 @@ SCENARIOS = [
     scenario("roll back", partial(change, how=lambda store: store.rollback())),
     Scenario("registry: add after a kill", grow_and_kill, add, state, again, leftovers),
     scenario("pin", partial(change, how=lambda store: store.pin(last(store)))),
+    Scenario("registry: add a kind", grow, add_adapters, both_states, again_both, leftovers_of_both),
+    Scenario(
+        "registry: activate together", grow_both, activate_both, both_states, again_both, leftovers_of_both
+    ),
     scenario("prune", partial(change, how=lambda store: store.prune(1)), pruning),
 ]

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from device_sim.adapters.gguf import require_adapter_of
 from device_sim.companion.models.model import Message, ModelError, Piece, Sampling
-from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import file_sha256
 from personality_common.llama_server import LlamaServer
 from pretrain.lm.bundle.gguf_file import read_metadata
@@ -63,7 +64,7 @@ class LlamaModel:
 
         Raises:
             DataError: no GGUF file, without a chat template, or llama.cpp does not take it.
-            MismatchError: the adapter is another architecture's.
+            MismatchError: an adapter is another base's.
         """
         metadata = read_metadata(path)
         architecture = metadata.get("general.architecture")
@@ -74,7 +75,7 @@ class LlamaModel:
             )
         self._adapters = ({adapter.stem: adapter} if adapter else {}) | dict(adapters)
         for file in self._adapters.values():
-            _require_adapter(file, str(architecture), path)
+            require_adapter_of(file, path)
         self.context_length = min(trained, LONGEST_CONTEXT)
         self.name = f"{path.stem}+{adapter.stem}" if adapter else path.stem
         self._server = LlamaServer(
@@ -110,6 +111,13 @@ class LlamaModel:
         return {
             "lora": [{"id": id, "scale": scales.get(name, 0.0)} for id, name in enumerate(self._adapters)]
         }
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of those that are on."""
+        on = (entry["id"] for entry in self._lora.get("lora", ()) if entry["scale"])
+        names = list(self._adapters)
+        return tuple(names[id] for id in on)
 
     @property
     def fingerprint(self) -> str:
@@ -224,14 +232,3 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
     if not rest:
         return [Message("user", system.text)]
     return [Message("user", f"{system.text}\n\n{rest[0].text}"), *rest[1:]]
-
-
-def _require_adapter(adapter: Path, architecture: str, base: Path) -> None:
-    found = read_metadata(adapter)
-    if found.get("general.type") != "adapter" or found.get("adapter.type") != "lora":
-        raise DataError(f"{adapter}: must be an adapter, a LoRA in GGUF, is not")
-    if found.get("general.architecture") != architecture:
-        raise MismatchError(
-            f"{adapter}: must be of the architecture of {base}, {architecture!r:.40}, is of"
-            f" {str(found.get('general.architecture'))!r:.40}"
-        )

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 
 
-def open_model(name: str, *, threads: int = 1, adapter: Path | None = None) -> ChatModel:
+def open_model(
+    name: str, *, threads: int = 1, adapter: Path | None = None, store: Path | None = None
+) -> ChatModel:
     """Open what `--model` names.
 
     Args:
         name: `smollm2`, a GGUF file, a folder of `pt lm export`, a URL, or `openai:URL#MODEL`.
         adapter: a LoRA in GGUF.
+        store: a companion's, whose active adapter is taken if there is one, and of this model.
 
     Raises:
         ConfigError: it names nothing, or a server is to take an adapter.
@@ -31,9 +34,14 @@ def open_model(name: str, *, threads: int = 1, adapter: Path | None = None) -> C
             raise ConfigError("--adapter must be of a GGUF file; a server by URL loads its own")
         return _server(name)
 
+    from device_sim.adapters.learned import active_file
     from device_sim.companion.models.llama import LlamaModel
 
-    return LlamaModel(gguf_file(name), threads=threads, adapter=adapter)
+    path = gguf_file(name)
+    if store is not None and (learned := active_file(store, path)):
+        version, file = learned
+        return LlamaModel(path, threads=threads, adapters={version: file}).with_scales({version: 1.0})
+    return LlamaModel(path, threads=threads, adapter=adapter)
 
 
 def gguf_file(name: str) -> Path:
