@@ -46,21 +46,20 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
         state: of the night before; a new one for the first.
 
     Returns:
-        The decision. Refused too: a set of `general`, `capability`, `style` or `safety` that is not there.
+        The decision. Refused, too, without sets of `general`, `capability`, and `style` or `safety`.
     """
     config = config or GateConfig()
     earlier = [paired for paired in night.kept if paired.kind == "earlier"]
     gain, looked = _gain(night.target, earlier, state, config)
-    suite = joined(night.kept, "capability")
+    suite, probes = joined(night.kept, "capability"), joined(night.kept, "style", "safety")
     findings = (
         gain,
         personal(joined(night.kept, "personal"), config),
         earlier_nights(joined(night.kept, "earlier"), config),
         general(joined(night.kept, "general"), config),
-        tasks(suite, config),
-        domains(suite, config),
-        tasks(joined(night.kept, "style"), config),
-        tasks(joined(night.kept, "safety"), config),
+        tasks("capability", suite, config),
+        tasks("probes", probes, config),
+        domains(suite, probes, config),
         leaks(night.leaks, night.leak_answers, config),
     )
     checks = tuple(finding.check for finding in findings)
