@@ -30,8 +30,8 @@ from device_sim.night.gate.judge import judge
 SD: Final = 0.3
 CHURN: Final = 0.03
 REUSED: Final = 0.3
-DESIGN: Final = GateConfig().minimum_effect + 0.25 * SD
-"""What 200 held-out examples are to find: a quarter of a deviation above the minimum."""
+DESIGN: Final = GateConfig().minimum_effect + 0.3 * SD
+"""What 200 held-out examples are to find: .3 of a deviation above the minimum."""
 DOMAINS: Final = tuple(f"domain {i % 9}" for i in range(144))
 LIFE: Final = 30
 """Nights of a life."""
@@ -164,7 +164,7 @@ def truths() -> Sequence[Truth]:
             ("nothing learned", False, 0.0, 60),
             ("nothing learned", False, 0.0, 200),
             ("exactly the minimum", False, minimum, 200),
-            ("a quarter deviation more", True, DESIGN, 200),
+            ("the minimum and .3 deviations", True, DESIGN, 200),
         )
         for shape in SHAPES
     ]
@@ -195,7 +195,7 @@ def main() -> None:
     ]
     count = max(100, nights // 10)
     null = lives(0.0, 20, count, 1)
-    weak = lives(GateConfig().minimum_effect + 0.25 * SD, 20, count, 2)
+    weak = lives(DESIGN, 20, count, 2)
     by_night = {n: share(weak, n) for n in (1, 3, 7, 14, 30)}
     (nothing,) = (row for row in rows if row["truth"] == "nothing learned, 60 held out, normal")
     report: dict[str, Any] = {
@@ -203,7 +203,7 @@ def main() -> None:
         "rows": rows,
         "lives": count,
         "lives of 30 nights in which nothing is learned, with one accepted": share(null, LIFE),
-        "lives of 20 held out a night, a quarter deviation above the minimum, accepted by night": by_night,
+        "lives of 20 held out a night, .3 deviations above the minimum, accepted by night": by_night,
         "ratios": {
             "naive false accepts over the gate's": nothing["naive"] / max(nothing["gate"], 1 / nights)
         },

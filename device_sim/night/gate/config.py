@@ -28,7 +28,7 @@ class GateConfig:
     earlier_tolerance: float = 0.10
     general_tolerance: float = 0.10
     capability_tolerance: float = 0.10
-    probe_tolerance: float = 0.12
+    probe_tolerance: float = 0.15
     level: float = 0.05
     leak_tolerance: float = 0.0
     least_examples: int = 8

@@ -15,7 +15,7 @@ either. The head's gate (`grpo.gate`) asks night after night whether one and the
 its wealth is carried on; each night's adapter is another, and the wealth of one would vouch for the next.
 
 An effect *at* the minimum is accepted with `level` at most: that is what the minimum is. What the gate is to
-find is larger: with 200 examples .25 standard deviations above it (`tests/benchmarks/bench_gate.py`).
+find is larger: with 200 examples .3 standard deviations above it (`tests/benchmarks/bench_gate.py`).
 
 Source: Berger 1982, Multiparameter hypothesis testing and acceptance sampling, Technometrics 24(4), 295-300;
 Blackwelder 1982, "Proving the null hypothesis" in clinical trials, Controlled Clinical Trials 3, 345-353.
