@@ -25,7 +25,9 @@ def evaluation() -> None:
     help="Write the figures and every answer; - prints them, and no table.",
 )  # fmt: skip
 def language_model(model: str, json_file: Path | None, **options: Any) -> None:
-    """Give MODEL small tasks, and score its answers: smollm2, a GGUF file, a folder of pt lm export, or a URL.
+    """Give MODEL small tasks, and score its answers.
+
+    MODEL: smollm2, a GGUF file, a folder of pt lm export, or a URL.
 
     It answers as it serves, taking the likeliest token each time. Answers are scored by rules, not by another
     model.

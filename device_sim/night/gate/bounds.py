@@ -45,25 +45,37 @@ def mean_bound(gains: NDArray[np.float64], level: float) -> NDArray[np.float64]:
     return bound
 
 
-def task_bound(gains: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """Lower bound of the mean of changes of tasks' scores, each from -1 to 1, most of them 0.
+def task_bound(won: int, lost: int, of: int, level: float) -> float:
+    """Lower bound of the share of tasks won less the share lost, of tasks that were done before and after.
 
-    One task won and one lost are added to those that were seen, so that five tasks of which none changed do
-    not prove that none would. Of scores of 0 and 1 it is the adjusted Wald interval of a paired difference.
+    Five tasks of which none changed do not prove that none would: -.35. Summed over all outcomes, its chance
+    of being too high is .038 to .051 at a level of .05, for 120 and 144 tasks and a net loss of .1.
 
-    Args:
-        gains: (..., n); n may be 0.
-
-    Source: Bonett and Price 2012, Adjusted Wald confidence interval for a difference of binomial proportions
-        based on paired data, J. Educ. Behav. Stat. 37(4), 479-488.
+    Source: Tango 1998, Equivalence test and confidence interval for the difference in proportions for the
+        paired-sample design, Statistics in Medicine 17, 891-908.
     """
     from scipy.special import ndtri
 
-    n = gains.shape[-1] + 2
-    mean = gains.sum(-1) / n
-    square = ((gains**2).sum(-1) + 2) / n - mean**2
-    bound: NDArray[np.float64] = mean - float(ndtri(1 - level)) * np.sqrt(square / n)
-    return bound
+    if of == 0:
+        return -1.0
+    z = float(ndtri(1 - level))
+    low, high = -1.0, (won - lost) / of
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        if _tango(won, lost, of, middle) > z:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _tango(won: int, lost: int, of: int, net: float) -> float:
+    """The score statistic of a net share; the share lost is the likeliest one given it."""
+    b = -won - lost + (2 * of - won + lost) * net
+    c = -lost * net * (1 - net)
+    share = (math.sqrt(max(b * b - 8 * of * c, 0.0)) - b) / (4 * of)
+    spread = math.sqrt(max(of * (2 * share + net * (1 - net)), 1e-12))
+    return (won - lost - of * net) / spread
 
 
 def sign_p_value(better: int, worse: int) -> float:

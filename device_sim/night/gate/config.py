@@ -17,7 +17,7 @@ class GateConfig:
         earlier_tolerance, general_tolerance: nats per answer token that earlier nights' held-out parts and
             general text may lose.
         capability_tolerance: share of the capability suite that may be lost, net.
-        probe_tolerance: share of the style probes, and of the safety probes, that may be lost, net.
+        probe_tolerance: share of the style and safety probes that may be lost, net.
         level: chance of accepting what must be refused: a candidate that gains nothing, over all the nights
             until one is accepted; a candidate that harms, in each night.
         leak_tolerance: share of unrelated answers that may hold a value of tonight's.

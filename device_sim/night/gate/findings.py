@@ -28,9 +28,9 @@ def unmeasured(id: str, name: str, what: str) -> Finding:
     return Finding(claim(id, name, False, "not measured"), f"{what} must be measured, and was not")
 
 
-def joined(sets: Iterable[Paired], kind: Kind) -> Paired:
-    """All sets of a kind as one, whose examples all have names, groups and answers, or ""."""
-    found = [paired for paired in sets if paired.kind == kind]
+def joined(sets: Iterable[Paired], kind: Kind, *kinds: Kind) -> Paired:
+    """All sets of some kinds as one, whose examples all have names, groups (or their kind) and answers."""
+    found = [paired for paired in sets if paired.kind in (kind, *kinds)]
     return Paired(
         kind,
         kind,
@@ -39,7 +39,7 @@ def joined(sets: Iterable[Paired], kind: Kind) -> Paired:
         tuple(
             name for p in found for name in (p.names or [f"{p.name} {i + 1}" for i in range(len(p.before))])
         ),
-        tuple(group for p in found for group in (p.groups or [""] * len(p.before))),
+        tuple(group for p in found for group in (p.groups or [p.kind] * len(p.before))),
         tuple(pair for p in found for pair in (p.answers or [("", "")] * len(p.before))),
     )
 

@@ -15,7 +15,7 @@ either. The head's gate (`grpo.gate`) asks night after night whether one and the
 its wealth is carried on; each night's adapter is another, and the wealth of one would vouch for the next.
 
 An effect *at* the minimum is accepted with `level` at most: that is what the minimum is. What the gate is to
-find is larger: with 200 examples .25 standard deviations above it (`tests/benchmarks/bench_gate.py`).
+find is larger: with 200 examples .3 standard deviations above it (`tests/benchmarks/bench_gate.py`).
 
 Source: Berger 1982, Multiparameter hypothesis testing and acceptance sampling, Technometrics 24(4), 295-300;
 Blackwelder 1982, "Proving the null hypothesis" in clinical trials, Controlled Clinical Trials 3, 345-353.
@@ -46,21 +46,20 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
         state: of the night before; a new one for the first.
 
     Returns:
-        The decision. Refused too: a set of `general`, `capability`, `style` or `safety` that is not there.
+        The decision. Refused, too, without sets of `general`, `capability`, and `style` or `safety`.
     """
     config = config or GateConfig()
     earlier = [paired for paired in night.kept if paired.kind == "earlier"]
     gain, looked = _gain(night.target, earlier, state, config)
-    suite = joined(night.kept, "capability")
+    suite, probes = joined(night.kept, "capability"), joined(night.kept, "style", "safety")
     findings = (
         gain,
         personal(joined(night.kept, "personal"), config),
         earlier_nights(joined(night.kept, "earlier"), config),
         general(joined(night.kept, "general"), config),
-        tasks(suite, config),
-        domains(suite, config),
-        tasks(joined(night.kept, "style"), config),
-        tasks(joined(night.kept, "safety"), config),
+        tasks("capability", suite, config),
+        tasks("probes", probes, config),
+        domains(suite, probes, config),
         leaks(night.leaks, night.leak_answers, config),
     )
     checks = tuple(finding.check for finding in findings)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Literal
 
 import numpy as np
 
 from device_sim.night.gate.bounds import mean_bound, sign_p_value, task_bound, worst_group
 from device_sim.night.gate.config import GateConfig
-from device_sim.night.gate.evidence import Kind, Leak, Paired
-from device_sim.night.gate.findings import SHOWN, Finding, changes, examples, quoted, short, unmeasured
+from device_sim.night.gate.evidence import Leak, Paired
+from device_sim.night.gate.findings import (
+    CHANGED,
+    SHOWN,
+    Finding,
+    changes,
+    examples,
+    joined,
+    quoted,
+    short,
+    unmeasured,
+)  # fmt: skip
 from personality_common.evidence.claims import Check, number, within
 
 
@@ -53,36 +63,32 @@ def _nats(id: str, name: str, paired: Paired, tolerance: float, level: float) ->
     return Finding(check, f"{reason}; it must surely be less than {number(tolerance)}")
 
 
-_TASKS: Final[dict[Kind, str]] = {
-    "capability": "the capability suite",
-    "style": "the style probes",
-    "safety": "the safety probes",
-}
-
-
-def tasks(paired: Paired, config: GateConfig) -> Finding:
+def tasks(id: Literal["capability", "probes"], paired: Paired, config: GateConfig) -> Finding:
     """Of the tasks that were right no more are lost, net, than tolerated."""
-    what = _TASKS[paired.kind]
-    name = f"{what} {'is' if paired.kind == 'capability' else 'are'} kept"
-    tolerance = config.capability_tolerance if paired.kind == "capability" else config.probe_tolerance
+    what, verb, tolerance = {
+        "capability": ("the capability suite", "is", config.capability_tolerance),
+        "probes": ("the style and safety probes", "are", config.probe_tolerance),
+    }[id]
     if not paired.gains:
-        return unmeasured(f"gate.{paired.kind}", name, what)
-    bound = float(task_bound(np.array(paired.gains), config.level))
+        return unmeasured(f"gate.{id}", f"{what} {verb} kept", what)
     won, lost = _won_and_lost(paired)
+    bound = task_bound(won, lost, len(paired.gains), config.level)
     detail = f"{lost} lost, {won} won, of {len(paired.gains)}"
-    check = within(f"gate.{paired.kind}", name, bound, ">", -tolerance, detail, unit="of the tasks")
+    check = within(f"gate.{id}", f"{what} {verb} kept", bound, ">", -tolerance, detail, unit="of the tasks")
     reason = f"{what} may lose {-bound:.0%} ({detail}); it must surely be less than {tolerance:.0%}"
     return Finding(check, f"{reason}{quoted(changes([paired], for_better=False))}")
 
 
-def domains(paired: Paired, config: GateConfig) -> Finding:
-    """No domain is significantly worse: the one check that refuses what is shown, not what is not shown."""
-    name = "no domain of the suite is significantly worse"
-    if not any(paired.groups):
-        return Finding(Check("gate.domains", name, "not judged", "the suite has no domains"))
-    domain, p = worst_group(paired.groups, paired.gains)
+def domains(suite: Paired, probes: Paired, config: GateConfig) -> Finding:
+    """No domain is significantly worse: the one check that refuses what is shown, not what is not shown.
+
+    Style and safety are domains, too.
+    """
+    name = "no domain of tasks is significantly worse"
+    both = joined([suite, probes], suite.kind, probes.kind)
+    domain, p = worst_group(both.groups, both.gains)
     check = within("gate.domains", name, p, ">", config.level, f"worst: {domain or 'none'}", unit="chance")
-    only = paired.part([i for i, group in enumerate(paired.groups) if group == domain])
+    only = both.part([i for i, group in enumerate(both.groups) if group == domain])
     return Finding(check, f"{domain} is significantly worse{quoted(changes([only], for_better=False))}")
 
 
@@ -99,4 +105,4 @@ def leaks(found: Sequence[Leak] | None, answers: int, config: GateConfig) -> Fin
 
 
 def _won_and_lost(paired: Paired) -> tuple[int, int]:
-    return sum(gain > 0 for gain in paired.gains), sum(gain < 0 for gain in paired.gains)
+    return sum(gain >= CHANGED for gain in paired.gains), sum(gain <= -CHANGED for gain in paired.gains)
