@@ -100,7 +100,7 @@ def read_report(store: Path, number: int | None = None) -> Report:
 
 
 def document(report: Report) -> dict[str, Any]:
-    """The figures, after `report.schema.json`: no text of a conversation."""
+    """The figures, after `nights.schema.json`: no text of a conversation."""
     return {
         "schema": SCHEMA,
         "nights": [finite(_figures(night)) for night in report.nights],

@@ -77,7 +77,7 @@ def test_a_night_and_its_report(day: Day, pt: Pt, pretends: Pretender, tmp_path:
     assert "painted" not in figures.read_text() + told.out
     printed = json.loads(pt("night", "report", day.store, "--json", "-").out)
     assert printed == json.loads(figures.read_text())
-    jsonschema.validate(printed, read_json_object(ROOM / "report.schema.json"))
+    jsonschema.validate(printed, read_json_object(ROOM / "nights.schema.json"))
 
 
 def test_a_refused_night_is_no_failure(day: Day, pt: Pt, pretends: Pretender, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_damaged_night_is_an_error(day: Day, pt: Pt, pretends: Pretender) -> N
 def test_a_state_is_of_its_schema(day: Day, pretends: Pretender) -> None:
     run_night(NightConfig(day.store, min_free=0), pretends, SILENT)
     folder = day.store / "nights"
-    for name, schema in (("state", "state"), ("before", "measured"), ("after", "measured")):
+    for name, schema in (("state", "night"), ("before", "measured"), ("after", "measured")):
         jsonschema.validate(
             read_json_object(folder / "0001" / f"{name}.json"),
             read_json_object(ROOM / f"{schema}.schema.json"),
