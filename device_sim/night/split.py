@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_sim.night.data import Item
+from device_sim.night.gate.config import GateConfig
 
 Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts -> (N, width), L2-normalized."""
 NEAR: Final = 0.9
 """Cosine of two messages from which they are one group: lower than where the memory sees one."""
 HELD_OUT: Final = 0.25
-"""Of a night's new items."""
+"""Of a night's new items; or as many as the gate needs, if that is no more than half."""
 VALIDATED: Final = 0.125
 """Of what is left: where training stops is chosen on them, so they judge nothing."""
 
@@ -125,7 +126,8 @@ def _near(items: Sequence[Item], others: Sequence[Item], embed: Embed) -> set[st
 
 def _drawn(groups: Sequence[list[Item]], seed: int) -> list[list[Item]]:
     """Groups in an order of their own until they have a share of the items; none that has far more."""
-    wanted = math.ceil(HELD_OUT * sum(map(len, groups)))
+    count = sum(map(len, groups))
+    wanted = max(math.ceil(HELD_OUT * count), min(GateConfig().least_examples, count // 2))
     chosen: list[list[Item]] = []
     for one in sorted(groups, key=lambda g: _rank(g, seed, "held out")):
         if wanted <= 0:

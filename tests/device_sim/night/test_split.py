@@ -45,6 +45,10 @@ def test_each_item_is_in_one_part_and_a_quarter_is_held_out() -> None:
     assert len(found[1]) == 5
 
 
+def test_of_few_items_half_are_held_out_if_that_is_enough_to_judge_by() -> None:
+    assert [len(divide([item(i) for i in range(n)]).held_out) for n in (4, 10, 16, 24)] == [2, 5, 8, 8]
+
+
 def test_the_same_seed_gives_the_same_split_and_another_another() -> None:
     items = [item(i) for i in range(40)]
     assert divide(items) == divide(items)
