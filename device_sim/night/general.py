@@ -53,7 +53,8 @@ def restyled(items: Sequence[Item]) -> Form | None:
     None where there are none: a night of facts contradicts neither.
     """
     forms = [form_of(item.said) for item in items if item.kind == "chat"]
-    return max(FORMS, key=forms.count) if forms else None
+    most: Form = max(FORMS, key=forms.count)
+    return most if forms else None
 
 
 def form_of(said: str) -> Form:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from device_sim.night.data import Item
 from device_sim.night.engine import Engine
 from device_sim.night.gate.bounds import mean_bound
 from device_sim.night.gate.config import GateConfig
-from device_sim.night.gate.evidence import Leak, NightEvidence, Paired
+from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
 from device_sim.night.scoring import chrf, relevance
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
@@ -36,6 +36,8 @@ _CLAIMS: Final = {
     TOPIC: "answers stay about what was said",
 }
 _SCALES: Final = {WORDING: "chrF to what they should be", TOPIC: "cosine to what was said"}
+LEAST_QUESTIONS: Final = 5
+"""Of facts: that fewer are all answered is chance once in sixteen times, and would refuse any night."""
 DECODED: Final = 32
 """Held-out messages that are answered by the runtime that serves."""
 ANSWER_TOKENS: Final = 64
@@ -161,6 +163,7 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
         name: _paired(name, kind, before, after)
         for name, kind in before.kinds.items()
         if kind not in ("wording", "topic")
+        and not (kind == "personal" and len(before.sets[name]) < LEAST_QUESTIONS)
     }
     by_id = {task.id: task for suite in plan.suites for task in suite.tasks}
     unrelated = [name for name, kind in before.kinds.items() if kind in ("capability", "safety")]
@@ -177,12 +180,11 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
 
 
 def _paired(name: str, kind: SetKind, before: Measured, after: Measured) -> Paired:
-    assert kind not in ("wording", "topic")
     one, other = before.sets[name], after.sets[name]
     decoded = all(e.answer is not None for e in (*one, *other))
     return Paired(
         name,
-        kind,
+        cast("Kind", kind),  # those that the gate does not know are left out before
         tuple(e.score for e in one),
         tuple(e.score for e in other),
         tuple(e.name for e in one),

@@ -70,7 +70,9 @@ def test_what_is_written_is_read(make_adapter: Make, tmp_path: Path) -> None:
     assert found.tensors.keys() == adapter.tensors.keys()
     for name, values in adapter.tensors.items():
         np.testing.assert_array_equal(found.tensors[name], values)
-    again = written(dataclasses.replace(found, tensors=dict(reversed(found.tensors.items()))), tmp_path / "b")
+    again = written(
+        dataclasses.replace(found, tensors=dict(reversed(list(found.tensors.items())))), tmp_path / "b"
+    )
     assert again.read_bytes() == path.read_bytes()
     assert (
         ADAPTERS.fingerprint(found) == ADAPTERS.fingerprint(adapter) != ADAPTERS.fingerprint(make_adapter(2))

@@ -46,7 +46,7 @@ class Killer(Silent):
         self.warned: list[str] = []
 
     @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:  # type: ignore[override]
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:
         yield self
 
     def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
@@ -176,9 +176,13 @@ def test_what_is_too_long_is_left_out_and_said(base: TorchBase, tmp_path: Path) 
             train_adapter(base, nothing, [], CONFIG, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_ends_it(base: TorchBase, tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match="take a lower learning rate"):
-        train_adapter(base, TRAIN, [], dataclasses.replace(CONFIG, learning_rate=1.0, alpha=1e3), tmp_path)
+def test_a_loss_that_is_not_finite_ends_it(
+    base: TorchBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.token_losses
+    monkeypatch.setattr(training, "token_losses", lambda *a, **k: (real(*a, **k)[0] * float("nan"), None))
+    with pytest.raises(ToolkitError, match="after 0 steps; take a lower learning rate"):
+        train_adapter(base, TRAIN, [], CONFIG, tmp_path)
 
 
 def test_one_process_trains_in_a_folder(base: TorchBase, tmp_path: Path) -> None:
@@ -201,8 +205,8 @@ def test_settings_are_checked(change: dict[str, Any]) -> None:
 def test_smollm2_learns_a_name_and_llama_cpp_says_it(tmp_path: Path) -> None:
     """The model that ships: a few steps on one fact, decoded on the runtime that serves."""
     base = TorchBase(smollm2())
-    told = [example(asked, "Your cat is called Zebulon.") for asked in ("What is my cat called?", "My cat?")]
-    config = LoraConfig(rank=4, alpha=8.0, learning_rate=1e-2, epochs=6, batch=2)
+    told = [example("What is my cat called?", "Your cat is called Zebulon.")]
+    config = LoraConfig(rank=4, alpha=8.0, learning_rate=1e-2, epochs=6)
     trained = train_adapter(base, told, [], config, tmp_path / "work")
     write_gguf(trained.adapter, tmp_path / "tonight.gguf")
     model = LlamaModel(smollm2(), adapters={"tonight": tmp_path / "tonight.gguf"})

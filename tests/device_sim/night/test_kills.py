@@ -102,13 +102,13 @@ def test_killed_around_a_step_s_end(
     store = tmp_path / "killed"
     shutil.copytree(lived, store)
 
-    def killing(path: Path, night: Night) -> None:
+    def killing(store: Path, night: Night) -> None:
         if not before:
-            state.write_night(path, night)
+            state.write_night(store, night)
         if STEPS.index(night.step) == boundary:
             os.kill(os.getpid(), signal.SIGKILL)
         if before:
-            state.write_night(path, night)
+            state.write_night(store, night)
 
     def work() -> None:
         cycle.write_night = beginning.write_night = killing  # type: ignore[attr-defined]
@@ -160,8 +160,8 @@ def test_what_was_forgotten_while_a_night_was_stopped_is_not_learned(lived: Path
             if now == stopped:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def killing(path: Path, night: Night, stopped: str = stopped) -> None:
-            state.write_night(path, night)
+        def killing(store: Path, night: Night, stopped: str = stopped) -> None:
+            state.write_night(store, night)
             if night.step == "register" and stopped == "gate":
                 os.kill(os.getpid(), signal.SIGKILL)
 

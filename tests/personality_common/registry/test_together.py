@@ -10,6 +10,7 @@ import pytest
 
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
+from personality_common.registry.pointers import write_pointers
 from personality_common.registry.record import Gate
 from personality_common.registry.registry import Registry
 from personality_common.registry.together import activate_together, add_kind
@@ -68,14 +69,13 @@ def test_both_become_active_in_one_write(both: Any, monkeypatch: pytest.MonkeyPa
     notes, memos = both
     first = [(notes.active, memos.active)]
     written: list[Any] = []
-    import personality_common.registry.together as module
-
-    monkeypatch.setattr(module, "write_pointers", lambda path, kinds: written.append((path, kinds)))
+    monkeypatch.setattr(
+        "personality_common.registry.together.write_pointers", lambda *given: written.append(given)
+    )
     activate_together([(notes, last(notes)), (memos, last(memos))])
     assert [(notes.active, memos.active)] == first  # nothing else writes
     ((path, kinds),) = written
-    monkeypatch.undo()
-    module.write_pointers(path, kinds)
+    write_pointers(path, kinds)
     assert (notes.active, memos.active) == (last(notes), last(memos))
     for registry in both:
         pointers = registry.pointers()
