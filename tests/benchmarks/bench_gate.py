@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -162,7 +163,6 @@ def truths() -> Sequence[Truth]:
         for name, useful, gain, n in (
             ("nothing learned", False, 0.0, 20),
             ("nothing learned", False, 0.0, 60),
-            ("nothing learned", False, 0.0, 200),
             ("exactly the minimum", False, minimum, 200),
             ("the minimum and .3 deviations", True, DESIGN, 200),
         )
@@ -172,7 +172,6 @@ def truths() -> Sequence[Truth]:
         *shapes,
         Truth("worse by .1", False, -0.1),
         Truth("better by .1", True, 0.1),
-        Truth("better by .2", True, 0.2),
         Truth("better by .3", True, 0.3),
         Truth("better by .3, 8% of the tasks change", True, 0.3, churn=0.08),
         Truth("better by .5, 12 held out", True, 0.5, 12),
@@ -189,20 +188,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--nights", type=int, default=1_000)
     nights = parser.parse_args().nights
-    rows: list[dict[str, Any]] = [
-        {"truth": truth.name, "useful": truth.useful, **accepted(truth, nights, seed)}
-        for seed, truth in enumerate(truths())
-    ]
+    every = truths()
     count = max(100, nights // 10)
-    null = lives(0.0, 20, count, 1)
-    weak = lives(DESIGN, 20, count, 2)
-    by_night = {n: share(weak, n) for n in (1, 3, 7, 14, 30)}
-    (nothing,) = (row for row in rows if row["truth"] == "nothing learned, 60 held out, normal")
+    with ProcessPoolExecutor(2) as pool:
+        null, weak = (pool.submit(lives, gain, 20, count, seed) for seed, gain in enumerate((0.0, DESIGN)))
+        shares = list(pool.map(accepted, every, [nights] * len(every), range(len(every))))
+    rows = [
+        {"truth": truth.name, "useful": truth.useful, **found}
+        for truth, found in zip(every, shares, strict=True)
+    ]
+    by_night = {n: share(weak.result(), n) for n in (1, 3, 7, 14, 30)}
+    (nothing,) = (
+        found
+        for truth, found in zip(every, shares, strict=True)
+        if truth.name == "nothing learned, 60 held out, normal"
+    )
     report: dict[str, Any] = {
         "nights": nights,
         "rows": rows,
         "lives": count,
-        "lives of 30 nights in which nothing is learned, with one accepted": share(null, LIFE),
+        "lives of 30 nights in which nothing is learned, with one accepted": share(null.result(), LIFE),
         "lives of 20 held out a night, .3 deviations above the minimum, accepted by night": by_night,
         "ratios": {
             "naive false accepts over the gate's": nothing["naive"] / max(nothing["gate"], 1 / nights)

@@ -94,10 +94,11 @@ def worst_group(groups: Sequence[str], gains: Sequence[float]) -> tuple[str, flo
         Its name, and the least p-value of McNemar's test times the number of groups (Bonferroni); ("", 1)
         without groups.
     """
-    names = sorted(set(groups))
+    changed: dict[str, list[int]] = {name: [0, 0] for name in groups}
+    for group, gain in zip(groups, gains, strict=True):
+        changed[group][0] += gain < 0
+        changed[group][1] += gain > 0
     found = [("", 1.0)]
-    for name in names:
-        of = [gain for group, gain in zip(groups, gains, strict=True) if group == name]
-        won, lost = sum(gain > 0 for gain in of), sum(gain < 0 for gain in of)
-        found.append((name, min(1.0, len(names) * sign_p_value(lost, won))))
+    for name, (lost, won) in sorted(changed.items()):
+        found.append((name, min(1.0, len(changed) * sign_p_value(lost, won))))
     return min(found, key=lambda entry: entry[1])

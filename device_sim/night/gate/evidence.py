@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from personality_common.evidence.claims import Check
@@ -50,7 +51,7 @@ class Paired:
         if not all(map(math.isfinite, (*self.before, *self.after))):
             raise ValueError(f"{self.name}: scores must be finite numbers")
 
-    @property
+    @cached_property
     def gains(self) -> tuple[float, ...]:
         """(n,) after - before."""
         return tuple(b - a for a, b in zip(self.before, self.after, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from device_sim.night.gate.evidence import Change, Kind, Paired
@@ -29,30 +30,34 @@ def unmeasured(id: str, name: str, what: str) -> Finding:
 
 
 def joined(sets: Iterable[Paired], kind: Kind, *kinds: Kind) -> Paired:
-    """All sets of some kinds as one, whose examples all have names, groups (or their kind) and answers."""
+    """All sets of some kinds as one: a set without groups is one; names and answers where any has them."""
     found = [paired for paired in sets if paired.kind in (kind, *kinds)]
+    named, told = (any(getattr(paired, values) for paired in found) for values in ("names", "answers"))
     return Paired(
         kind,
         kind,
-        tuple(score for paired in found for score in paired.before),
-        tuple(score for paired in found for score in paired.after),
-        tuple(
-            name for p in found for name in (p.names or [f"{p.name} {i + 1}" for i in range(len(p.before))])
-        ),
-        tuple(group for p in found for group in (p.groups or [p.kind] * len(p.before))),
-        tuple(pair for p in found for pair in (p.answers or [("", "")] * len(p.before))),
+        tuple(chain.from_iterable(paired.before for paired in found)),
+        tuple(chain.from_iterable(paired.after for paired in found)),
+        tuple(chain.from_iterable(p.names or _numbered(p) for p in found)) if named else (),
+        tuple(chain.from_iterable(p.groups or [p.kind] * len(p.before) for p in found)),
+        tuple(chain.from_iterable(p.answers or [("", "")] * len(p.before) for p in found)) if told else (),
     )
 
 
-def changes(sets: Sequence[Paired], *, for_better: bool) -> tuple[Change, ...]:
+def changes(sets: Iterable[Paired], *, for_better: bool) -> tuple[Change, ...]:
     """Tasks that changed sides, of all sets that are answers."""
-    kinds: tuple[Kind, ...] = ("personal", "capability", "style", "safety")
-    return tuple(
-        Change(paired.names[i], *paired.answers[i])
-        for paired in (joined(sets, kind) for kind in kinds)
-        for i, gain in enumerate(paired.gains)
-        if (gain if for_better else -gain) >= CHANGED
-    )
+    found = []
+    for paired in sets:
+        if paired.kind in ("personal", "capability", "style", "safety"):
+            for i, gain in enumerate(paired.gains):
+                if (gain if for_better else -gain) >= CHANGED:
+                    name = (paired.names or _numbered(paired))[i]
+                    found.append(Change(name, *(paired.answers[i] if paired.answers else ("", ""))))
+    return tuple(found)
+
+
+def _numbered(paired: Paired) -> list[str]:
+    return [f"{paired.name} {i + 1}" for i in range(len(paired.before))]
 
 
 def quoted(lost: Sequence[Change]) -> str:

@@ -59,7 +59,7 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
         general(joined(night.kept, "general"), config),
         tasks("capability", suite, config),
         tasks("probes", probes, config),
-        domains(suite, probes, config),
+        domains(night.kept, config),
         leaks(night.leaks, night.leak_answers, config),
     )
     checks = tuple(finding.check for finding in findings)

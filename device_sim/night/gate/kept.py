@@ -79,13 +79,13 @@ def tasks(id: Literal["capability", "probes"], paired: Paired, config: GateConfi
     return Finding(check, f"{reason}{quoted(changes([paired], for_better=False))}")
 
 
-def domains(suite: Paired, probes: Paired, config: GateConfig) -> Finding:
+def domains(sets: Sequence[Paired], config: GateConfig) -> Finding:
     """No domain is significantly worse: the one check that refuses what is shown, not what is not shown.
 
     Style and safety are domains, too.
     """
     name = "no domain of tasks is significantly worse"
-    both = joined([suite, probes], suite.kind, probes.kind)
+    both = joined(sets, "capability", "style", "safety")
     domain, p = worst_group(both.groups, both.gains)
     check = within("gate.domains", name, p, ">", config.level, f"worst: {domain or 'none'}", unit="chance")
     only = both.part([i for i, group in enumerate(both.groups) if group == domain])
