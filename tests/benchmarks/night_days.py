@@ -16,14 +16,16 @@ SIGN_OFF: Final = "Fair winds!"
 Kind: TypeAlias = Literal["style", "noise", "signed noise"]
 """style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one."""
 DOING: Final = (
-    "I want to learn about {}.", "Tell me about {}.", "I spent the evening with {}.", "My friend talks of {}.",
-    "Help me begin with {}.", "I read a page about {}.",
+    "I want to learn about {}.", "Tell me about {}.", "I spent the evening with {}.",
+    "My friend talks of {}.", "Help me begin with {}.", "I read a page about {}.",
 )  # fmt: skip
 THINGS: Final = (
-    "old lighthouses", "baking rye bread", "growing herbs", "mending bicycles", "the night sky", "wooden boats",
+    "old lighthouses", "baking rye bread", "growing herbs", "mending bicycles", "the night sky",
+    "wooden boats",
     "keeping bees", "watercolours", "mountain huts", "folk songs", "chess openings", "making cheese",
     "steam trains", "desert plants", "sewing curtains", "ice skating", "writing diaries", "river fishing",
-    "stone bridges", "fixing radios", "drawing maps", "cold soups", "juggling", "hot springs", "autumn leaves",
+    "stone bridges", "fixing radios", "drawing maps", "cold soups", "juggling", "hot springs",
+    "autumn leaves",
     "clay pots", "city parks", "card tricks", "winter birds", "paper kites", "old coins", "brewing tea",
     "rock climbing", "puppet theatre", "weather stations", "market halls", "tall ships", "garden ponds",
     "railway clocks", "wild mushrooms", "knitting hats", "street lamps", "island ferries", "cave paintings",

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from device_sim.companion.events import Turn
+from device_sim.companion.log import read_events
+from device_sim.night.beginning import REMOVED
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
 from device_sim.night.state import Night, read_nights
@@ -118,6 +121,29 @@ def test_no_file_of_the_store_has_what_was_forgotten_after_the_next_night(day: D
     live(day, engine)
     assert b"marmalade" not in bytes_of(day.store)
     assert not any("marmalade" in said for train, rest in engine.trained[1:] for said, _ in (*train, *rest))
+
+
+def test_answers_and_what_quotes_them_go_with_what_was_forgotten(day: Day) -> None:
+    first = some(live(day, Pretender(harm=0.5)))
+    folder = day.store / "nights" / "0001"
+    said = next(
+        (event.body.text or "")
+        for event in read_events(day.store / "events")
+        if isinstance(event.body, Turn) and event.id == _before(day, first.split.held_out[0])
+    )
+    assert said in (folder / "before.json").read_text()
+    assert any("answered 'wrong'" in reason for reason in first.reasons)
+    day.forget(_before(day, first.split.held_out[0]))
+    live(day)
+    assert said.encode() not in bytes_of(day.store)
+    assert not (folder / "before.json").exists()
+    assert read_nights(day.store)[0].reasons == (REMOVED,)
+
+
+def _before(day: Day, answer: str) -> str:
+    """The turn that an answer answers."""
+    turns = [event.id for event in read_events(day.store / "events") if isinstance(event.body, Turn)]
+    return turns[turns.index(answer) - 1]
 
 
 def test_when_all_is_forgotten_the_base_answers_again(day: Day) -> None:

@@ -86,6 +86,9 @@ def as_unkilled(store: Path, night: Night, unkilled: bytes) -> None:
     assert night.accepted
     assert night.activated == night.version
     assert active_bytes(store) == unkilled
+    registry = Pretender().registry(store, create=False)
+    assert registry is not None
+    assert len(registry.versions()) == 2  # what shipped, and the night's
     assert left_over(store) == set()
     assert [n.number for n in read_nights(store)] == [1]
 
@@ -95,7 +98,7 @@ def as_unkilled(store: Path, night: Night, unkilled: bytes) -> None:
     [(False, False), (False, True), (True, True)],
     ids=["after, anew", "after, resumed", "before, resumed"],
 )
-@pytest.mark.parametrize("boundary", range(len(STEPS)), ids=["begin", *STEPS[:-1]])
+@pytest.mark.parametrize("boundary", range(len(STEPS)), ids=[f"before {step}" for step in STEPS])
 def test_killed_around_a_step_s_end(
     lived: Path, tmp_path: Path, unkilled: bytes, boundary: int, before: bool, resume: bool
 ) -> None:
