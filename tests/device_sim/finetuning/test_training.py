@@ -18,7 +18,7 @@ from device_sim.companion.models.model import Message, Sampling
 from device_sim.finetuning import training
 from device_sim.finetuning.config import LoraConfig
 from device_sim.finetuning.examples import Example
-from device_sim.finetuning.torch_base import TorchBase, example_losses
+from device_sim.finetuning.torch_base import TorchBase, example_losses, token_losses
 from device_sim.finetuning.training import train_adapter
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
@@ -179,8 +179,10 @@ def test_what_is_too_long_is_left_out_and_said(base: TorchBase, tmp_path: Path) 
 def test_a_loss_that_is_not_finite_ends_it(
     base: TorchBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.token_losses
-    monkeypatch.setattr(training, "token_losses", lambda *a, **k: (real(*a, **k)[0] * float("nan"), None))
+    monkeypatch.setattr(
+        "device_sim.finetuning.training.token_losses",
+        lambda *a, **k: (token_losses(*a, **k)[0] * float("nan"), None),
+    )
     with pytest.raises(ToolkitError, match="after 0 steps; take a lower learning rate"):
         train_adapter(base, TRAIN, [], CONFIG, tmp_path)
 
