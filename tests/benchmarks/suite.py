@@ -40,6 +40,7 @@ BENCHMARKS: Final = (
     "router",
     "companion",
     "memory",
+    "gate",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
