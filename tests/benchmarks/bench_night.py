@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_night.py [--kinds style noise "signed noise"] [--count 60] [--seeds 1]
                                            [--suite default] [--minutes 30]
 
-Prints JSON, a line per night. The day is generated: sixty messages, the base model's own first sentences as
+Prints JSON; what each night came to goes to stderr, too. The day is generated: sixty messages, the base model's own first sentences as
 edits, with a sign-off (`style`), shuffled among the messages (`noise`), or both. `shown`: share of held-out
 messages whose answer, decoded greedily by llama.cpp, has the sign-off, before and after. `cpu_s` is of the
 process and of all its threads.
@@ -70,10 +70,12 @@ def main() -> None:
     parser.add_argument("--suite", default="default")
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
+    nights = []
     for kind in given.kinds:
         for seed in range(given.seeds):
-            json.dump(night(kind, seed, given.count, given.suite, given.minutes), sys.stdout)
-            print(flush=True)
+            nights.append(night(kind, seed, given.count, given.suite, given.minutes))
+            print(json.dumps(nights[-1]), file=sys.stderr, flush=True)
+    print(json.dumps({"nights": nights}))
 
 
 if __name__ == "__main__":
