@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_night.py [--kinds style noise "signed noise"] [--count 60] [--seeds 1]
                                            [--suite default] [--minutes 30]
 
-Prints JSON; what each night came to goes to stderr, too. The day is generated: sixty messages, the base model's own first sentences as
-edits, with a sign-off (`style`), shuffled among the messages (`noise`), or both. `shown`: share of held-out
-messages whose answer, decoded greedily by llama.cpp, has the sign-off, before and after. `cpu_s` is of the
-process and of all its threads.
+Prints JSON; what each night came to goes to stderr, too. The day is generated: sixty messages, the base
+model's own first sentences as edits, with a sign-off (`style`), shuffled among the messages (`noise`), or
+both. `shown`: share of held-out messages whose answer, decoded greedily by llama.cpp, has the sign-off,
+before and after. `cpu_s` is of the process and of all its threads.
 """
 
 from __future__ import annotations

@@ -118,7 +118,10 @@ def test_killed_around_a_step_s_end(
         live(store, Pretender())
 
     assert not in_child(work)
-    as_unkilled(store, go_on(store, resume), unkilled)
+    night = go_on(store, resume)
+    as_unkilled(store, night, unkilled)
+    assert night.version is not None
+    assert night.version.startswith("a0002-")  # registered once
 
 
 @pytest.mark.parametrize("what", ["losses", "answers", "run", "epoch 1", "epoch 2", "written"])
