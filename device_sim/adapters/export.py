@@ -26,7 +26,7 @@ class AdapterExportConfig:
         store: the companion's, or the folder of its versions.
         out: a new folder.
         version: of the adapter; none: the active one.
-        formats: gguf, peft, mlx, separated by commas.
+        formats: which of gguf, peft and mlx, separated by commas.
         merged: write the base with the adapter in its weights, too: q8_0, f16, bf16 or f32.
         base: the GGUF file that the adapter was trained on, which merging needs.
     """
