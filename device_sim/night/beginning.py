@@ -12,6 +12,7 @@ from device_sim.night.config import NightConfig
 from device_sim.night.data import Collected, collect
 from device_sim.night.engine import Engine
 from device_sim.night.gate.evidence import GateState
+from device_sim.night.measuring import suites
 from device_sim.night.state import (
     AFTER_FILE,
     BEFORE_FILE,
@@ -41,6 +42,7 @@ def begin(config: NightConfig, store: Store, engine: Engine, reporter: Reporter)
     Raises:
         ConfigError: there is none to go on with.
     """
+    suites(config.suite)  # one that cannot be read is better said now than after the baseline
     nights = read_nights(store.path)
     stopped = nights[-1] if nights and nights[-1].step != "done" else None
     if stopped is not None:

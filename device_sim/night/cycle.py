@@ -99,8 +99,8 @@ def _split(night: Night, desk: Desk) -> Night:
         # Nothing is taken: what is too little tonight is there tomorrow.
         return _refused(
             replace(night, step="activate"), "night.examples", judged, least,
-            f"{judged} examples that are not trained on are too few to judge by: {least} are needed, of"
-            f" conversations of their own; there are {len(desk.data.items)} examples so far, which wait",
+            f"too few examples to judge by: {judged} can be held out, {least} are needed, of conversations of"
+            " their own; what is new waits for the next night",
         )  # fmt: skip
     learned = desk.chosen((*found.train, *found.validation))
     whole = desk.chosen((*found.train, *found.validation, *found.held_out, *found.earlier, *found.recall))

@@ -23,12 +23,12 @@ def nights_table(nights: Sequence[Night]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("trained", "held out", "gain", "lost", "won"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("active after it", no_wrap=True)
+    table.add_column("active", no_wrap=True)
     for night in nights:
         table.add_row(
             str(night.number), night.began[:10], outcome(night),
             str(len(night.split.train)), str(len(night.split.held_out)), gain_of(night),
-            str(len(night.lost)), str(len(night.won)), night.activated or "–",
+            str(len(night.lost)), str(len(night.won)), (night.activated or "–").partition("-")[0],
         )  # fmt: skip
     return table
 

@@ -118,7 +118,7 @@ def _figures(night: Night) -> dict[str, Any]:
 def outcome(night: Night) -> str:
     """In a word."""
     if night.step != "done":
-        return f"stopped before {night.step}"
+        return "stopped"
     return "accepted" if night.accepted else "refused" if night.judged else "too little"
 
 

@@ -137,6 +137,12 @@ def test_a_store_without_a_night(day: Day, pt: Pt) -> None:
     assert "No night yet" in page(read_report(day.store), MADE)
 
 
+def test_a_suite_that_is_none_is_said_before_anything_is_done(day: Day, pt: Pt, pretends: Pretender) -> None:
+    done = pt("night", "run", day.store, "--min-free", 0, "--suite", day.store / "store.json")
+    assert done.code == 3
+    assert not (day.store / "nights").exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [{"budget_minutes": 0}, {"seed": -1}, {"threads": 0}, {"min_free": -1}, {"model": "http://x/v1"},

@@ -172,7 +172,7 @@ def test_five_turns_are_refused_for_want_of_evidence_and_wait(tmp_path: Path, li
     night = some(live(day, engine))
     assert night.accepted is False
     assert not engine.trained
-    assert "too few to judge by" in night.reasons[0]
+    assert "too few examples to judge by" in night.reasons[0]
     assert night.split.held_out == ()
     with day:
         for i in range(5, 40):
