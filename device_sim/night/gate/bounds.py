@@ -14,9 +14,8 @@ def mean_bound(gains: NDArray[np.float64], level: float) -> NDArray[np.float64]:
 
     Student's is right for what is symmetric, and too high where a few losses are large: gains that are skewed
     to the left. Hall's transformed t takes the skew out, but alone is too high for heavy tails on both sides.
-    Of the lesser the level holds for both from some 60 examples. With 10 to 20, and losses so rare that a
-    sample may show none of them, the chance is up to three times the level (tests/benchmarks/bench_gate.py):
-    no bound knows of what was not seen.
+    Of the lesser the level holds for both from some 60 examples. With 10 to 20 it does not where losses are
+    so rare that a sample may show none of them: no bound knows of what was not seen.
 
     Args:
         gains: (..., n) independent differences, of finite variance.
