@@ -110,8 +110,9 @@ def report(store: Path, number: int | None, html: Path | None, as_json: str | No
     if found.night.sets:
         output.print(sets_table(found.night.sets))
         output.print()
-    output.print(ChecksTable(found.night.checks))
-    output.print()
+    if found.night.checks:
+        output.print(ChecksTable(found.night.checks))
+        output.print()
     for line in (*night_lines(found.night), *tasks_lines(found)):
         output.print(line, soft_wrap=True)
     if html is not None:

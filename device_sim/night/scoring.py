@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 ORDERS: Final = range(1, 7)
-BETA: Final = 2.0
+BETA: Final = 1.0
 
 
 def chrf(answer: str, wanted: str) -> float:
-    """How much of a text another has, 0 to 1: the F2 of n-grams of 1 to 6 characters, spaces left out.
+    """How much of a text another has, 0 to 1: the F1 of n-grams of 1 to 6 characters, spaces left out.
 
     Source: Popović, chrF: character n-gram F-score for automatic MT evaluation, 2015; means of precision and
-    of recall over the orders that both texts are long enough for.
+    of recall over the orders that both texts are long enough for. The paper prefers F2, for translations,
+    whose length is given; of answers that would praise the long ones.
     """
     precisions, recalls = [], []
     first, second = "".join(answer.split()), "".join(wanted.split())

@@ -178,7 +178,7 @@ def test_what_was_forgotten_while_a_night_was_stopped_is_not_learned(lived: Path
         assert not in_child(work)
         (night,) = read_nights(store)
         assert turn in night.turns
-        Day(store).forget(turn)
+        Day(store).forget(turn, night.split.train[0])
         engine = Pretender()
         ended = live(store, engine, resume=True)
         assert ended is not None
