@@ -84,13 +84,15 @@ class Desk:
         return self.registry.path / "versions" / version / self.registry.codec.itself
 
     def target(self, night: Night) -> list[Item]:
-        """What the candidate must be better on: held out tonight, or by any night if only unlearning is left.
+        """What the candidate must be better on: what tonight holds out, and new facts in untrained wordings.
 
-        New facts are in it by the wordings that are not trained.
+        When what is active saw what was forgotten, all that was ever held out: the candidate starts from the
+        base, and has to show again what the other had shown.
         """
-        chats = night.split.held_out or night.split.earlier
-        new = set(night.new)
-        facts = [i for i in self.chosen(night.split.recall) if i.id in new or not night.split.held_out]
+        unlearning = self.registry.active in night.unclean
+        parts, new = night.split, set(night.new)
+        chats = (*parts.held_out, *parts.earlier) if unlearning else parts.held_out
+        facts = [i for i in self.chosen(parts.recall) if unlearning or i.id in new]
         return [*self.chosen(chats), *facts]
 
     def plan(self, night: Night) -> Plan:

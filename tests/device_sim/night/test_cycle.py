@@ -180,6 +180,28 @@ def test_five_turns_are_refused_for_want_of_evidence_and_wait(tmp_path: Path, li
     assert len(some(live(day, engine)).split.held_out) > 0
 
 
+def test_a_day_of_one_conversation_is_not_judged_by_other_days(day: Day) -> None:
+    engine = Pretender()
+    live(day, engine)
+    with day:
+        for i in range(30):
+            day.talk(f"Odd{i} and even{i}.", "Oh.", edit="Yes. Ahoy!", conversation="one")
+    night = some(live(day, engine))
+    assert night.accepted is False
+    assert len(engine.trained) == 1
+    assert "too few examples to judge by" in night.reasons[0]
+
+
+def test_unlearning_is_judged_on_all_that_was_ever_held_out(day: Day) -> None:
+    engine = Pretender()
+    first = some(live(day, engine))
+    day.forget(first.split.train[0])
+    day.talk("One more thing to say.", "Oh.", edit="Yes. Ahoy!")
+    second = some(live(day, engine))
+    assert second.accepted
+    assert next(s for s in second.sets if s.kind == "target").n == 16
+
+
 def test_resume_needs_a_night_that_was_stopped(day: Day) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         live(day, resume=True)
