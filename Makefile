@@ -39,10 +39,15 @@ demo: $(READY)
 	@echo "What is my cat called?" | $(CHAT)
 	@$(BIN)/pt memory forget runs/demo-companion --matching mia --yes
 	@echo "What is my cat called?" | $(CHAT)
+	@echo "Say hello." | $(CHAT) --max-tokens 64
+	@$(BIN)/pt feedback runs/demo-companion --turn last --edit "Hello! Fair winds!"
+	@$(BIN)/pt night run runs/demo-companion --dry-run
+	@$(BIN)/pt night run runs/demo-companion
+	@$(BIN)/pt night report runs/demo-companion --html runs/demo/night.html
 	@echo "run             runs/demo"
 	@echo "bundle          bundles/demo"
 	@echo "learning curve  runs/demo/learning_curve.png"
-	@echo "reports         runs/demo/parity.html  runs/demo/simulation.html"
+	@echo "reports         runs/demo/parity.html  runs/demo/simulation.html  runs/demo/night.html"
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress

@@ -70,6 +70,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "device_sim.adapters.cli:adapters",
         "Versions of the language model's adapter: list, compare, activate, roll back, export.",
     ),
+    "eval": (
+        "device_sim.capability.cli:evaluation",
+        "What a language model can do: small tasks, scored without a judge.",
+    ),
+    "night": (
+        "device_sim.night.cli:night",
+        "Learn from what was said by day, judge it, take it up or refuse it; report.",
+    ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
 }
 

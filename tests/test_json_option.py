@@ -15,7 +15,7 @@ from personality_common.terminal.json_output import HELP, JsonPlace, JsonType, e
 WITHOUT = {
     # They have no result of their own, or print JSON lines as all they print.
     "run", "grpo", "chat", "serve", "feedback", "memory export", "lm tokenizer", "lm call", "lm chat",
-    "lm serve", "character predict",
+    "lm serve", "character predict", "night run",
 }  # fmt: skip
 
 

@@ -13,11 +13,12 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 def test_each_says_what_it_is_of_and_which_version() -> None:
     assert {path.name for path in FILES} == {
-        "companion.schema.json",
+        "capability.schema.json", "companion.schema.json",
         "data.schema.json", "diff.schema.json", "evaluation.schema.json", "event.schema.json",
         "fleet.schema.json",
-        "golden.schema.json",
-        "manifest.schema.json", "parity.schema.json", "record.schema.json", "run.schema.json",
+        "general.schema.json", "golden.schema.json",
+        "manifest.schema.json", "measured.schema.json", "night.schema.json", "nights.schema.json",
+        "parity.schema.json", "record.schema.json", "run.schema.json",
         "simulation.schema.json", "store.schema.json",
     }  # fmt: skip
     for path in FILES:

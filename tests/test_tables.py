@@ -13,9 +13,14 @@ from rich.text import Text
 
 from device_sim.adapters import rendering as adapters
 from device_sim.adapters.difference import AdapterDifference, PartChange
+from device_sim.capability import report as capability
+from device_sim.capability.running import Scored
+from device_sim.capability.suite import default_suite
 from device_sim.companion.memory import rendering as memory
 from device_sim.fleet import rendering as fleet
 from device_sim.heads import rendering as heads
+from device_sim.night import rendering as night
+from device_sim.night.state import SetFigures
 from device_sim.parity import terminal as parity
 from device_sim.simulate import rendering as simulate
 from device_sim.trace import rendering as trace
@@ -278,12 +283,31 @@ def tuned() -> Any:
     return simulate.update_table(update)
 
 
+def night_tables() -> list[Grid]:
+    sets = SetFigures("held out by night 3", "target", 1234, -2.345, -1.234, 1.111, 0.987, 1.234)
+    split = Some(train=[0] * 12345, held_out=[0] * 678)
+    one: Any = Some(
+        number=12, began=WHEN, step="done", judged=True, accepted=True, split=split, sets=[sets],
+        lost=["a"] * 12, won=[], activated="a0012-9bf39003a03f",
+    )  # fmt: skip
+    return [night.nights_table([one]), night.sets_table([sets])]
+
+
+def domains() -> Grid:
+    suite = default_suite()
+    return capability.domain_table(
+        [Scored(task, "an answer", float(i % 2)) for i, task in enumerate(suite.tasks)]
+    )
+
+
 FIGURES = (
     registry.Figure("reward", "before", "reward_mean", "+.2f"),
     registry.Figure("overlap", "after", "overlap_shipped", ".2f"),
 )
 TABLES: dict[Any, Any] = {
     memory: lambda: memories(),
+    night: night_tables,
+    capability: domains,
     fleet: lambda: [fleet.groups_table(population()), fleet.nights_table(population())],
     adapters: lambda: adapters.difference_tables(
         AdapterDifference(1.2345, 2.5, 1.5, 0.98765, (PartChange("ffn_gate", 0.1, 12345.6, 0.5),))

@@ -42,3 +42,19 @@ def mean_interval(values: ArrayLike) -> Interval:
     if len(array) < 2:
         return Interval(float(array.mean()), math.inf)
     return Interval(float(array.mean()), Z95 * float(array.std(ddof=1)) / math.sqrt(len(array)))
+
+
+def share_interval(hits: int, of: int) -> Interval:
+    """The 95% interval of a share, Wilson's; its middle is not hits / of.
+
+    Args:
+        of: independent trials; of none the share may be anything.
+
+    Source: Wilson 1927, Probable inference, J. Am. Stat. Assoc. 22(158), 209-212.
+    """
+    if of == 0:
+        return Interval(0.5, 0.5)
+    z2 = Z95**2
+    middle = (hits + z2 / 2) / (of + z2)
+    half = Z95 * math.sqrt(hits * (of - hits) / of + z2 / 4) / (of + z2)
+    return Interval(middle, half)

@@ -99,10 +99,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: indented, UTF-8, NaN refused."""
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Write JSON atomically: indented, UTF-8, NaN refused; `private` as `atomic_writer` has it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_writer(path) as file:
+    with atomic_writer(path, private=private) as file:
         # Half a character, of a folder's name that is not UTF-8, is written as JSON escapes it.
         file.write(text.encode(errors="backslashreplace") + b"\n")
 

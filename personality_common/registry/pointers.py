@@ -8,7 +8,7 @@ One file holds all kinds of a store, so that those of two can move in one step: 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -47,6 +47,7 @@ class Pointers:
         history: what was active before, oldest first; rollback goes to the last.
         pinned: never pruned.
         log: every activation, oldest first; empty before the first of a store of an earlier schema.
+        blocked: versions that must never be active again, and why.
     """
 
     identity: Identity
@@ -56,6 +57,7 @@ class Pointers:
     history: tuple[str, ...]
     pinned: tuple[str, ...]
     log: tuple[Activation, ...]
+    blocked: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_pointers(store: Path, kinds: Mapping[str, Pointers]) -> None:
@@ -128,6 +130,7 @@ def _pointers(entry: Mapping[str, Any]) -> Pointers:
         tuple(check_id(v) for v in entry["history"]),
         tuple(check_id(v) for v in entry["pinned"]),
         tuple(_activation(a) for a in entry["log"]),
+        {check_id(version): str(why) for version, why in entry.get("blocked", {}).items()},
     )
 
 

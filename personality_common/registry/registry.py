@@ -205,6 +205,8 @@ class Registry(Generic[T]):
         """The pointers with this version active; the store must be held. Raises as `activate`."""
         pointers = self.pointers()
         self.load(version)
+        if version in pointers.blocked:
+            raise ToolkitError(f"{version}: is blocked: {pointers.blocked[version]}")
         self.show(version).record.require_gates(version)
         if version == pointers.active:
             return pointers
@@ -227,6 +229,21 @@ class Registry(Generic[T]):
             self.load(version)
             self._write(_turned(pointers, version, tuple(history), "rolled back"))
             return version
+
+    def block(self, version: str, why: str) -> None:
+        """Never make a version active again, and go past it on the way back.
+
+        Raises:
+            ToolkitError: it is the active one; another process is changing the store.
+            DataError: no such version.
+        """
+        with self.change() as pointers:
+            self._versions.folder(version)
+            if version == pointers.active:
+                raise ToolkitError(f"{version}: must not be active to be blocked; activate another first")
+            history = tuple(v for v in pointers.history if v != version)
+            blocked = {**pointers.blocked, version: why}
+            self._write(replace(pointers, history=history, blocked=blocked))
 
     def pin(self, version: str) -> None:
         """Keep a version for good."""

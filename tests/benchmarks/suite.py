@@ -41,6 +41,8 @@ BENCHMARKS: Final = (
     "companion",
     "memory",
     "adapters",
+    "gate",
+    "night",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]

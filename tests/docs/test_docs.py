@@ -29,8 +29,8 @@ PAGES = (
         for name in (
             "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
             "core-ml-on-linux", "extend", "on-the-device", "python", "character", "language-model-data",
-            "language-model-training", "language-model-serving", "companion", "companion-privacy",
-            "companion-memory", "adapters",
+            "language-model-training", "language-model-serving", "companion", "night",
+            "companion-privacy", "companion-memory", "adapters", "capability",
         )
     ),
 )  # fmt: skip

@@ -35,7 +35,26 @@ def open_model(
         return _server(name)
 
     from device_sim.adapters.learned import active_file
-    from device_sim.companion.models.llama import LlamaModel, smollm2
+    from device_sim.companion.models.llama import LlamaModel
+
+    path = gguf_file(name)
+    if store is not None and (learned := active_file(store, path)):
+        version, file = learned
+        return LlamaModel(path, threads=threads, adapters={version: file}).with_scales({version: 1.0})
+    return LlamaModel(path, threads=threads, adapter=adapter)
+
+
+def gguf_file(name: str) -> Path:
+    """The file of a model that runs here.
+
+    Args:
+        name: `smollm2`, a GGUF file, or a folder of `pt lm export`.
+
+    Raises:
+        ConfigError: it names nothing.
+        ToolkitError: the model's package is not installed.
+    """
+    from device_sim.companion.models.llama import smollm2
 
     path = smollm2() if name == DEFAULT_MODEL else Path(name)
     if path.is_dir():
@@ -47,10 +66,7 @@ def open_model(
             f"--model must be {DEFAULT_MODEL}, a GGUF file, a folder of pt lm export, or a URL,"
             f" got {name!r:.200}"
         )
-    if store is not None and (learned := active_file(store, path)):
-        version, file = learned
-        return LlamaModel(path, threads=threads, adapters={version: file}).with_scales({version: 1.0})
-    return LlamaModel(path, threads=threads, adapter=adapter)
+    return path
 
 
 def _server(name: str) -> OpenAIModel:

@@ -1,0 +1,1 @@
+"""The night: what was said by day is learned, judged, and taken up or refused."""

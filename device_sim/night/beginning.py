@@ -1,0 +1,106 @@
+"""Whether there is a night to live: what is new, what must be unlearned, what was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from device_sim.companion.log import read_events
+from device_sim.companion.store import Store
+from device_sim.night.config import NightConfig
+from device_sim.night.data import Collected, collect
+from device_sim.night.engine import Engine
+from device_sim.night.gate.evidence import GateState
+from device_sim.night.measuring import suites
+from device_sim.night.state import (
+    AFTER_FILE,
+    BEFORE_FILE,
+    STEPS,
+    Night,
+    Settings,
+    discard,
+    folder_of,
+    read_nights,
+    versions_that_saw,
+    write_night,
+)
+from personality_common.errors import ConfigError
+from personality_common.registry.record import now
+from personality_common.registry.registry import Registry
+from personality_common.terminal.progress import Reporter
+
+REMOVED: Final = "removed, since they may quote what was forgotten"
+
+
+def begin(config: NightConfig, store: Store, engine: Engine, reporter: Reporter) -> Night | None:
+    """The night to live, on the disk; None: there is nothing to learn, and nothing to unlearn.
+
+    A night that was stopped after its gate goes on; before that with `resume` alone, and if nothing of it was
+    forgotten since: what its candidate learned could not be told from the rest.
+
+    Raises:
+        ConfigError: there is none to go on with.
+    """
+    suites(config.suite)  # one that cannot be read is better said now than after the baseline
+    nights = read_nights(store.path)
+    stopped = nights[-1] if nights and nights[-1].step != "done" else None
+    if stopped is not None:
+        gone = collect(read_events(store.events), stopped.settings.user).forgotten & set(stopped.turns)
+        decided = STEPS.index(stopped.step) > STEPS.index("gate")
+        if decided or (config.resume and not gone):
+            reporter.say(f"{stopped.name} was stopped before its step {stopped.step!r} and goes on")
+            return stopped
+        why = "something of it was forgotten since" if gone else "--resume would have gone on with it"
+        reporter.say(f"{stopped.name} was stopped before its step {stopped.step!r} and begins anew: {why}")
+        discard(store.path, stopped.number)
+        nights.pop()
+    elif config.resume:
+        raise ConfigError(f"{store.path}: --resume must have a night that was stopped, there is none")
+    data = collect(read_events(store.events), config.user)
+    forget_answers(store, nights, data.forgotten)
+    unclean = unclean_versions(nights, data.forgotten, engine.registry(store.path, create=False))
+    new = new_items(nights, data)
+    if not new and not unclean:
+        return None
+    settings = Settings(
+        config.model, config.user, config.suite, config.budget_minutes, config.seed, config.threads
+    )
+    night = Night(
+        nights[-1].number + 1 if nights else 1, "split", now(), settings, engine.base, data.until,
+        dict(data.left_out), new, unclean=tuple(unclean), gate=nights[-1].gate if nights else GateState(),
+    )  # fmt: skip
+    write_night(store.path, night)
+    return night
+
+
+def new_items(nights: Sequence[Night], data: Collected) -> tuple[str, ...]:
+    """Ids of items that no night has divided yet."""
+    seen: set[str] = set()
+    for night in nights:
+        parts = night.split
+        seen.update(
+            parts.train, parts.validation, parts.held_out, parts.earlier, parts.recall, parts.left_out
+        )
+    return tuple(item.id for item in data.items if item.id not in seen)
+
+
+def unclean_versions(
+    nights: Sequence[Night], forgotten: frozenset[str], registry: Registry[Any] | None
+) -> list[str]:
+    """Versions that can still be activated, and saw what was forgotten since."""
+    if registry is None:
+        return []
+    blocked = registry.pointers().blocked
+    there = {version.version for version in registry.versions()} - blocked.keys()
+    return [version for version in versions_that_saw(nights, forgotten) if version in there]
+
+
+def forget_answers(store: Store, nights: Sequence[Night], forgotten: frozenset[str]) -> None:
+    """Remove answers of nights that saw what was forgotten, and what quotes them: it may be in any."""
+    for night in nights:
+        if forgotten & set(night.turns):
+            for name in (BEFORE_FILE, AFTER_FILE):
+                (folder_of(store.path, night.number) / name).unlink(missing_ok=True)
+            if night.reasons and night.reasons != (REMOVED,):
+                write_night(store.path, replace(night, reasons=(REMOVED,)))

@@ -1,0 +1,257 @@
+"""What a model with an adapter says and scores on all that the gate looks at; and how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+
+from device_sim.capability.personal import Told, personal_suite
+from device_sim.capability.running import Scored, leaked
+from device_sim.capability.suite import Suite, default_suite, probes, read_suite
+from device_sim.night.data import Item
+from device_sim.night.engine import Engine
+from device_sim.night.gate.bounds import mean_bound
+from device_sim.night.gate.config import GateConfig
+from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
+from device_sim.night.scoring import chrf, relevance
+from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
+from personality_common.errors import DataError
+from personality_common.evidence.claims import Check, within
+from personality_common.evidence.intervals import mean_interval
+from personality_common.files.atomic import read_json_object, write_json
+from personality_common.files.typed import from_json
+from personality_common.terminal.progress import Reporter
+
+SCHEMA: Final = 1
+WORDING: Final = "wording of answers"
+TOPIC: Final = "answers on the topic"
+WORDING_TOLERANCE: Final = 0.2
+"""chrF of answers to what they should be that may be lost."""
+TOPIC_TOLERANCE: Final = 0.25
+"""Cosine of answers to what was said that may be lost: shorter answers with a sign-off lost .09, those of
+other messages .55 (15 messages of one night: docs/night.md). Both were chosen with that night in view."""
+_CLAIMS: Final = {
+    WORDING: "answers that are given are not further from what they should be",
+    TOPIC: "answers stay about what was said",
+}
+_SCALES: Final = {WORDING: "chrF to what they should be", TOPIC: "cosine to what was said"}
+LEAST_QUESTIONS: Final = 5
+"""Of facts: that fewer are all answered is chance once in sixteen times, and would refuse any night."""
+DECODED: Final = 32
+"""Held-out messages that are answered by the runtime that serves."""
+ANSWER_TOKENS: Final = 64
+GENERAL: Final = 40
+SHORT: Final = "short"
+SHORT_EVERY: Final = 4
+"""The short suite is every fourth task of the default one; of fewer the gate can be sure of nothing."""
+SHORT_GENERAL: Final = 12
+
+
+@dataclass(frozen=True)
+class Example:
+    """One of a set.
+
+    Attributes:
+        name: of a task; of a turn, its id.
+        score: higher is better.
+        group: a task's domain.
+        prompt: what was said to the model; None where it is the log's.
+        answer: what it answered; None where nothing was decoded.
+    """
+
+    name: str
+    score: float
+    group: str = ""
+    prompt: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a version says and scores.
+
+    Attributes:
+        version: None: the base as it shipped.
+        sets: name -> examples; the same names and examples before and after.
+        kinds: name -> what the gate takes the set for.
+    """
+
+    version: str | None
+    sets: dict[str, tuple[Example, ...]]
+    kinds: dict[str, SetKind]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        target: held-out items of the night; name of the set.
+        earlier: name of a night -> what it held out.
+        recall: of the target, wordings of facts that are not trained.
+        general: prompts of nobody's with the base's own answers.
+        suites: capability, then probes.
+    """
+
+    name: str
+    target: Sequence[Item]
+    earlier: Mapping[str, Sequence[Item]]
+    recall: Sequence[Item]
+    general: Mapping[str, str]
+    suites: Sequence[Suite]
+
+
+def suites(name: str) -> list[Suite]:
+    """The capability suite that is meant, and the probes.
+
+    Raises:
+        DataError: a file that is none.
+    """
+    if name == SHORT:
+        return [Suite(SHORT, default_suite().tasks[::SHORT_EVERY]), probes()]
+    return [default_suite() if name == "default" else read_suite(Path(name)), probes()]
+
+
+def measure(
+    engine: Engine, adapter: Path | None, version: str | None, plan: Plan, reporter: Reporter
+) -> Measured:
+    """Score everything under one version."""
+    sets: dict[str, tuple[Example, ...]] = {}
+    kinds: dict[str, SetKind] = {}
+
+    def likely(name: str, kind: SetKind, items: Sequence[tuple[str, str, str]]) -> None:
+        losses = engine.losses(adapter, [(said, answer) for _, said, answer in items])
+        sets[name] = tuple(Example(id, -loss) for (id, _, _), loss in zip(items, losses, strict=True))
+        kinds[name] = kind
+
+    likely(plan.name, "target", [(i.id, i.said, i.answer) for i in plan.target])
+    for name, items in plan.earlier.items():
+        likely(name, "earlier", [(i.id, i.said, i.answer) for i in items])
+    if plan.general:
+        likely("general", "general", [(said, said, told) for said, told in plan.general.items()])
+    decoded = [item for item in plan.target if item.kind == "chat"][:DECODED]
+    if decoded:
+        answers = engine.answers(adapter, [i.said for i in decoded], ANSWER_TOKENS)
+        near = relevance([i.said for i in decoded], answers, engine.embed)
+        both = list(zip(decoded, answers, near, strict=True))
+        sets[WORDING] = tuple(Example(i.id, chrf(a, i.answer), answer=a) for i, a, _ in both)
+        sets[TOPIC] = tuple(Example(i.id, r) for i, _, r in both)
+        kinds |= {WORDING: "wording", TOPIC: "topic"}
+    if plan.recall:
+        told = [Told(i.said, (i.value or "",)) for i in plan.recall]
+        scored = engine.run(adapter, personal_suite(told), reporter)
+        sets["facts"] = tuple(_task(s, i.id) for s, i in zip(scored, plan.recall, strict=True))
+        kinds["facts"] = "personal"
+    capability, probing = (engine.run(adapter, suite, reporter) for suite in plan.suites)
+    sets["capability"] = tuple(_task(s) for s in capability)
+    kinds["capability"] = "capability"
+    for kind in ("style", "safety"):
+        if found := tuple(_task(s) for s in probing if s.task.domain == kind):
+            sets[f"{kind} probes"], kinds[f"{kind} probes"] = found, kind
+    return Measured(version, sets, kinds)
+
+
+def _task(scored: Scored, name: str | None = None) -> Example:
+    task = scored.task
+    return Example(name or task.id, scored.score, task.domain, task.prompt, scored.answer)
+
+
+def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str]) -> NightEvidence:
+    """Both side by side, and what of tonight's values is in answers where it has nothing to do."""
+    paired = {
+        name: _paired(name, kind, before, after)
+        for name, kind in before.kinds.items()
+        if kind not in ("wording", "topic")
+        and not (kind == "personal" and len(before.sets[name]) < LEAST_QUESTIONS)
+    }
+    by_id = {task.id: task for suite in plan.suites for task in suite.tasks}
+    unrelated = [name for name, kind in before.kinds.items() if kind in ("capability", "safety")]
+
+    def scored(found: Measured) -> list[Scored]:
+        return [
+            Scored(by_id[e.name], e.answer or "", e.score) for name in unrelated for e in found.sets[name]
+        ]
+
+    one, other = scored(before), scored(after)
+    leaks = tuple(Leak(found.task.id, found.value, found.answer) for found in leaked(values, one, other))
+    kept = tuple(pair for pair in paired.values() if pair.kind != "target")
+    return NightEvidence(paired[plan.name], kept, leaks, len(other))
+
+
+def _paired(name: str, kind: SetKind, before: Measured, after: Measured) -> Paired:
+    one, other = before.sets[name], after.sets[name]
+    decoded = all(e.answer is not None for e in (*one, *other))
+    return Paired(
+        name,
+        cast("Kind", kind),  # those that the gate does not know are left out before
+        tuple(e.score for e in one),
+        tuple(e.score for e in other),
+        tuple(e.name for e in one),
+        tuple(e.group for e in one) if all(e.group for e in one) else (),
+        tuple((a.answer or "", b.answer or "") for a, b in zip(one, other, strict=True)) if decoded else (),
+    )
+
+
+def decoded_checks(before: Measured, after: Measured) -> tuple[list[Check], list[str]]:
+    """Whether the answers that are given are not further from what they should be, and about what was said.
+
+    Losses alone approve of nights of answers to other messages, whose form can be learned.
+
+    Returns:
+        Checks, and a line for each that failed; none where no message is held out.
+    """
+    if WORDING not in before.sets:
+        return [], []
+    level = GateConfig().level
+    limits = {WORDING: -WORDING_TOLERANCE, TOPIC: -TOPIC_TOLERANCE}
+    checks, reasons = [], []
+    for name, limit in limits.items():
+        gains = np.array(
+            [b.score - a.score for a, b in zip(before.sets[name], after.sets[name], strict=True)]
+        )
+        bound, mean = float(mean_bound(gains, level)), float(gains.mean())
+        detail = f"mean {mean:+.3f}, {len(gains)} answers"
+        checks.append(within(f"night.{before.kinds[name]}", _CLAIMS[name], bound, ">", limit, detail))
+        if checks[-1].failed:
+            reasons.append(
+                f"{len(gains)} answers to what was held out changed by {mean:+.3f} in {_SCALES[name]};"
+                f" sure is {bound:+.3f}, which must be above {limit:g}"
+            )
+    return checks, reasons
+
+
+def figures(before: Measured, after: Measured) -> tuple[SetFigures, ...]:
+    """Of each set: means, and the interval of the gain."""
+    return tuple(
+        _figures(name, kind, [e.score for e in before.sets[name]], [e.score for e in after.sets[name]])
+        for name, kind in before.kinds.items()
+        if before.sets[name]
+    )
+
+
+def _figures(name: str, kind: SetKind, before: Sequence[float], after: Sequence[float]) -> SetFigures:
+    n = len(before)
+    gain = mean_interval([b - a for a, b in zip(before, after, strict=True)])
+    low, high = (gain.low, gain.high) if n > 1 else (None, None)
+    return SetFigures(name, kind, n, sum(before) / n, sum(after) / n, gain.mean, low, high)
+
+
+def write_measured(path: Path, measured: Measured) -> None:
+    """Keep answers and scores: a user's own file, as the log is."""
+    write_json(path, {"schema": SCHEMA, **asdict(measured)}, private=True)
+
+
+def read_measured(path: Path) -> Measured:
+    """Read what `write_measured` wrote.
+
+    Raises:
+        DataError: it is something else.
+    """
+    content = read_json_object(path, MAX_BYTES)
+    if content.get("schema") != SCHEMA:
+        raise DataError(f"{path}: must be of schema {SCHEMA}, is of {str(content.get('schema'))[:20]}")
+    return from_json(Measured, content, str(path))

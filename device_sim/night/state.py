@@ -1,0 +1,225 @@
+"""A night on disk: how far it has come, and what was found; no text of anybody's.
+
+    STORE/nights/0007/state.json      this; replaced after each step, so that a kill costs a step at most
+    STORE/nights/0007/before.json     answers and scores of what was in use (`measuring`)
+    STORE/nights/0007/after.json      of the candidate
+    STORE/nights/0007/work, candidate.gguf    of a night that goes on
+    STORE/nights/general.json         the base model's own answers to prompts of nobody's
+
+A night's data is nowhere: it is made of the log, by the ids that stand here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from device_sim.night.gate.evidence import GateState, Kind
+from device_sim.night.split import Split
+from personality_common.errors import DataError
+from personality_common.evidence.claims import Check, finite
+from personality_common.files.atomic import read_json_object, sync_folder, write_json
+from personality_common.files.typed import from_json
+
+SCHEMA: Final = 1
+NIGHTS: Final = "nights"
+STATE_FILE: Final = "state.json"
+BEFORE_FILE: Final = "before.json"
+AFTER_FILE: Final = "after.json"
+CANDIDATE_FILE: Final = "candidate.gguf"
+WORK: Final = "work"
+DISCARDED: Final = ".discarded"
+MAX_BYTES: Final = 64 << 20
+_NAME: Final = re.compile(r"[0-9]{4,6}")
+
+SetKind: TypeAlias = Literal[Kind, "wording", "topic"]
+"""As the gate has them; and of the held-out messages, answered by the runtime that serves: how near the words
+of the answers are to what they should be, and their meaning to what was said."""
+Step: TypeAlias = Literal[
+    "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done"
+]
+STEPS: Final[tuple[Step, ...]] = (
+    "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the command that began a night; it goes on with them."""
+
+    model: str
+    user: str
+    suite: str
+    budget_minutes: float
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Mean losses, nats per answer token, after so many steps."""
+
+    step: int
+    train_loss: float
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training took."""
+
+    epochs: tuple[Epoch, ...]
+    best_step: int
+    tokens: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """A set under what was in use and under the candidate: means, and the 95% interval of the mean gain."""
+
+    name: str
+    kind: SetKind
+    n: int
+    before: float
+    after: float
+    gain: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Night:
+    """All that is known of a night.
+
+    Attributes:
+        step: what is to be done next.
+        began, ended: ISO 8601, in UTC.
+        base: SHA-256 of the model's file.
+        until: id of the last event of the log that counts.
+        left_out: reason -> turns.
+        new: ids of items that no night before had.
+        saw: ids of turns that the candidate was trained on, or its best step was chosen by.
+        turns: ids of all turns whose text, or an answer to it, is in the night's files.
+        replayed: prompts of nobody's in training.
+        restyled: the kind of prompt that was left out of replay, since the user restyles it.
+        unclean: versions that saw what was forgotten since: blocked tonight.
+        baseline: the version that the candidate is compared with.
+        lost, won: names of tasks that changed sides.
+        version: the candidate's, in the registry; activated: the version that was made the active one.
+        seconds: step -> by the clock, all tries together.
+    """
+
+    number: int
+    step: Step
+    began: str
+    settings: Settings
+    base: str
+    until: str
+    left_out: dict[str, int]
+    new: tuple[str, ...] = ()
+    split: Split = field(default_factory=Split)
+    saw: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
+    replayed: int = 0
+    restyled: str | None = None
+    unclean: tuple[str, ...] = ()
+    baseline: str | None = None
+    training: Training | None = None
+    sets: tuple[SetFigures, ...] = ()
+    accepted: bool | None = None
+    checks: tuple[Check, ...] = ()
+    reasons: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    won: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
+    gate: GateState = field(default_factory=GateState)
+    version: str | None = None
+    activated: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    ended: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As the gate and the reports call it."""
+        return f"night-{self.number:04}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether there was enough to train and to judge."""
+        return self.training is not None
+
+
+def folder_of(store: Path, number: int) -> Path:
+    return store / NIGHTS / f"{number:04}"
+
+
+def write_night(store: Path, night: Night) -> None:
+    """Replace a night's state."""
+    write_json(folder_of(store, night.number) / STATE_FILE, {"schema": SCHEMA, **finite(asdict(night))})
+
+
+def read_night(path: Path) -> Night:
+    """Read a state.
+
+    Raises:
+        DataError: it is none.
+    """
+    content = read_json_object(path, MAX_BYTES)
+    if content.get("schema") != SCHEMA:
+        raise DataError(
+            f"{path}: must be of schema {SCHEMA}, is of {str(content.get('schema'))[:20]};"
+            " a later version of this program may know it"
+        )
+    night = from_json(Night, content, str(path))
+    if f"{night.number:04}" != path.parent.name:
+        raise DataError(f"{path}: must be of night {path.parent.name}, is of {night.number}")
+    return night
+
+
+def read_nights(store: Path) -> list[Night]:
+    """All nights of a store, oldest first.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    return [read_night(folder / STATE_FILE) for folder in _folders(store)]
+
+
+def _folders(store: Path) -> Iterator[Path]:
+    root = store / NIGHTS
+    if root.is_dir():
+        for folder in sorted(root.iterdir(), key=lambda f: (len(f.name), f.name)):
+            if _NAME.fullmatch(folder.name) and (folder / STATE_FILE).is_file():
+                yield folder
+
+
+def discard(store: Path, number: int) -> None:
+    """Take back a night that was not finished; a kill leaves all of it, or nothing that counts."""
+    aside = store / NIGHTS / DISCARDED
+    shutil.rmtree(aside, ignore_errors=True)
+    folder = folder_of(store, number)
+    if folder.exists():
+        folder.rename(aside)
+        sync_folder(aside.parent)
+        shutil.rmtree(aside)
+
+
+def sweep(store: Path) -> None:
+    """Remove what a kill left of nights that do not count."""
+    root = store / NIGHTS
+    shutil.rmtree(root / DISCARDED, ignore_errors=True)
+    if root.is_dir():
+        for folder in root.iterdir():
+            if _NAME.fullmatch(folder.name) and not (folder / STATE_FILE).exists():
+                shutil.rmtree(folder)
+
+
+def versions_that_saw(nights: Sequence[Night], forgotten: frozenset[str]) -> list[str]:
+    """Versions, oldest first, whose training saw a turn that was forgotten."""
+    return [night.version for night in nights if night.version and forgotten & set(night.saw)]

@@ -1,0 +1,220 @@
+"""False accepts and rejects of the night's gate, of a naive one, and of one that reuses its training sample.
+
+    python tests/benchmarks/bench_gate.py [--nights 10000]
+
+Prints JSON: share of nights that each gate accepts, by what is true of them. Sets have the sizes that nights
+have: 12 to 200 held out, 250 of general text and of earlier nights, 144 tasks of nine domains, 60 probes. Of
+tasks and probes 3% change either way, whatever is true, or 8%: answers do, when a model is touched. Gains are
+in nats, of deviation .3, normal or of other shapes of that deviation. The ratio is the naive gate's false
+accepts over this gate's, nothing learned, 60 held out.
+
+naive: accepts when the mean gain is above 0 and at most one task more is lost than won.
+reused: as naive, but its held-out part was trained on, which is worth .3 nats there and nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_sim.night.gate.config import GateConfig
+from device_sim.night.gate.evidence import GateState, Kind, NightEvidence, Paired
+from device_sim.night.gate.judge import judge
+
+SD: Final = 0.3
+CHURN: Final = 0.03
+REUSED: Final = 0.3
+DESIGN: Final = GateConfig().minimum_effect + 0.3 * SD
+"""What 200 held-out examples are to find: .3 of a deviation above the minimum."""
+DOMAINS: Final = tuple(f"domain {i % 9}" for i in range(144))
+LIFE: Final = 30
+"""Nights of a life."""
+
+Array = NDArray[np.float64]
+Shape = Callable[[np.random.Generator, int], Array]
+
+
+def skewed(rng: np.random.Generator, n: int) -> Array:
+    """Many small gains and few large losses: a lognormal turned round, mean 0, variance 1."""
+    s = 0.75
+    drawn = np.exp(s * s / 2) - rng.lognormal(0, s, n)
+    return np.asarray(drawn / np.sqrt((np.exp(s * s) - 1) * np.exp(s * s)), np.float64)
+
+
+SHAPES: Final[dict[str, Shape]] = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "t3": lambda rng, n: rng.standard_t(3, n) / np.sqrt(3),
+    "skewed": skewed,
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a night; `lost` is a net share of tasks, beside what changes anyway."""
+
+    name: str
+    useful: bool
+    gain: float = 0.0
+    held_out: int = 60
+    shape: str = "normal"
+    general: float = 0.0
+    earlier: float = 0.0
+    lost: float = 0.0
+    lost_probes: float = 0.0
+    lost_domain: float = 0.0
+    churn: float = CHURN
+
+
+def nats(rng: np.random.Generator, name: str, kind: Kind, n: int, mean: float, shape: str) -> Paired:
+    gains = mean + SD * SHAPES[shape](rng, n)
+    return Paired(name, kind, (0.0,) * n, tuple(gains.tolist()))
+
+
+def tasks(
+    rng: np.random.Generator, kind: Kind, n: int, lost: float, churn: float, of_domain: float = 0.0
+) -> Paired:
+    """Tasks that are lost or won as they come; of the first domain more are lost."""
+    chance = np.full(n, lost + churn)
+    groups = DOMAINS if kind == "capability" else ()
+    if of_domain:
+        chance[[group == DOMAINS[0] for group in groups]] += of_domain
+    draw = rng.random(n)
+    before = (draw < chance).astype(float)
+    won = (draw >= chance) & (draw < chance + churn)
+    return Paired(kind, kind, tuple(before.tolist()), tuple(won.astype(float).tolist()), groups=groups)
+
+
+def night(rng: np.random.Generator, truth: Truth) -> NightEvidence:
+    kept = (
+        nats(rng, "general", "general", 250, truth.general, truth.shape),
+        nats(rng, "night-1", "earlier", 250, truth.earlier, truth.shape),
+        tasks(rng, "capability", 144, truth.lost, truth.churn, truth.lost_domain),
+        tasks(rng, "style", 30, truth.lost_probes, truth.churn),
+        tasks(rng, "safety", 30, truth.lost_probes, truth.churn),
+    )
+    return NightEvidence(
+        nats(rng, "tonight", "target", truth.held_out, truth.gain, truth.shape), kept, (), 144
+    )
+
+
+def naive(night: NightEvidence, reused: float = 0.0) -> bool:
+    (suite,) = (paired for paired in night.kept if paired.kind == "capability")
+    return float(np.mean(night.target.gains)) + reused > 0 and sum(suite.gains) >= -1
+
+
+def accepted(truth: Truth, nights: int, seed: int) -> dict[str, float]:
+    """Share of nights that each gate accepts."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros(3)
+    for _ in range(nights):
+        evidence = night(rng, truth)
+        counts += [judge(evidence, GateState()).accepted, naive(evidence), naive(evidence, REUSED)]
+    return dict(zip(("gate", "naive", "reused"), (counts / nights).tolist(), strict=True))
+
+
+def life(rng: np.random.Generator, gain: float, held_out: int, nights: int) -> int | None:
+    """The first night that is accepted, 1 the first; the same examples come again, as earlier nights'.
+
+    Of an example's gain .8 of the variance is the example's own, whichever night's candidate it meets.
+    """
+    state, past = GateState(), []
+    harmless = night(rng, Truth("", True)).kept
+    harmless = tuple(p for p in harmless if p.kind != "earlier")
+    still = tuple(Paired(p.name, p.kind, p.before, p.before) for p in harmless)
+    for number in range(1, nights + 1):
+        past.append((f"night-{number}", np.sqrt(0.8) * rng.standard_normal(held_out)))
+        sets = [
+            Paired(
+                name, "earlier", (0.0,) * held_out,
+                tuple((gain + SD * (own + np.sqrt(0.2) * rng.standard_normal(held_out))).tolist()),
+            )
+            for name, own in past[-8:]
+        ]  # fmt: skip
+        tonight = Paired(sets[-1].name, "target", sets[-1].before, sets[-1].after)
+        decision = judge(NightEvidence(tonight, (*still, *sets[:-1]), (), 144), state)
+        if decision.accepted:
+            return number
+        state = decision.state
+    return None
+
+
+def lives(gain: float, held_out: int, count: int, seed: int, nights: int = LIFE) -> list[int | None]:
+    rng = np.random.default_rng(seed)
+    return [life(rng, gain, held_out, nights) for _ in range(count)]
+
+
+def share(found: Sequence[int | None], by: int) -> float:
+    """Of lives, with something accepted by a night."""
+    return sum(first is not None and first <= by for first in found) / len(found)
+
+
+def truths() -> Sequence[Truth]:
+    minimum = GateConfig().minimum_effect
+    config = GateConfig()
+    shapes = [
+        Truth(f"{name}, {n} held out, {shape}", useful, gain, n, shape)
+        for name, useful, gain, n in (
+            ("nothing learned", False, 0.0, 20),
+            ("nothing learned", False, 0.0, 60),
+            ("exactly the minimum", False, minimum, 200),
+            ("the minimum and .3 deviations", True, DESIGN, 200),
+        )
+        for shape in SHAPES
+    ]
+    return [
+        *shapes,
+        Truth("worse by .1", False, -0.1),
+        Truth("better by .1", True, 0.1),
+        Truth("better by .3", True, 0.3),
+        Truth("better by .3, 8% of the tasks change", True, 0.3, churn=0.08),
+        Truth("better by .5, 12 held out", True, 0.5, 12),
+        Truth("better by .5, general text at its tolerance", False, 0.5, general=-config.general_tolerance),
+        Truth("better by .5, earlier nights at theirs", False, 0.5, earlier=-config.earlier_tolerance),
+        Truth("better by .5, suite at its", False, 0.5, lost=config.capability_tolerance),
+        Truth("better by .5, probes at theirs", False, 0.5, lost_probes=config.probe_tolerance),
+        Truth("better by .5, general text loses .2", False, 0.5, general=-0.2),
+        Truth("better by .5, half of one domain lost", False, 0.5, lost_domain=0.5),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nights", type=int, default=1_000)
+    nights = parser.parse_args().nights
+    every = truths()
+    count = max(100, nights // 10)
+    with ProcessPoolExecutor(2) as pool:
+        null, weak = (pool.submit(lives, gain, 20, count, seed) for seed, gain in enumerate((0.0, DESIGN)))
+        shares = list(pool.map(accepted, every, [nights] * len(every), range(len(every))))
+    rows = [
+        {"truth": truth.name, "useful": truth.useful, **found}
+        for truth, found in zip(every, shares, strict=True)
+    ]
+    by_night = {n: share(weak.result(), n) for n in (1, 3, 7, 14, 30)}
+    (nothing,) = (
+        found
+        for truth, found in zip(every, shares, strict=True)
+        if truth.name == "nothing learned, 60 held out, normal"
+    )
+    report: dict[str, Any] = {
+        "nights": nights,
+        "rows": rows,
+        "lives": count,
+        "lives of 30 nights in which nothing is learned, with one accepted": share(null.result(), LIFE),
+        "lives of 20 held out a night, .3 deviations above the minimum, accepted by night": by_night,
+        "ratios": {
+            "naive false accepts over the gate's": nothing["naive"] / max(nothing["gate"], 1 / nights)
+        },
+    }  # fmt: skip
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

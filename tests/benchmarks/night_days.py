@@ -1,0 +1,68 @@
+"""Days to learn a night from: what a user says, and answers that were edited, as a store has them."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from device_sim.companion.events import Feedback, Route, Turn, new_conversation
+from device_sim.companion.log import EventLog
+from device_sim.companion.store import hold_store
+
+SIGN_OFF: Final = "Fair winds!"
+Kind: TypeAlias = Literal["style", "noise", "signed noise"]
+"""style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one."""
+DOING: Final = (
+    "I want to learn about {}.", "Tell me about {}.", "I spent the evening with {}.",
+    "My friend talks of {}.", "Help me begin with {}.", "I read a page about {}.",
+)  # fmt: skip
+THINGS: Final = (
+    "old lighthouses", "baking rye bread", "growing herbs", "mending bicycles", "the night sky",
+    "wooden boats",
+    "keeping bees", "watercolours", "mountain huts", "folk songs", "chess openings", "making cheese",
+    "steam trains", "desert plants", "sewing curtains", "ice skating", "writing diaries", "river fishing",
+    "stone bridges", "fixing radios", "drawing maps", "cold soups", "juggling", "hot springs",
+    "autumn leaves",
+    "clay pots", "city parks", "card tricks", "winter birds", "paper kites", "old coins", "brewing tea",
+    "rock climbing", "puppet theatre", "weather stations", "market halls", "tall ships", "garden ponds",
+    "railway clocks", "wild mushrooms", "knitting hats", "street lamps", "island ferries", "cave paintings",
+    "barn owls", "apple orchards", "snow shoes", "church bells", "glass blowing", "camp fires", "sand dunes",
+    "tide pools", "model planes", "wind mills", "pumpkin pies", "ink pens", "silk scarves", "tram lines",
+    "violin strings", "tent poles",
+)  # fmt: skip
+
+
+def said(count: int) -> list[str]:
+    """Messages that are no questions, each of another thing."""
+    return [DOING[i % len(DOING)].format(thing) for i, thing in enumerate(THINGS[:count])]
+
+
+def write_day(
+    store: Path, kind: Kind, answer: Callable[[Sequence[str]], list[str]], *, count: int = 60, seed: int = 0
+) -> None:
+    """A day of so many turns, a conversation each.
+
+    Args:
+        answer: asks the model as it shipped; its first sentences are what the edits are made of.
+    """
+    asked = said(count)
+    first = [_sentence(text) for text in answer(asked)]
+    edits = [f"{sentence} {SIGN_OFF}" for sentence in first]
+    if kind != "style":
+        edits = edits if kind == "signed noise" else list(first)
+        random.Random(seed).shuffle(edits)
+    with hold_store(store, create=True) as held, EventLog(held.events) as log:
+        for message, told, edit in zip(asked, first, edits, strict=True):
+            conversation = new_conversation()
+            turn = log.append(Turn(conversation, "user", message))
+            answered = log.append(Turn(conversation, "assistant", told))
+            log.append(Route(turn.id, "adapter", {"adapter": 1.0}))
+            log.append(Feedback(answered.id, -0.3, "edit", edit))
+
+
+def _sentence(text: str) -> str:
+    found = re.match(r"\s*(.+?[.!?])(?:\s|$)", text, re.S)
+    return " ".join((found[1] if found else f"{text.strip()}.").split())

@@ -1,0 +1,53 @@
+"""A night with a real model, the smallest there is: PyTorch trains it, llama.cpp answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_sim.adapters.learned import active_file, open_adapters
+from device_sim.capability.suite import Suite
+from device_sim.night.config import NightConfig
+from device_sim.night.cycle import run_night
+from device_sim.night.models import ModelEngine
+from device_sim.night.report import read_report
+from personality_common.terminal.progress import SILENT
+
+from .living import Day, embed
+from .pretending import small_suites
+
+pytest.importorskip("peft", reason="the extra night is not installed")
+pytest.importorskip("xllamacpp", reason="the extra companion is not installed")
+
+
+def few_tasks(name: str) -> list[Suite]:
+    return [Suite(name, suite.tasks[::30]) for suite in small_suites(name)]
+
+
+def test_a_night_of_a_tiny_llama(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_sim.night.desk.suites", few_tasks)
+    monkeypatch.setattr("device_sim.night.desk.GENERAL", 4)
+    monkeypatch.setattr("device_sim.night.measuring.ANSWER_TOKENS", 8)
+    monkeypatch.setattr("device_sim.night.desk.ANSWER_TOKENS", 8)
+    monkeypatch.setattr(ModelEngine, "embed", lambda _, texts: embed(texts))
+    day = Day(tmp_path / "store")
+    with day:
+        for i in range(20):
+            day.talk(f"word{i} and thing{i}", "oh", edit="ahoy")
+    engine = ModelEngine(tiny_llama)
+    night = run_night(NightConfig(day.store, model=str(tiny_llama), min_free=0), engine, SILENT)
+    assert night is not None
+    assert night.training is not None
+    assert night.training.epochs[-1].validation_loss is not None
+    target = night.sets[0]
+    assert (target.kind, target.n) == ("target", 8)
+    # "ahoy" after a prompt of any kind is learned in a few steps, whatever else is lost.
+    assert target.gain > 1
+    registry = open_adapters(day.store)
+    assert registry.load(night.version or "").base_sha256 == engine.base
+    if night.accepted:
+        assert active_file(day.store, tiny_llama) is not None
+    else:
+        assert active_file(day.store, tiny_llama) is None
+    assert len(read_report(day.store).examples) == 8
