@@ -78,7 +78,7 @@ class TrainConfig:
     data: Path
     output_dir: Path
     model: ModelName = "skip"
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 512
     lr: float | None = None
     dropout: float | None = None
