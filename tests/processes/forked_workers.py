@@ -11,10 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
+import torch
 import warm
 
 from personality_common.cli import main
@@ -27,12 +29,22 @@ class Forked:
     """What `personality_common.runs.workers` uses of `subprocess.Popen`."""
 
     def __init__(
-        self, command: Sequence[str], *, stdout: BinaryIO, env: Mapping[str, str], **_: object
+        self,
+        command: Sequence[str],
+        *,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        env: Mapping[str, str],
+        **_: object,
     ) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        self._process = _FORK.Process(target=_become, args=(command[1:], stdout.fileno(), env))
+        self._process = _FORK.Process(
+            target=_become, args=(command[1:], (stdout.fileno(), stderr.fileno()), env)
+        )
         self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
         self.terminate, self.kill = self._process.terminate, self._process.kill
 
     def poll(self) -> int | None:
@@ -45,24 +57,31 @@ class Forked:
         return self._process.exitcode
 
 
-def _become(program: Sequence[str], log: int, environment: Mapping[str, str]) -> None:
+def _become(program: Sequence[str], streams: tuple[int, int], environment: Mapping[str, str]) -> None:
     """In the forked process: what Python starts with."""
     os.setsid()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (1, 2):
-        os.dup2(log, stream)
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    warnings.resetwarnings()
     os.environ.clear()
     os.environ.update(environment)
+    torch.set_num_threads(1)  # a team of OpenMP's threads is not forked with the one that leads it
     code = warm.interpret(program)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
+FORKING: Final = SimpleNamespace(
+    Popen=Forked, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
+)
+"""For `personality_common.runs.workers.subprocess`."""
+
 if __name__ == "__main__":
-    vars(workers)["subprocess"] = SimpleNamespace(
-        Popen=Forked, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
-    )
+    vars(workers)["subprocess"] = FORKING
     main()
