@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked_workers import FORKING, Forked
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[2]
@@ -124,8 +126,11 @@ class Shell:
         if "|" in words:
             first, _, command = command.partition(" | ")
             given, words = self._bash(first)[1], shlex.split(command)
-        if words and words[0] == "pt" and not {"|", "||", "&&", ";", ">"} & set(words):
-            return self._pt(words[1:], given, path)
+        if words and not {"|", "||", "&&", ";", ">", "<"} & set(words):
+            if words[0] == "pt":
+                return self._pt(words[1:], given, path)
+            if words[0] == "python":
+                return self._python(words[1:])
         return self._bash(command)
 
     def _bash(self, command: str) -> tuple[int, str]:
@@ -134,6 +139,13 @@ class Shell:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         return done.returncode, done.stdout
+
+    def _python(self, program: list[str]) -> tuple[int, str]:
+        """In a process that has imported what this one has."""
+        with tempfile.TemporaryFile() as log, contextlib.chdir(self.folder):
+            code = Forked([sys.executable, *program], stdout=log, stderr=log, env=self.environment).wait()
+            log.seek(0)
+            return code, log.read().decode()
 
     def _pt(self, arguments: list[str], given: str, path: list[str]) -> tuple[int, str]:
         from personality_common.cli import main
@@ -176,6 +188,7 @@ def test_every_command(tmp_path: Path, embeds_once: None, monkeypatch: pytest.Mo
     console = importlib.import_module("personality_common.terminal.console")
     monkeypatch.setattr(console.output, "width", 200)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("personality_common.runs.workers.subprocess", FORKING)
     (tmp_path / "fixtures").mkdir()
     for name in ("conversations", "labelled-train", "labelled-held-out"):
         shutil.copy(ROOT / "fixtures" / f"{name}.jsonl", tmp_path / "fixtures")

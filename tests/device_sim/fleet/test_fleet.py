@@ -8,34 +8,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import forked_workers
 import jsonschema
+import numpy as np
 import pytest
+import torch
 import warm
 
-from personality_common.terminal.progress import SILENT
-from pretrain.personality.export.bundle import export
-from pretrain.personality.export.config import ExportConfig
+from device_sim.simulate.texts import Embedder, Encode
+from personality_common.cli import main
 
 TEXTS = Path(__file__).parents[3] / "fixtures" / "conversations.jsonl"
 MIX = ("--user", "1*profile+1*thumbs:answers=0.4")
 SPEND = ("--nights", 2, "--interactions", 10, "--group", 4, "--seed", 3, "--gate", "none")
 ROOT = Path(__file__).parents[3]
+FORKING = (forked_workers.__file__,)
 LINUX = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds workers in /proc")
 
 
 @pytest.fixture(scope="module")
-def bundle(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(minilm_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the text encoder; beside it, in few.jsonl, so few texts that they are embedded in seconds."""
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "few.jsonl").write_text("".join(TEXTS.read_text().splitlines(keepends=True)[:50]))
-    run = make_run(folder / "run")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
+    shutil.copytree(minilm_bundle, folder / "bundle", copy_function=os.link)
     return folder / "bundle"
 
 
@@ -43,8 +45,10 @@ def pt(*arguments: object) -> list[str]:
     return [*warm.PT, *map(str, arguments)]
 
 
-def fleet(bundle: Path, out: Path, *more: object) -> list[str]:
-    return pt("fleet", bundle, "--data", bundle.parent / "few.jsonl", "--out", out, *SPEND, *more)
+def fleet(bundle: Path, out: Path, *more: object, program: Sequence[str] = FORKING) -> list[str]:
+    """Its workers are forked, which saves them the import of torch; `warm.PT` starts them as `pt` does."""
+    data = bundle.parent / "few.jsonl"
+    return [*program, *map(str, ("fleet", bundle, "--data", data, "--out", out, *SPEND, *more))]
 
 
 def run(command: list[str], threads: int = 1) -> subprocess.CompletedProcess[str]:
@@ -60,7 +64,7 @@ def devices_of(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fleet") / "out"
-    command = fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2)
+    command = fleet(bundle, out, "--devices", 70, *MIX, "--workers", 2, program=warm.PT)
     done = run([*command, "--junit", str(out.with_suffix(".xml"))])
     # The exit code is the verdict, which so short lives may fail.
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -70,24 +74,55 @@ def finished(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_device_has_the_head_that_pt_simulate_gives_it(
-    bundle: Path, finished: Path, tmp_path: Path
+    bundle: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through the real commands, the package patched and read back every night; on one thread, and on two."""
+    """Through the real command, the package patched and read back every night; on two threads, and on one.
+
+    The second phone is told the embeddings that the first has made.
+    """
     devices = devices_of(finished)
     assert [d["device"] for d in devices] == list(range(70))
+    remember_embeddings(monkeypatch)
     for kind, user in enumerate(("profile", "thumbs:answers=0.4")):
         one = next(d for d in devices[20:] if d["kind"] == kind)
         figures = tmp_path / f"{kind}.json"
-        arguments = (*SPEND, "--seed", one["seed"])
         data = bundle.parent / "few.jsonl"
-        command = pt("simulate", bundle, "--data", data, "--user", user, *arguments, "--json", figures)
+        words = ("simulate", bundle, "--data", data, "--user", user, *SPEND, "--seed", one["seed"])
         # The exit code is the verdict, which so short a life may fail.
-        run(command, threads=1 + kind)
+        with on_threads(2 - kind), pytest.raises(SystemExit):
+            main([*map(str, words), "--json", str(figures)])
         simulated = json.loads(figures.read_text())
         assert one["seed"] == 3 + one["device"]
         assert simulated["heads"]["last"] == one["head"] != simulated["heads"]["shipped"]
         assert simulated["nights"][-1]["held_out"]["rise"] == pytest.approx(one["gain"], abs=1e-5)
         assert simulated["nights"][-1]["drift"]["overlap"] == pytest.approx(one["overlap"])
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
+def remember_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the bundle's own encoder, which takes each text alone."""
+    known: dict[str, tuple[Any, Any]] = {}
+    packaged = Embedder._packaged
+
+    def remembering(self: Embedder) -> Encode:
+        encode = packaged(self)
+
+        def encode_new(texts: Sequence[str]) -> tuple[Any, Any]:
+            for text in texts:
+                if text not in known:
+                    known[text] = encode([text])
+            return tuple(np.concatenate([known[t][i] for t in texts]) for i in (0, 1))  # type: ignore[return-value]
+
+        return encode_new
+
+    monkeypatch.setattr(Embedder, "_packaged", remembering)
 
 
 def test_figures_and_report(finished: Path) -> None:
@@ -151,11 +186,12 @@ def claimed(out: Path, chunks: range) -> Iterator[None]:
 
 
 def workers_of(out: Path) -> list[int]:
+    """Processes whose stdout is the fleet's log."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for stdout in Path("/proc").glob("[0-9]*/fd/1"):
         with suppress(OSError):
-            if {b"device_sim.fleet.worker", os.fsencode(out)} <= set(file.read_bytes().split(b"\0")):
-                found.append(int(file.parent.name))
+            if stdout.readlink() == out / "workers.log":
+                found.append(int(stdout.parts[2]))
     return found
 
 
@@ -272,7 +308,7 @@ def test_a_worker_s_own_words_are_passed_on(bundle: Path, finished: Path, tmp_pa
     out = Path(shutil.copytree(finished, tmp_path / "out", ignore=shutil.ignore_patterns("chunks")))
     plan = json.loads((out / "plan.json").read_text())
     (out / "plan.json").write_text(json.dumps(plan | {"user": "moody:likes"}))
-    command = fleet(bundle, out, "--devices", 70, "--user", "moody:likes", "--workers", 1)
+    command = fleet(bundle, out, "--devices", 70, "--user", "moody:likes", "--workers", 1, program=warm.PT)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, env=environment

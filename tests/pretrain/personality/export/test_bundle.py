@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
 import torch
+import warm
+from forked_workers import Forked
 
 import pretrain.personality.export.bundle as bundle_module
 from personality_common.cli import main
@@ -32,6 +34,14 @@ def files(folder: Any) -> Any:
 def export_head(run_folder: Any, out: Any) -> Any:
     """The quickest export."""
     return export(ExportConfig(run_folder, out, only=("head",)), SILENT)
+
+
+@pytest.fixture(scope="module")
+def head(run_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only."""
+    out = tmp_path_factory.mktemp("head") / "out"
+    export_head(run_folder, out)
+    return out
 
 
 def test_layout(bundle: Any, read_manifest: Any) -> None:
@@ -94,9 +104,8 @@ def test_backbones_of_all_packages_are_one(bundle: Any, read_manifest: Any) -> N
 def test_same_run_gives_the_same_bytes(run_folder: Any, bundle: Any, tmp_path: Path) -> None:
     """All of them, in another process with other hashes: no date, no random name, no order of a set."""
     other = os.environ | {"PYTHONHASHSEED": "7"}
-    process = spawn(run_folder, tmp_path / "again", "--target", "iOS18", env=other)
-    process.communicate()
-    assert process.returncode == 0
+    again = command(run_folder, tmp_path / "again", "--target", "iOS18")
+    subprocess.run(again, env=other, check=True, capture_output=True)
     first, second = files(bundle), files(tmp_path / "again")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
@@ -128,11 +137,10 @@ def test_bundle_is_replaced_and_nothing_else_is(
 @pytest.mark.parametrize("step", ["_build_part", "write_package", "write_golden", "manifest", "check_bundle"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MismatchError, OSError])
 def test_failure_at_any_step_leaves_what_was_there(
-    run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, error: Any
+    run_folder: Any, head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Any, error: Any
 ) -> None:
     out = tmp_path / "out"
-    old = tmp_path / "old"
-    export_head(run_folder, old)
+    old = Path(shutil.copytree(head, tmp_path / "old"))
     before = files(old)
 
     def fail(*_: object) -> None:
@@ -161,41 +169,33 @@ def test_check_decides(run_folder: Any, tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def spawn(run_folder: Any, out: Any, *options: Any, **settings: Any) -> Any:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "personality_common.cli",
-            "export",
-            str(run_folder),
-            "--out",
-            str(out),
-            *options,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path.cwd(),
-        **settings,
-    )
+def command(run_folder: Any, out: Any, *options: str) -> list[str]:
+    return [sys.executable, *warm.PT, "export", str(run_folder), "--out", str(out), *options]
+
+
+def fork(printed: Path, *arguments: Any) -> tuple[Forked, TextIO]:
+    """The command in a process that has imported what this one has; and what it says on stderr."""
+    read, write = os.pipe()
+    with printed.open("wb") as stdout, os.fdopen(write, "wb") as stderr:
+        return Forked(command(*arguments), stdout=stdout, stderr=stderr, env=os.environ), os.fdopen(read)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_in_the_middle(run_folder: Any, tmp_path: Path, number: Any) -> None:
-    out = tmp_path / "out"
-    export_head(run_folder, out)
+def test_stopped_in_the_middle(run_folder: Any, head: Path, tmp_path: Path, number: Any) -> None:
+    out = Path(shutil.copytree(head, tmp_path / "out"))
     before = files(out)
-    process = spawn(run_folder, out)
-    for line in process.stderr:
-        if line.startswith("PersonalityModel.mlpackage:"):
-            break
-    assert (tmp_path / ".out.partial").exists()
-    process.send_signal(number)
-    _, errors = process.communicate()
+    process, said = fork(tmp_path.parent / "printed", run_folder, out)
+    with said:
+        for line in said:
+            if line.startswith("PersonalityModel.mlpackage:"):
+                break
+        assert (tmp_path / ".out.partial").exists()
+        os.kill(process.pid, number)
+        errors = said.read()
+    code = process.wait()
     assert files(out) == before
     if number == signal.SIGINT:
-        assert process.returncode == 130
+        assert code == 130
         assert errors.splitlines()[-1] == "interrupted"
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
     else:
@@ -206,14 +206,16 @@ def test_stopped_in_the_middle(run_folder: Any, tmp_path: Path, number: Any) -> 
 
 def test_no_space(run_folder: Any, tmp_path: Path) -> None:
     """A limit on file sizes acts as a full disk: 20 MB hold no weight file."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
-
-    process = spawn(run_folder, tmp_path / "out", "--only", "model", preexec_fn=limit)
-    output, errors = process.communicate()
-    assert process.returncode == 4
-    assert output == ""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, hard))
+    try:
+        process, said = fork(tmp_path.parent / "printed", run_folder, tmp_path / "out", "--only", "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with said:
+        errors = said.read()
+    assert process.wait() == 4
+    assert (tmp_path.parent / "printed").read_text() == ""
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in errors
     assert errno.errorcode[errno.EFBIG] in line or "File too large" in line or "could not convert" in line
