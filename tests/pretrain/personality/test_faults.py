@@ -92,7 +92,7 @@ def test_killed_while_embedding(data: Path, whole: Path, tmp_path: Path) -> None
     # What the finished shard holds is not embedded again.
     assert result["embedded"] == sum(map(texts_in, whole.rglob("shard-*.npy"))) - kept
     assert weights(run) == weights(whole)
-    assert finish(data, run)[0]["embedded"] == 0
+    assert finish(data, run, "--overwrite")[0]["embedded"] == 0
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_failure_leaves_the_run_before_it(finished: PretrainConfig, monkeypatch:
 
     monkeypatch.setattr(pipeline, "draw_learning_curve", full)
     with pytest.raises(OSError, match="No space left"):
-        pipeline.pretrain(dataclasses.replace(finished, seed=9), SILENT)
+        pipeline.pretrain(dataclasses.replace(finished, seed=9, overwrite=True), SILENT)
     assert weights(finished.output_dir) == before
     assert load_run(finished.output_dir).record.content["config"]["seed"] == 0
 

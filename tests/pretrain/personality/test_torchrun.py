@@ -90,8 +90,9 @@ def many_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) -> None:
     data = tmp_path / "some.jsonl"
     data.write_text("".join(FIXTURE.read_text().splitlines(keepends=True)[:100]))
-    # bfloat16 rounds gradients differently in batches of another size: 1.1e-6 was measured. Gradients that
-    # are not scaled by the number of processes make it 1.3e-4. Batches of 16 do not divide by 3.
+    # bfloat16 rounds gradients differently in batches of another size: 1.1e-6 was measured, 2.1e-5 where AMX
+    # multiplies it. Gradients that are not scaled by the number of processes make it 1.3e-4. Batches of 16 do
+    # not divide by 3.
     options = ["--epochs", "1", "--dropout", "0", "--lr", "1e-4", "--batch-size", "16"]
     options += ["--max-samples", "300"]  # of 304
     results = {}
@@ -104,7 +105,7 @@ def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) ->
     alone = weights(tmp_path / "1")
     ours = weights(tmp_path / "3")
     assert ours.keys() == alone.keys()
-    assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 1e-5
+    assert max(float(np.abs(ours[name] - alone[name]).max()) for name in alone) < 5e-5
     info = json.loads((tmp_path / "3" / "run.json").read_text())
     assert info["plan"]["processes"] == 3
     assert results[3]["embedded"] == results[1]["embedded"]
