@@ -100,7 +100,7 @@ def test_harness_sees_what_is_careless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scenarios", "every"),
-    [(["files"], 10), (["registry"], 10), (["companion"], 5), (["pretrain", "export", "device"], 100)],
+    [(["files"], 10), (["registry"], 10), (["companion"], 5), (["pretrain", "export", "device"], 200)],
     ids=["files", "registry", "companion", "commands"],
 )
 def test_nothing_is_lost_damaged_or_left_over(scenarios: list[str], every: int) -> None:

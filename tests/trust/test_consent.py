@@ -64,7 +64,7 @@ def feedback(tmp_path: Path, hosted: Path) -> Path:
 def commands(hosted: Path, feedback: Path, out: Path) -> list[tuple[object, ...]]:
     return [
         ("predict", hosted, "mine"),
-        ("grpo", hosted, "--feedback", feedback, "--out", out),
+        ("grpo", hosted, "--feedback", feedback, "--overwrite", "--out", out),
     ]
 
 

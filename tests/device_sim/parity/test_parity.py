@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 import jsonschema
 import numpy as np
 import pytest
+import warm
 
 from device_sim.parity import text_path
 from device_sim.parity.compare import check_parity
@@ -186,18 +188,13 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def with_texts(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Report:
+def with_texts(minilm_run: Path, minilm_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """MiniLM, and a hostile text in the data."""
-    from pretrain.personality.export.bundle import export
-    from pretrain.personality.export.config import ExportConfig
-
     folder = tmp_path_factory.mktemp("minilm")
-    run = make_run(folder / "run", encoder="minilm")
-    export(ExportConfig(run, folder / "bundle", only=("model", "encoder")), SILENT)
     texts = [HOSTILE_TEXT, "I love the sea.", "no"]
     record = {"conversations": [{"from": "human", "value": text} for text in texts]}
     (folder / "data.jsonl").write_text(json.dumps(record) + "\n")
-    config = ParityConfig(folder / "bundle", ("torch", "mil"), run, str(folder / "data.jsonl"))
+    config = ParityConfig(minilm_bundle, ("torch", "mil"), minilm_run, str(folder / "data.jsonl"))
     return check_parity(config, SILENT)
 
 
@@ -311,14 +308,7 @@ def test_a_failure_s_figures_are_numbers(small: Path, made: Provenance) -> None:
 
 
 def pt(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "personality_common.cli", "parity", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": str(columns)},
-    )
+    return warm.run([*warm.PT, "parity", *arguments], env={**os.environ, "COLUMNS": str(columns)})
 
 
 def test_command(small: Path, tmp_path: Path) -> None:

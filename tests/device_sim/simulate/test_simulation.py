@@ -166,7 +166,7 @@ def test_feedback_is_replayed_and_grpo_does_the_same_first_night(
 
 
 def test_grpo_from_a_run_agrees_with_the_bundle(
-    bundle: Path, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, openai_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run's latents come from PyTorch, the bundle's from its package: heads differ by rounding.
 
@@ -191,7 +191,7 @@ def test_grpo_from_a_run_agrees_with_the_bundle(
     head, worth = tmp_path / "head", ("--rewards", "regenerated=1,shown=0")
     for model, *read in (
         (bundle, file), (bundle, acted, *worth),
-        (run_folder, file), (run_folder, acted, *worth),
+        (openai_run, file), (openai_run, acted, *worth),
     ):  # fmt: skip
         command = ("grpo", model, "--feedback", *read, "--gate", "none", "--overwrite", "--out", head)
         assert pt(monkeypatch, *command) == 0

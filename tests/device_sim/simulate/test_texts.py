@@ -53,3 +53,4 @@ def test_rows_and_texts_are_chosen_alike() -> None:
     assert chosen.held_out == tuple(everything.held_out[i] for i in held_out)
     assert not set(everything.training) & set(everything.held_out)
     assert choose_texts(TEXTS, 20, 8) != chosen
+    assert [len(rows) for rows in choose_rows(1000, 400, 20, 7)] == [20, 300]
