@@ -100,11 +100,12 @@ class SpanDescent(Descent):
         if len(devices) < len(weight):
             weight, bias = weight[devices], bias[devices]
         part = self.coefficients[devices].mul_(share[:, None, None])
-        narrow = aligned(*part.shape, dtype=torch.float32).copy_(part)
-        return Head(
-            torch.baddbmm(weight, narrow.transpose(1, 2), self.latents[devices]),
-            (bias.double() + part.sum(1)).float(),
-        )
+        narrow = aligned(*part.shape, dtype=torch.float32).copy_(part).transpose(1, 2)
+        latents = self.latents[devices]
+        # A product of one text alone is fused with the sum, or not, by how many devices there are.
+        alone = latents.shape[1] == 1
+        moved = weight + torch.bmm(narrow, latents) if alone else torch.baddbmm(weight, narrow, latents)
+        return Head(moved, (bias.double() + part.sum(1)).float())
 
     def change(self) -> Tensor:
         return self._norm(self.coefficients)

@@ -63,6 +63,7 @@ def train(run: Path, seed: int, resume: bool = False) -> None:
         PretrainConfig(
             DataConfig(texts(6)), run, epochs=1, start="plain", device="cpu", val_fraction=0.3, seed=seed,
             resume=resume,
+            overwrite=True,
         )
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -125,7 +126,7 @@ def test_names_from_a_file_are_not_obeyed(tmp_path: Path, pt_diff: PtDiff, colum
     assert code == 1
     assert "\x1b" not in out
     assert "\u202e" not in out
-    assert "[bold]x[/]\\x1b[31m" in out.replace("\n", "")
+    assert re.search(r"\[bold\]x\[/\s*\]\\x1b\[31m", out)  # a long name is broken after a /
     lines = [line for line in out.splitlines() if str(tmp_path) not in line]
     assert max(map(len, lines)) <= columns
     assert len(lines) < 250

@@ -164,5 +164,6 @@ def test_one_place_makes_markup_one_has_the_policy_and_one_a_style_sheet() -> No
     markup = re.compile("<(style|svg|table|td|div|html)")
     assert [p for p, text in code.items() if markup.search(text)] == [page / "page.py"]
     sheets = [p for package in packages for p in (ROOT / package).rglob("*.css")]
-    # What a chat has that no report has stands on top of it.
-    assert sorted(sheets) == [ROOT / "personality_common" / "endpoint" / "chat.css", page / "style.css"]
+    # What a chat and a companion have that no report has stands on top of it.
+    more = ["device_sim/companion/serving/page.css", "personality_common/endpoint/chat.css"]
+    assert sorted(sheets) == [*(ROOT / name for name in more), page / "style.css"]
