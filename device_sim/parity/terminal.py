@@ -51,23 +51,31 @@ _COLUMNS: Final = (
     Column("cosine", "figure", drop=2), Column("PSNR dB", "figure", drop=1),
     Column("top 8", "figure", drop=6), Column("rank", "figure", drop=3), Column(""),
 )  # fmt: skip
+_RANKS: Final = ("top 8", "rank")
 
 
 def _comparisons(report: Report) -> Grid:
-    """The worst inputs of each package, pair and feature."""
+    """The worst inputs of each package, pair and feature; ranks where there are tokens to rank."""
+    ranked = any(record.feature == LOGITS for record in report.worst())
+    columns = [column for column in _COLUMNS if ranked or column.name not in _RANKS]
     rows: list[tuple[Cell, ...]] = []
     previous = ""
     for record in report.worst():
         title = record.package.removesuffix(".mlpackage")
         verdict = Text("passed", "green") if report.holds(record) else Text("failed", "bold red")
-        cells = _cells(record.measures, record.feature == LOGITS)
+        cells = _cells(record.measures)
+        if ranked:
+            cells += _ranks(record.measures) if record.feature == LOGITS else ["", ""]
         rows.append((title if title != previous else "", record.runtimes, record.feature, *cells, verdict))
         previous = title
-    return Grid(_COLUMNS, rows)
+    return Grid(columns, rows)
 
 
-def _cells(measures: Measures, ranked: bool) -> list[str]:
+def _cells(measures: Measures) -> list[str]:
     psnr = "equal" if measures.max_abs == 0 else number(measures.psnr)
     distances = [number(measures.max_abs), number(measures.mean_abs), number(measures.relative)]
-    ends = [share(measures.top8), share(measures.rank)] if ranked else ["", ""]
-    return [*distances, share(measures.cosine), psnr, *ends]
+    return [*distances, share(measures.cosine), psnr]
+
+
+def _ranks(measures: Measures) -> list[str]:
+    return [share(measures.top8), share(measures.rank)]
