@@ -58,3 +58,8 @@ def described(value: object) -> str:
 def is_unicode(text: str) -> bool:
     """Whether a text has no half of a surrogate pair, which no encoding can write."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 turn`, `2 turns`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

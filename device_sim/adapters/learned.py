@@ -28,6 +28,8 @@ def open_adapters(store: Path) -> Registry[Adapter]:
         DataError: there are none.
     """
     own = (store / STORE_FILE).exists() and (store / VERSIONS_DIR).exists()
+    if not own and not (store / LEARNED).exists():
+        raise DataError(f"{store}: must be a store of adapters, has none yet; pt night run makes the first")
     return Registry(store if own else store / LEARNED, ADAPTERS)
 
 

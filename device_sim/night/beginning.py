@@ -62,6 +62,8 @@ def begin(config: NightConfig, store: Store, engine: Engine, reporter: Reporter)
     unclean = unclean_versions(nights, data.forgotten, engine.registry(store.path, create=False))
     new = new_items(nights, data)
     if not new and not unclean:
+        for why, count in data.left_out.items():
+            reporter.say(f"left out: {count}, {why}")
         return None
     settings = Settings(
         config.model, config.user, config.suite, config.budget_minutes, config.seed, config.threads

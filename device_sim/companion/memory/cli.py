@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from device_sim.companion.config import ImportConfig
+from personality_common.printable import counted
 from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import FILE, FOLDER, GIVEN, PRINT_JSON, dataclass_options, take
 
@@ -106,14 +107,14 @@ def forget(
             chosen = choose(log.read(), opened.audit() if opened else [], names, matching)
             if chosen and (as_json is None or as_json.path is not None):
                 output.print(chosen_table(chosen))
-            question = f"Forget {_count(len(chosen), 'turn')} for good?"
+            question = f"Forget {counted(len(chosen), 'turn')} for good?"
             if chosen and not yes and not click.confirm(question, err=True):
                 chosen = []
             turns, chunks = forget_turns(log, opened, [one.turn for one in chosen]) if chosen else (0, 0)
     if emitted(as_json, {"turns": [one.turn for one in chosen], "chunks": chunks}):
         return
     if turns or chunks:
-        output.print(f"forgotten: {_count(turns, 'turn')}, {_count(chunks, 'chunk')}", soft_wrap=True)
+        output.print(f"forgotten: {counted(turns, 'turn')}, {counted(chunks, 'chunk')}", soft_wrap=True)
     else:
         output.print("nothing forgotten")
 
@@ -185,7 +186,7 @@ def rebuild(store: Path, encoder: str, as_json: JsonPlace | None) -> None:
         with Memory(held.memory, loaded) as opened:
             figures = {"turns": len(opened.turns()), "chunks": len(opened.audit())}
     if not emitted(as_json, figures):
-        counts = f"{_count(figures['turns'], 'turn')}, {_count(figures['chunks'], 'chunk')}"
+        counts = f"{counted(figures['turns'], 'turn')}, {counted(figures['chunks'], 'chunk')}"
         output.print(f"rebuilt: {counts}", soft_wrap=True)
 
 
@@ -212,7 +213,7 @@ def eval_(store: Path, questions: Path | None, user: str, encoder: str, as_json:
     if not emitted(as_json, asdict(found)):
         output.print(evaluation_table(found))
         output.print(
-            f"{_count(found.questions, 'question')}; a search: {found.ms[0]:.1f} ms, p95 {found.ms[1]:.1f}",
+            f"{counted(found.questions, 'question')}; a search: {found.ms[0]:.1f} ms, p95 {found.ms[1]:.1f}",
             soft_wrap=True,
         )
 
@@ -271,7 +272,3 @@ def _show(as_json: JsonPlace | None, lines: list[dict[str, Any]], table: Any, no
         output.print(table())
     else:
         output.print(none)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -24,6 +24,7 @@ from device_sim.companion.privacy.filter import Filter
 from device_sim.companion.privacy.tags import take_tags
 from device_sim.companion.routing import Routed, route_of, routing
 from device_sim.companion.store import hold_store
+from personality_common.printable import counted
 from personality_common.terminal.progress import Reporter
 from personality_common.text.identity import Encoder
 
@@ -54,11 +55,11 @@ class Imported:
 
     def __str__(self) -> str:
         read = ", ".join(
-            f"{_counted(n, 'conversation')} of {name}" for name, n in sorted(self.formats.items())
+            f"{counted(n, 'conversation')} of {name}" for name, n in sorted(self.formats.items())
         )
         said = [f"read {read or 'no conversation'}"]
-        said += [f"imported {_counted(self.turns, 'turn')} of {_counted(self.conversations, 'conversation')}"]
-        said += [f"{_counted(self.known, 'conversation')} had nothing new"] if self.known else []
+        said += [f"imported {counted(self.turns, 'turn')} of {counted(self.conversations, 'conversation')}"]
+        said += [f"{counted(self.known, 'conversation')} had nothing new"] if self.known else []
         said += [f"{n:,} left out: {why}" for why, n in sorted(self.left_out.items())]
         return "; ".join(said)
 
@@ -181,7 +182,3 @@ def _goes_on(turns: Sequence[tuple[Keepable, str | None]], here: Sequence[tuple[
         kept.turn.role == role and text in (None, kept.turn.text)
         for (kept, _), (role, text) in zip(turns, here, strict=False)
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
