@@ -20,7 +20,7 @@ from personality_common.bundle.bundle import Bundle
 from personality_common.bundle.stored import Array
 from personality_common.contract import EMBEDDING, LOGITS, TOP_K
 from personality_common.evidence.claims import Check, within
-from personality_common.evidence.distances import top_indices
+from personality_common.evidence.distances import in_common, top_indices
 
 PARTS: Final = ("encoder", "model")
 NAMES: Final = {
@@ -89,14 +89,14 @@ def _judged(bundle: Bundle, top: Array, want: Wanted, runtimes: str) -> Iterator
         why = "the bundle is of an earlier version; export it again"
         yield Check("text.overlap", NAMES["overlap"], "not judged", why, runtimes=runtimes)
         return
-    shares = _shares(top, want.top)
+    shares = in_common(top, want.top)
     found = {
         "overlap": float(shares.mean()),
         "worst": float(shares.min()),
         "first": float((top[:, 0] == want.top[:, 0]).mean()),
     }
     if want.shipped is not None:
-        found["shipped"] = float(_shares(top, want.shipped).mean())
+        found["shipped"] = float(in_common(top, want.shipped).mean())
     for key, value in found.items():
         tolerance = bundle.tolerances.get(f"text-{_coarser(bundle, key)}.{key}")
         if tolerance is not None:
@@ -120,9 +120,3 @@ def _ranked(rows: Sequence[Sequence[int]] | None) -> Array | None:
     if rows is None or any(len(row) != TOP_K for row in rows):
         return None
     return np.array(rows)
-
-
-def _shares(top: Array, other: Array) -> Array:
-    """(N,) share of the tokens (N, 8) in common."""
-    shares: Array = (top[:, :, None] == other[:, None, :]).any(axis=2).sum(axis=1) / TOP_K
-    return shares
