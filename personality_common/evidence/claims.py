@@ -153,12 +153,21 @@ def _plain(figure: str) -> str:
     return figure.replace(",", "")
 
 
+_ROUNDING: Final = 1e-15
+"""Of a cosine in float64: a few units in the last place."""
+
+
 def share(value: float | None) -> str:
-    """A share of 1 or a correlation: five places, or as many as tell it from 1; "-" where there is none."""
+    """A share of 1 or a correlation: five places, or as many as tell it from 1; "-" where there is none.
+
+    What eight places do not tell from 1 is written as what is missing: `1-3e-14`; not what rounding does to a
+    cosine of equal vectors, on either side of 1.
+    """
     if value is None:
         return "-"
-    places = next((p for p in range(5, 17) if value == 1 or float(f"{value:.{p}f}") != 1), 17)
-    return f"{value:.{places}f}"
+    one = value > 1 - _ROUNDING
+    places = next((p for p in range(5, 9) if one or float(f"{value:.{p}f}") != 1), None)
+    return f"1-{1 - value:.0e}" if places is None else f"{value:.{places}f}"
 
 
 def to_json(checks: Iterable[Check]) -> dict[str, Any]:

@@ -105,6 +105,11 @@ def test_figures_that_differ_are_printed_so_that_they_differ(
 
 def test_a_share_is_told_from_one() -> None:
     assert [share(value) for value in (1.0, 0.5, 0.9999999, None)] == ["1.00000", "0.50000", "0.9999999", "-"]
+    assert [share(value) for value in (1 - 2**-45, 1 + 2**-52, 1 - 2**-52)] == [
+        "1-3e-14",
+        "1.00000",
+        "1.00000",
+    ]
     assert apart(0.71234567, 0.71234599) == ("0.7123457", "0.712346")
     assert apart(0.5, 0.5) == ("0.5", "0.5")
     assert apart(None, 0.5) == ("–", "0.5")
