@@ -2,7 +2,7 @@ from .fleet.config import FleetConfig
 from .fleet.fleet import Fleet, simulate_fleet
 from .heads.heads import create_heads, open_heads
 from .heads.shipped import open_shipped, shipped_head
-from .mil.model import load_mil
+from .mil.loading import load_mil
 from .parity.compare import check_parity
 from .parity.config import ParityConfig
 from .parity.report import Report

@@ -9,7 +9,7 @@ import device_sim.mil.kernels  # noqa: F401  (registers them)
 from device_sim.mil.kinds import REFUSED
 from device_sim.mil.layers import FAMILIES
 from device_sim.mil.layers.control_flow import CONTROL
-from device_sim.mil.model import MODELS
+from device_sim.mil.loading import MODELS
 from device_sim.mil.registry import all_ops, find
 from device_sim.mil.resolving import SPECIAL
 from personality_common.coreml.proto import Model_pb2

@@ -26,9 +26,17 @@ from typing import Any
 
 import numpy as np
 
-from device_sim.mil import Evaluator, Limits, Model, NetworkModel, PipelineModel, ProgramModel, load_mil
+from device_sim.mil import (
+    Evaluator,
+    Limits,
+    LinkedModel,
+    Model,
+    NetworkModel,
+    PipelineModel,
+    ProgramModel,
+    load_mil,
+)
 from device_sim.mil.features import check_inputs
-from device_sim.mil.model import LinkedModel
 from device_sim.mil.step import Step
 from device_sim.runtimes.rows import read_rows
 from device_sim.trace.config import AGAINST, TraceConfig

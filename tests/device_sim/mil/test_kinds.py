@@ -21,7 +21,7 @@ from sklearn.svm import SVC, SVR
 
 from device_sim.mil import load_mil
 from device_sim.mil.kinds import KINDS, REFUSED
-from device_sim.mil.model import MODELS
+from device_sim.mil.loading import MODELS
 from personality_common.coreml.proto import Model_pb2
 from personality_common.errors import DataError
 
@@ -631,7 +631,7 @@ def test_every_kind_is_run_or_refused(load: Any) -> None:
     kinds = [field.name for field in Model_pb2.Model.DESCRIPTOR.oneofs_by_name["Type"].fields]
     networks = {"neuralNetworkClassifier", "neuralNetworkRegressor"}
     assert sorted({*MODELS, *REFUSED} - networks) == sorted(set(kinds) - networks)
-    assert not MODELS.keys() & REFUSED.keys()
+    assert not set(MODELS) & REFUSED.keys()
     assert set(KINDS) < set(MODELS)
     for kind, reason in REFUSED.items():
         model = spec({"x": "string"}, {"y": "string"})

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from device_sim.heads.shipped import head_places, identity, shipped_head
-from device_sim.mil.model import load_mil
+from device_sim.mil import load_mil
 from device_sim.routes.choosing import ROUTES, make_route
 from device_sim.routes.patch import PatchRoute
 from device_sim.routes.route import HeadUpdate
