@@ -215,8 +215,6 @@ print(json.dumps([counts, heavy]))
 
 def test_a_package_that_is_not_there_is_said_before_anything_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(
-        ToolkitError, match=r"needs detect_secrets, glin_profanity; pip install '.*\[companion\]'"
-    ):
+    with pytest.raises(ToolkitError, match=r"needs detect_secrets, glin_profanity; pip install"):
         Filter("mask")
     assert Filter("off").redact("my password is hunter2").text == "my password is hunter2"
