@@ -15,7 +15,7 @@ _TYPES = {"store": FOLDER}
 _METAVARS = {
     "store": "DIR",
     "adapter": "GGUF|none",
-    "model": "smollm2|GGUF|FOLDER|URL",
+    "model": "smollm2|GGUF|FOLDER|hf:…|mlx:…|URL",
     "bundle": "BUNDLE",
     "heads": "DIR",
 }

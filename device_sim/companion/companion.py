@@ -19,7 +19,7 @@ from device_sim.companion.events import (
     Turn,
     new_conversation,
 )
-from device_sim.companion.keeping import Filter, keep, keepable
+from device_sim.companion.keeping import Filter, Keepable, keep, keepable
 from device_sim.companion.log import EventLog
 from device_sim.companion.memory.sayings import Known, is_small_talk
 from device_sim.companion.models.model import ChatModel, Sampling
@@ -95,6 +95,7 @@ class Companion:
         mood: of the last message.
         prompt: of the last answer; `recalled`: the memories in it.
         turns: ids of the last message and its answer, as far as they were kept.
+        kept: the last message as it was kept, with what was found in it; None: not at all.
         cut_off: the last answer ended since it was as long as one may be.
     """
 
@@ -118,6 +119,7 @@ class Companion:
         self.prompt: Prompt | None = None
         self.recalled: tuple[str, ...] = ()
         self.turns: tuple[str, ...] = ()
+        self.kept: Keepable | None = None
         self.cut_off = False
         self._known = known
         self._began = False
@@ -232,6 +234,8 @@ class Companion:
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
         """Log a turn as it may be kept; None: not at all."""
         kept = keepable(turn, tags, self.parts.filter)
+        if turn.role == "user":
+            self.kept = kept
         if kept is None:
             return None
         if not self._began:

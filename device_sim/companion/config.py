@@ -21,8 +21,8 @@ class CompanionConfig:
 
     Attributes:
         store: where what was said is kept; made by the first chat.
-        model: `smollm2`, a GGUF file, a folder of `pt lm export`, or a server that speaks OpenAI's protocol,
-            as URL or openai:URL#MODEL.
+        model: `smollm2`, a GGUF file, a folder of `pt lm export`; hf: or mlx: and a folder or a cached
+            name of the hub; or a server that speaks OpenAI's protocol, as URL or openai:URL#MODEL.
         adapter: a LoRA of the model, in GGUF, or `none`; without it the store's active one, if it is of this
             model.
         bundle: reads the mood of what you write; none: no mood.

@@ -34,6 +34,11 @@ class Keepable(NamedTuple):
     turn: Turn
     counts: dict[str, int]
 
+    @property
+    def taken_out(self) -> tuple[str, ...]:
+        """Kinds of what does not stand in the text any more."""
+        return tuple(kind for kind in self.counts if kind not in LIMITS)
+
 
 def keepable(turn: Turn, tags: Collection[str], filter: Filter) -> Keepable | None:
     """A turn as it may be kept; None: not at all. What was found in it may bring tags of its own."""

@@ -42,6 +42,7 @@ def open_companion(config: CompanionConfig, reporter: Reporter) -> Iterator[Comp
     from device_sim.companion.privacy.tags import take_tags
 
     character = _read_character(config.character) if config.character else None
+    filter = Filter(config.redact)
     with (
         hold_store(config.store, create=True) as store,
         EventLog(store.events) as log,
@@ -80,7 +81,7 @@ def open_companion(config: CompanionConfig, reporter: Reporter) -> Iterator[Comp
             )
         sampling = Sampling(config.max_tokens, config.temperature)
         route = routing(encoder, reporter) if encoder else None
-        parts = Parts(model, Filter(config.redact), take_tags, memory, mood, character, sampling, route)
+        parts = Parts(model, filter, take_tags, memory, mood, character, sampling, route)
         yield Companion(log, parts, user=config.user, known=known)
 
 

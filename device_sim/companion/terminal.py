@@ -103,12 +103,21 @@ class Chat:
             answer.close()
         self.out.write(" [broken off]\n" if broken else "\n")
         self.out.flush()
+        self._tell_kept()
         if self.config.verbose:
             self._tell(first)
 
     def _show_mood(self) -> None:
         if self.config.show_mood and self.companion.mood:
             self.reporter.say(f"mood: {', '.join(self.companion.mood)}")
+
+    def _tell_kept(self) -> None:
+        """Say what will be missing when this is asked for another day."""
+        kept = self.companion.kept
+        if kept is None:
+            self.reporter.say("of this nothing is kept")
+        elif kept.taken_out:
+            self.reporter.say(f"kept without what the privacy filter found: {', '.join(kept.taken_out)}")
 
     def _tell(self, first: float | None) -> None:
         prompt = self.companion.prompt

@@ -1,1 +1,1 @@
-"""What answers: llama.cpp in this process, or a server that speaks OpenAI's protocol."""
+"""What answers: llama.cpp, transformers or MLX in this process, or a server that speaks OpenAI's protocol."""

@@ -1,7 +1,6 @@
 """A GGUF file that chats, in llama.cpp: the file's own template and tokenizer, and no role from a text.
 
-The template is rendered by llama.cpp over stand-ins for the texts, and cut apart there. What the template
-wrote is tokenized with special tokens, what a text says without: `<|im_end|>` in a message is ten characters.
+The template is rendered by llama.cpp, see `template`; `<|im_end|>` in a message is ten characters.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import math
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +15,7 @@ from typing import Any, Final
 
 from device_sim.adapters.gguf import require_adapter_of
 from device_sim.companion.models.model import Message, ModelError, Piece, Sampling
+from device_sim.companion.models.template import Template
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import file_sha256
 from personality_common.llama_server import LlamaServer
@@ -83,9 +82,10 @@ class LlamaModel:
         )
         self._lora = self._scales({adapter.stem: 1.0} if adapter else {})
         capabilities = self._server.get("/props").get("chat_template_caps", {})
-        self._system = bool(capabilities.get("supports_system_role", True))
+        takes_system = bool(capabilities.get("supports_system_role", True))
         self._path = path
-        self.system = self._default_system() if self._system else None
+        self._template = Template(self._render, str(path), takes_system=takes_system)
+        self.system = self._template.system
         self._tokens: dict[tuple[str, bool, bool], list[int]] = {}
 
     def with_scales(self, scales: Mapping[str, float]) -> LlamaModel:
@@ -133,39 +133,19 @@ class LlamaModel:
         Raises:
             DataError: the template does not show each message once, in order, or refuses their roles.
         """
-        shown = list(messages) if self._system else _without_system(messages)
-        mark = f"text{secrets.token_hex(8)}"
-        names = [f"{mark}n{i}n" for i in range(len(shown))]
-        stand_ins = [{"role": m.role, "content": n} for m, n in zip(shown, names, strict=True)]
-        try:
-            prompt = str(self._server.post("/apply-template", {"messages": stand_ins})["prompt"])
-        except ToolkitError as error:
-            raise DataError(f"{self._path}: its chat template must take the messages: {error}") from None
-        ids: list[int] = []
-        for i, (name, message) in enumerate(zip(names, shown, strict=True)):
-            before, found, prompt = prompt.partition(name)
-            if not found or mark in before or name in prompt:
-                raise DataError(f"{self._path}: its chat template must show each message once, in order")
-            ids += self._tokenize(before, special=True, first=i == 0)
-            ids += self._tokenize(message.text.strip(), special=False, first=False)
-        return ids + self._tokenize(prompt, special=True, first=False)
+        written, texts = self._template.cut(messages)
+        ids = self._tokenize(written[0], special=True, first=True)
+        for text, behind in zip(texts, written[1:], strict=True):
+            ids = ids + self._tokenize(text, special=False, first=False)
+            ids = ids + self._tokenize(behind, special=True, first=False)
+        return ids
 
     def answer_ids(self, text: str) -> list[int]:
         """An answer, without what ends it."""
         return self._tokenize(text, special=False, first=False)
 
-    def _default_system(self) -> str | None:
-        """What the template puts in the place of a system prompt where there is none."""
-        mark = f"text{secrets.token_hex(8)}"
-        user = {"role": "user", "content": f"{mark}user"}
-        without, given = (
-            str(self._server.post("/apply-template", {"messages": messages})["prompt"])
-            for messages in ([user], [{"role": "system", "content": mark}, user])
-        )
-        before, _, after = given.partition(mark)
-        if not without.startswith(before) or not without.endswith(after):
-            return None
-        return without[len(before) : len(without) - len(after)].strip() or None
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        return str(self._server.post("/apply-template", {"messages": messages})["prompt"])
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         request: dict[str, Any] = {
@@ -222,13 +202,3 @@ class LlamaModel:
                 self._tokens.clear()
             self._tokens[key] = list(self._server.post("/tokenize", request)["tokens"]) if text else []
         return self._tokens[key]
-
-
-def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """For a template without that role: the first user turn begins with it."""
-    if not messages or messages[0].role != "system":
-        return list(messages)
-    system, *rest = messages
-    if not rest:
-        return [Message("user", system.text)]
-    return [Message("user", f"{system.text}\n\n{rest[0].text}"), *rest[1:]]

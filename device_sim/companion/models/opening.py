@@ -21,18 +21,24 @@ def open_model(
     """Open what `--model` names.
 
     Args:
-        name: `smollm2`, a GGUF file, a folder of `pt lm export`, a URL, or `openai:URL#MODEL`.
+        name: `smollm2`, a GGUF file, a folder of `pt lm export`, `hf:` or `mlx:` and a folder or a cached
+            name of the hub, a URL, or `openai:URL#MODEL`.
         adapter: a LoRA in GGUF.
         store: a companion's, whose active adapter is taken if there is one, and of this model.
 
     Raises:
-        ConfigError: it names nothing, or a server is to take an adapter.
+        ConfigError: it names nothing, or what takes no adapter is to take one.
         ToolkitError: see the models.
     """
     if name.startswith(("http://", "https://", "openai:")):
         if adapter is not None:
             raise ConfigError("--adapter must be of a GGUF file; a server by URL loads its own")
         return _server(name)
+    scheme, _, named = name.partition(":")
+    if scheme in ("hf", "mlx"):
+        if adapter is not None:
+            raise ConfigError(f"--adapter must be of a GGUF file; {scheme}: takes none")
+        return _hub(scheme, named)
 
     from device_sim.adapters.learned import active_file
     from device_sim.companion.models.llama import LlamaModel
@@ -63,8 +69,8 @@ def gguf_file(name: str) -> Path:
         path = served_file(path)
     elif not path.exists():
         raise ConfigError(
-            f"--model must be {DEFAULT_MODEL}, a GGUF file, a folder of pt lm export, or a URL,"
-            f" got {name!r:.200}"
+            f"--model must be {DEFAULT_MODEL}, a GGUF file, a folder of pt lm export, hf:NAME, mlx:NAME, or a"
+            f" URL, got {name!r:.200}"
         )
     return path
 
@@ -74,3 +80,13 @@ def _server(name: str) -> OpenAIModel:
 
     url, _, model = name.removeprefix("openai:").partition("#")
     return OpenAIModel(url or OPENAI_URL, model or None)
+
+
+def _hub(scheme: str, name: str) -> ChatModel:
+    if scheme == "mlx":
+        from device_sim.companion.models.mlx import MlxModel
+
+        return MlxModel(name)
+    from device_sim.companion.models.huggingface import HuggingFaceModel
+
+    return HuggingFaceModel(name)

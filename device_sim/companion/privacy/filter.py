@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from personality_common.errors import ConfigError
+from personality_common.errors import ConfigError, ToolkitError
 
 from .findings import LIMITS, Finding, merged
 
 Mode = Literal["mask", "drop", "off"]
 MODES: Final = get_args(Mode)
+PACKAGES: Final = ("detect_secrets", "glin_profanity")
+"""Of the extra `companion`, and imported when something is looked for."""
 WINDOW: Final = 4_096
 """Code points that the rules see at once, so that the time grows with the length and not with its square."""
 OVERLAP: Final = 1_024
@@ -53,9 +56,16 @@ class Filter:
 
         Raises:
             ConfigError: another mode.
+            ToolkitError: a package that the rules need is not installed.
         """
         if mode not in MODES:
             raise ConfigError(f"--redact must be one of {', '.join(MODES)}, is {mode!r}")
+        # Before a word is said: a message that cannot be filtered is not kept, nor answered.
+        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+        if missing and mode != "off":
+            raise ToolkitError(
+                f"the privacy filter needs {', '.join(missing)}; pip install 'personality-toolkit[companion]'"
+            )
         self.mode = mode
 
     def redact(self, text: str) -> Redaction:

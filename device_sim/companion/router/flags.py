@@ -40,9 +40,19 @@ _PATTERNS: Final = {
     "time": r"\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|march|april|may|june|july|august|"
     r"september|october|november|december|yesterday|tomorrow|today|tonight|week|month|year|years|since|ago|last|next|morning)\b",
     "task": r"^(?:please )?(?:write|draft|translate|summari[sz]e|shorten|rewrite|make up|tell me a|fix|convert|find|recommend|suggest|give me|make|"
-    r"explain this|complete|compose|generate|list|compare|calculate|go on|continue)\b",
+    r"explain this|complete|compose|generate|list|compare|calculate|go on|continue|proofread|paraphrase|correct this|put into|invent|turn|name)\b",
     "quoted": r"[\"“][^\"”]{8,}[\"”]",
-    "pretends": r"\b(?:imagine|suppose|pretend|let's say|in my story|the novel|the hero|fiction(?:al)?)\b",
+    "pretends": r"\b(?:imagine|suppose|pretend|assum(?:e|ing)|picture this|let(?:'s| us) (?:say|play|assume)|for the sake of argument|role[ -]?play|"
+    r"in (?:my|the|this|our|a) (?:story|novel|book|film|movie|game|play)|the novel|the hero|my (?:character|hero)|fiction(?:al)?)\b"
+    r"|\byou(?:'re| are) (?:the|a|an) \w+(?: \w+)?(?:,| and) (?:and )?i(?:'m| am)\b",
+    "of that answer": r"\b(?:make|put|give me|give|turn|say|repeat|rewrite|explain|drop|shorten|translate) (?:that|it|this|the last|your last|your list)\b"
+    r"|\b(?:same thing|once more|of that|for this|in (?:one|two|three) (?:sentences?|words))\b",
+    "asks for anyone": r"^(?:(?:what|how|where|when|why|which)(?: \w+){0,2} )?(?:do|can|should|may|am|must|could) (?:i|we|one|you)\b"
+    r"|^how to\b|^(?:is|are) (?:it|there)\b",
+    "asks you": r"^(?:can|could|would|will|do|don't|must|why (?:do|are|can't)) (?:you|your|we)\b",
+    "wants of you": r"\b(?:i (?:want|need|prefer|like|love|hate|don't like|don't want|don't need|can't stand)|i'd (?:like|love|rather))\b.*\b(?:you|your|answers?|"
+    r"repl(?:y|ies)|lists?|bullets?|bullet points|introductions?|paragraphs?|examples?)\b",
+    "somebody of mine wants": r"\b(?:my|our|the) (?:\w+ ){0,2}(?:says?|said|told|wants?|asked|likes?|finds?)\b",
 }
 _COMPILED: Final = {name: re.compile(pattern, re.I | re.S) for name, pattern in _PATTERNS.items()}
 NAMES: Final = (*_PATTERNS, "length", "words", "very short", "lines", "exclamation", "more than one sentence")

@@ -22,7 +22,12 @@ class Record(NamedTuple):
 
 
 def read_seed() -> list[Record]:
-    families = tomllib.loads(SEED.read_text(encoding="utf-8"))["family"]
+    return read_records(SEED)
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of a file in the form of the seed."""
+    families = tomllib.loads(path.read_text(encoding="utf-8"))["family"]
     return [Record(text, f["label"], f["name"], f["hard"]) for f in families for text in f["texts"]]
 
 

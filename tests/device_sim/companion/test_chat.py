@@ -84,6 +84,14 @@ def test_lines_of_a_pipe_are_messages_and_commands(log: EventLog, monkeypatch: p
     assert [b.reward for b in (e.body for e in log.read()) if isinstance(b, Feedback)] == [1.0]
 
 
+def test_what_is_not_kept_is_said(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "A zebra lives here\nA horse lives here\nA cow #off-record\n"
+    _, said, _ = chat(log, Scripted(["Hi."]), lines, monkeypatch)
+    told = [line for line in said if "kept" in line]
+    assert told == ["kept without what the privacy filter found: secret", "of this nothing is kept"]
+    assert [turn.text for turn in turns(log)][::2] == ["A [secret] lives here", "A horse lives here"]
+
+
 def test_escapes_of_a_model_do_not_reach_the_terminal(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = "\x1b]0;owned\x07 \x1b[2J \x9b31m \r \u202e ok"
     written, *_ = chat(log, Scripted([hostile]), "go\n", monkeypatch)

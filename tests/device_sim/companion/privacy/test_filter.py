@@ -15,7 +15,7 @@ from private_texts import by_hand, generated
 
 from device_sim.companion.privacy.filter import MODES, Filter
 from device_sim.companion.privacy.findings import Finding, merged
-from personality_common.errors import ConfigError
+from personality_common.errors import ConfigError, ToolkitError
 
 MASK = Filter("mask")
 
@@ -211,3 +211,10 @@ print(json.dumps([counts, heavy]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [{"email": 1, "ip": 1, "person": 1, "secret": 2}, []]
+
+
+def test_a_package_that_is_not_there_is_said_before_anything_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ToolkitError, match=r"needs detect_secrets, glin_profanity; pip install"):
+        Filter("mask")
+    assert Filter("off").redact("my password is hunter2").text == "my password is hunter2"

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from device_sim.companion.router.flags import LABELS, NAMES, flags, heuristic
-from device_sim.companion.router.records import read_seed, seed_sha256
+from device_sim.companion.router.records import read_records, read_seed, seed_sha256
 from device_sim.companion.router.router import STORED, Router
 from device_sim.companion.routing import routing
 from personality_common.errors import MismatchError
@@ -20,6 +21,8 @@ from personality_common.files.atomic import read_json_object
 from personality_common.terminal.progress import Reporter
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder
+
+CASES = Path(__file__).resolve().parents[4] / "fixtures" / "router-cases.toml"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,24 @@ def test_seed() -> None:
     assert sum(one.hard for one in records) >= 100
     labels = {one.family: {one.label} for one in records}
     assert all(labels[one.family] == {one.label} for one in records)
+
+
+def test_cases_are_not_in_the_seed() -> None:
+    cases = read_records(CASES)
+    assert len(cases) == 128
+    assert sum(one.hard for one in cases) == 64
+    assert not {one.text.lower() for one in cases} & {one.text.lower() for one in read_seed()}
+
+
+def test_bars_on_the_cases(encoder: Encoder) -> None:
+    router, cases = Router.open(encoder.identity), [one for one in read_records(CASES) if one.hard]
+    embeddings = encoder.encode([one.text for one in cases])
+    routes = [router.route(one.text, row) for one, row in zip(cases, embeddings, strict=True)]
+    answered = [(one, route) for one, route in zip(cases, routes, strict=True) if not route.abstained]
+    wrong = sum(route.label != one.label for one, route in answered) / len(answered)
+    rules = sum(heuristic(one.text) != one.label for one in cases) / len(cases)
+    assert len(answered) >= 0.8 * len(cases)
+    assert wrong <= rules / 2
 
 
 def test_stored_coefficients_are_of_this_seed() -> None:
