@@ -181,19 +181,33 @@ def _fit_topics(fit: _Fit, heard: Heard, topics: Tensor) -> tuple[Posterior, Lea
     return posterior, learned
 
 
+def direction(posterior: Posterior) -> Tensor:
+    """(V,) float64: the taste, of which whatever is below CUT times its root mean square is left out."""
+    size = float(posterior.taste.square().mean().sqrt())
+    direction: Tensor = posterior.taste.sign() * (posterior.taste.abs() - CUT * size).clamp(min=0)
+    return direction
+
+
+def longest_step(posterior: Posterior, reference: Reference) -> float:
+    """Of the direction, the longest step that is worth its loss of relevance; 0 without a taste.
+
+    After 1 / alpha no token takes the place of one that is expected to be worth more.
+    """
+    size = float(posterior.taste.square().mean().sqrt())
+    if not size > 0:
+        return 0.0
+    return 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
+
+
 def make_head(posterior: Posterior, reference: Reference) -> Made:
     """The head that the user will like best within the budgets, nearly.
 
-    The bias moves along the taste, of which whatever is below CUT times its root mean square is left out, and
-    the weight along the topics' tastes. A step of 1 / alpha is the longest that is worth its loss of
-    relevance: no token then takes the place of one that is expected to be worth more.
+    The bias moves along the taste's direction, and the weight along the topics' tastes.
     """
-    taste = posterior.taste
-    size = float(taste.square().mean().sqrt())
-    if not size > 0:
+    limit = longest_step(posterior, reference)
+    if not limit:
         return Made(reference.shipped, 0.0, reference.nothing)
-    strong = taste.sign() * (taste.abs() - CUT * size).clamp(min=0)
-    limit = 1 / max(posterior.relevance, size / (FURTHEST * reference.spread))
+    strong = direction(posterior)
     if posterior.topics is None:
         step, head, spent = reference.furthest(strong, limit)
         return Made(head, step / limit, spent)

@@ -38,6 +38,7 @@ HEAD_PACKAGE: Final = "PersonalityHead.mlpackage"
 STATEFUL_PACKAGE: Final = "PersonalityModelStateful.mlpackage"
 ENCODER_PACKAGE: Final = "TextEncoder.mlpackage"
 WORDPIECE_FILE: Final = "vocab.txt"
+TOKENIZER_FILE: Final = "tokenizer.json"
 
 TARGET: Final = "target"
 """Training input of the updatable packages: what the mean squared error compares the logits with."""

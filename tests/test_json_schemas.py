@@ -16,7 +16,7 @@ def test_each_says_what_it_is_of_and_which_version() -> None:
         "capability.schema.json", "companion.schema.json",
         "data.schema.json", "diff.schema.json", "evaluation.schema.json", "event.schema.json",
         "fleet.schema.json",
-        "general.schema.json", "golden.schema.json",
+        "general.schema.json", "golden.schema.json", "golden_night.schema.json",
         "manifest.schema.json", "measured.schema.json", "night.schema.json", "nights.schema.json",
         "parity.schema.json", "record.schema.json", "run.schema.json",
         "simulation.schema.json", "store.schema.json",

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("personality_common", "pretrain", "grpo", "device_sim")
 BELOW = {
     "personality_common": (),
-    "pretrain": ("personality_common",),
+    "pretrain": ("personality_common", "grpo"),
     "grpo": ("personality_common",),
     "device_sim": ("personality_common", "pretrain", "grpo"),
 }

@@ -34,7 +34,8 @@ def integrity_checks(
     """All of them; `run` is the bundle's, and with the parameters of its encoder, if at hand."""
     yield told("", "files", "files have the sizes and SHA-256 of the manifest", _files(bundle))
     yield told("", "vocabulary", "vocabulary: one order everywhere", _vocabulary(bundle, run))
-    yield told("", "golden", "golden vectors have their fingerprints and tokens", _golden(bundle))
+    nights = "" if bundle.golden_night else "; the bundle has no golden nights"
+    yield told("", "golden", f"golden vectors have their fingerprints and tokens{nights}", _golden(bundle))
     yield told("", "tolerances", "tolerances are not wider than this toolkit's", _tolerances(bundle))
     yield told("", "shared-tensors", "packages agree on the parameters that they share", _agreement(bundle))
     for part in bundle.parts:
@@ -106,6 +107,10 @@ def _golden(bundle: Bundle) -> Iterator[str]:
     for name, array in arrays.items():
         if fingerprint(array) != record.arrays[name].fingerprint:
             yield f"golden {name} has another fingerprint"
+    if (nights := bundle.golden_night) is not None:
+        for name, array in nights.arrays.items():
+            if fingerprint(array) != nights.record.arrays[name].fingerprint:
+                yield f"{name} of the golden nights has another fingerprint"
     top = np.argsort(-arrays["logits"], axis=1, kind="stable")[:, : len(record.top_indices[0])]
     if top.tolist() != [list(row) for row in record.top_indices]:
         yield "golden top_indices are not those of the golden logits"

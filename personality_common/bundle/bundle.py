@@ -10,6 +10,7 @@ from typing import NewType
 
 from personality_common.bundle.family import Family
 from personality_common.bundle.golden import Golden, read_golden
+from personality_common.bundle.golden_night import GoldenNight, read_golden_night
 from personality_common.bundle.manifest import Manifest, PackageEntry, read_manifest
 from personality_common.bundle.stored import Array, StoredTensor
 from personality_common.contract import MANIFEST_FILE
@@ -124,6 +125,12 @@ class Bundle:
         """What PyTorch computed at export; DataError if it is missing or malformed."""
         return read_golden(self._file(self.manifest.golden), self.family.golden)
 
+    @cached_property
+    def golden_night(self) -> GoldenNight | None:
+        """Nights of the default learner; None in a bundle without. DataError if missing or malformed."""
+        name = self.manifest.golden_night
+        return None if name is None else read_golden_night(self._file(name))
+
     def _file(self, relative: str) -> Path:
         path = inside(self.path, relative)
         if not path.is_file():
@@ -157,7 +164,8 @@ def open_bundle(path: Path, family: Family) -> Bundle:
             inside(path, state.initial.file)
     sample = () if manifest.reference is None else (manifest.reference.latents, manifest.reference.top)
     stored = (array.file for array in sample)
-    for file in (manifest.vocabulary.file, manifest.golden, *stored, *manifest.files):
+    nights = () if manifest.golden_night is None else (manifest.golden_night,)
+    for file in (manifest.vocabulary.file, manifest.golden, *nights, *stored, *manifest.files):
         inside(path, file)
     tolerances = {tolerance.name: tolerance for tolerance in (*family.tolerances, *manifest.tolerances)}
     return Bundle(path, family, manifest, tolerances)

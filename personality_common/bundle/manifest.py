@@ -149,6 +149,7 @@ class Manifest:
     tolerances: tuple[Tolerance, ...]
     files: dict[str, StoredFile]
     reference: ReferenceSample | None = None
+    golden_night: str | None = None
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -231,6 +231,18 @@ def wordpiece_vocabulary(encoder_folder: Path) -> bytes:
     return "".join(f"{token}\n" for token in read_wordpiece_vocabulary(encoder_folder)).encode()
 
 
+def tokenizer_file(encoder_folder: Path) -> bytes:
+    """`tokenizer.json` as the encoder reads: cut off at `MAX_TOKENS`, special tokens included, no padding.
+
+    Raises:
+        DataError: the encoder's own is missing or malformed.
+    """
+    tokenizer = read_tokenizer(encoder_folder)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return f"{tokenizer.to_str()}\n".encode()
+
+
 def _shape(path: Path, config: Mapping[str, Any]) -> BertShape:
     def integer(key: str, limit: int = _MAX_DIMENSION) -> int:
         value = config.get(key)

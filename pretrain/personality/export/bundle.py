@@ -18,6 +18,7 @@ from personality_common.bundle.stored import stored_values
 from personality_common.contract import (
     GOLDEN_DIR,
     MANIFEST_FILE,
+    TOKENIZER_FILE,
     TOKENS_FILE,
     WORDPIECE_FILE,
 )
@@ -27,14 +28,16 @@ from personality_common.files.atomic import write_json
 from personality_common.files.fingerprint import fingerprint
 from personality_common.files.staging import staged_folder
 from personality_common.terminal.progress import SILENT, Reporter
-from personality_common.text.bert_folder import wordpiece_vocabulary
-from personality_common.text.identity import Encoder
+from personality_common.text.bert_folder import tokenizer_file, wordpiece_vocabulary
+from personality_common.text.identity import Encoder, EncoderIdentity
 from personality_common.text.sentence import SentenceEncoder
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.export.encoder import EncoderPart, build_encoder
 from pretrain.personality.export.golden import write_golden
-from pretrain.personality.export.manifest import manifest, package_metadata
+from pretrain.personality.export.golden_night import NIGHT_DIR, write_golden_nights
+from pretrain.personality.export.manifest import manifest, named, package_metadata
 from pretrain.personality.export.packages import BuiltPackage, build_package
+from pretrain.personality.export.papers import write_licenses, write_papers
 from pretrain.personality.export.reference import write_reference
 from pretrain.personality.model import EmbeddingProjector
 from pretrain.personality.rules.checks import check_bundle
@@ -88,7 +91,9 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 if part == "encoder":
                     assert isinstance(encoder, SentenceEncoder)
                     assert run.projector is not None
-                    text_encoder = _build_encoder(encoder.folder, run.projector, config, metadata, folder)
+                    text_encoder = _build_encoder(
+                        encoder.folder, run.encoder, run.projector, config, metadata, folder
+                    )
                     package = text_encoder.package
                 else:
                     package = _build_part(part, values, metadata, config, folder)
@@ -105,7 +110,11 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                     f"{config.run}: has no sample of its texts, so devices cannot learn with this bundle;"
                     " pt pretrain makes one"
                 )
+            else:
+                write_golden_nights(folder / GOLDEN_DIR / NIGHT_DIR, run, folder, sample)
             record = manifest(config, run, packages, state, left_out, folder, sample)
+            write_papers(folder, run, record)
+            record = named(record, folder)
             write_manifest(folder, record)
             check_bundle(folder, values, metadata, None if text_encoder is None else text_encoder.values)
     return ExportResult(config.out, record, clock.seconds)
@@ -163,13 +172,16 @@ def _build_part(
 
 def _build_encoder(
     source: Path,
+    identity: EncoderIdentity,
     projector: EmbeddingProjector,
     config: ExportConfig,
     metadata: Mapping[str, str],
     folder: Path,
 ) -> EncoderPart:
-    """The encoder's package; writes its WordPiece vocabulary."""
+    """The encoder's package; writes its tokenizer, and whose weights they are."""
     (folder / WORDPIECE_FILE).write_bytes(wordpiece_vocabulary(source))
+    (folder / TOKENIZER_FILE).write_bytes(tokenizer_file(source))
+    write_licenses(folder, identity, source, config.encoder_weights)
     return build_encoder(source, projector, config.encoder_weights, metadata)
 
 

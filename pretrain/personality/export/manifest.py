@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from personality_common.contract import (
 )
 from personality_common.coreml.description import MINIMUM_OS
 from pretrain.personality.export.config import ExportConfig
+from pretrain.personality.export.golden_night import NIGHT_DIR, NIGHT_FILE
 from pretrain.personality.export.packages import BuiltPackage
 from pretrain.personality.model import uncomputed_parameters
 from pretrain.personality.rules.family import STATE_PARAMETERS
@@ -63,7 +65,7 @@ def manifest(
     folder: Path,
     reference: ReferenceSample | None,
 ) -> Manifest:
-    """The manifest of a bundle whose other files are all written.
+    """The manifest of a bundle, but for its files, which `named` adds when all are written.
 
     Args:
         packages: the packages of the personality model.
@@ -95,9 +97,15 @@ def manifest(
         left_out=dict(left_out),
         golden=f"{GOLDEN_DIR}/{GOLDEN_FILE}",
         tolerances=TOLERANCES,
-        files=file_table(folder),
+        files={},
         reference=reference,
+        golden_night=None if reference is None else f"{GOLDEN_DIR}/{NIGHT_DIR}/{NIGHT_FILE}",
     )
+
+
+def named(record: Manifest, folder: Path) -> Manifest:
+    """The manifest with every file that is in the bundle."""
+    return replace(record, files=file_table(folder))
 
 
 def _package(package: BuiltPackage, initial_state: Mapping[str, InitialState], folder: Path) -> PackageEntry:

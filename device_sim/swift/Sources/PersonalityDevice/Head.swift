@@ -47,7 +47,7 @@ public func bytes(of values: [Float], as dtype: String) throws -> Data {
         // Rounds to nearest, ties to even; beyond 65,504 it gives infinity.
         return values.map { Float16($0).bitPattern.littleEndian }.withUnsafeBytes { Data($0) }
     default:
-        throw DeviceError("a head is stored as float32 or float16, not as \(dtype)")
+        throw DeviceError("numbers are stored as float32 or float16, not as \(dtype)")
     }
 }
 
@@ -66,7 +66,7 @@ public func numbers(in data: Data, as dtype: String) throws -> [Float] {
                 return Float(Float16(bitPattern: UInt16(littleEndian: pattern)))
             }
         default:
-            throw DeviceError("a head is stored as float32 or float16, not as \(dtype)")
+            throw DeviceError("numbers are stored as float32 or float16, not as \(dtype)")
         }
     }
 }

@@ -52,6 +52,17 @@ public struct Manifest: Decodable, Sendable {
         public let fingerprint: String
     }
 
+    /// A file that holds one array and nothing else, relative to the bundle.
+    public struct StoredArray: Decodable, Sendable {
+        public let file: String, dtype: String, shape: [Int], fingerprint: String
+    }
+
+    /// Texts, as numbers, on which budgets are measured.
+    public struct Reference: Decodable, Sendable {
+        /// (texts, width) float16.
+        public let latents: StoredArray
+    }
+
     public let schema: Int
     public let run: Fingerprint
     public let vocabulary: Fingerprint
@@ -59,6 +70,15 @@ public struct Manifest: Decodable, Sendable {
     public let updatable: [String]
     public let packages: [String: Package]
     public let files: [String: File]
+    /// Absent in a bundle of an earlier version.
+    public let reference: Reference?
+    /// File of the golden nights; absent in a bundle of an earlier version.
+    public let goldenNight: String?
+
+    enum CodingKeys: String, CodingKey {
+        case schema, run, vocabulary, encoder, updatable, packages, files, reference
+        case goldenNight = "golden_night"
+    }
 
     /// Read the manifest of a bundle.
     public static func read(_ bundle: URL) throws -> Manifest {
@@ -93,6 +113,21 @@ public struct Manifest: Decodable, Sendable {
             let bias = tensors.first(where: { $0.name == "output_bias" })
         else { throw DeviceError("package \(part) must have projection.weight and output_bias to change") }
         return (weight, bias)
+    }
+}
+
+extension Manifest {
+    /// The reference's latents, a row for each text.
+    public func referenceLatents(_ bundle: URL) throws -> [[Float]] {
+        guard let latents = reference?.latents, latents.shape.count == 2 else {
+            throw DeviceError("the bundle has no reference: export the run again")
+        }
+        let data = try Data(contentsOf: inside(bundle, latents.file)), width = latents.shape[1]
+        let values = try numbers(in: data, as: latents.dtype)
+        guard width > 0, values.count == latents.shape[0] * width else {
+            throw DeviceError("\(latents.file): must have the shape that the manifest names")
+        }
+        return stride(from: 0, to: values.count, by: width).map { Array(values[$0..<$0 + width]) }
     }
 }
 

@@ -13,7 +13,7 @@ public struct Candidate: Codable, Equatable, Sendable {
     }
 }
 
-/// The default night: GRPO on the head, its gradient in closed form. Steps are docs/on-the-device.md's.
+/// The night by gradients: GRPO on the head, in closed form. Steps are docs/on-the-device.md's.
 public struct Night {
     public typealias Rows = [[Double]]
 

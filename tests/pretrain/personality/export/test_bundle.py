@@ -56,6 +56,8 @@ def test_layout(bundle: Any, read_manifest: Any) -> None:
         "golden",
         "reference",
         "manifest.json",
+        "README.md",
+        "MODEL_CARD.md",
     }
     assert manifest["left_out"] == {
         "encoder": "the run's encoder text-embedding-3-small gives the embedding itself and is not exported"

@@ -48,7 +48,7 @@ def test_shapes(golden: Any) -> None:
 def test_every_file_is_named(bundle: Any, golden: Any) -> None:
     _, arrays = golden
     files = {p.name for p in (bundle / "golden").iterdir()}
-    assert files == {"golden.json"} | {f"{name}.bin" for name in arrays}
+    assert files == {"golden.json", "night"} | {f"{name}.bin" for name in arrays}
 
 
 def test_hosted_encoder_gives_unit_vectors_and_no_texts(golden: Any) -> None:

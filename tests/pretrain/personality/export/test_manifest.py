@@ -13,6 +13,7 @@ import pytest
 
 from personality_common.bundle.bundle import open_bundle, verify
 from personality_common.bundle.golden import GoldenRecord
+from personality_common.bundle.golden_night import GoldenNightRecord
 from personality_common.bundle.manifest import Manifest, read_manifest, write_manifest
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.typed import from_json
@@ -80,6 +81,7 @@ def accepts(kind: type[Any], document: Any) -> bool:
 def test_what_the_exporter_writes_is_valid(bundle: Path) -> None:
     published("manifest").validate(json.loads((bundle / "manifest.json").read_text()))
     published("golden").validate(json.loads((bundle / "golden" / "golden.json").read_text()))
+    published("golden_night").validate(json.loads((bundle / "golden" / "night" / "night.json").read_text()))
 
 
 def test_reading_and_writing_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
@@ -87,12 +89,21 @@ def test_reading_and_writing_gives_the_same_bytes(bundle: Path, tmp_path: Path) 
     assert (tmp_path / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["manifest", "golden"])
+@pytest.fixture(scope="module")
+def short_night(bundle: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((bundle / "golden" / "night" / "night.json").read_text())
+    return record | {"nights": record["nights"][-1:], "arrays": {"taste": record["arrays"]["taste"]}}
+
+
+@pytest.mark.parametrize("name", ["manifest", "golden", "golden_night"])
 def test_reader_and_schema_refuse_the_same(
-    short: dict[str, Any], short_golden: dict[str, Any], name: str
+    short: dict[str, Any], short_golden: dict[str, Any], short_night: dict[str, Any], name: str
 ) -> None:
     """Every place, filled with all kinds of other things in turn, and left out."""
-    document, kind = {"manifest": (short, Manifest), "golden": (short_golden, GoldenRecord)}[name]
+    document, kind = {
+        "manifest": (short, Manifest), "golden": (short_golden, GoldenRecord),
+        "golden_night": (short_night, GoldenNightRecord),
+    }[name]  # fmt: skip
     schema = published(name)
     assert schema.is_valid(document)
     assert accepts(kind, document)
