@@ -79,6 +79,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Learn from what was said by day, judge it, take it up or refuse it; report.",
     ),
     "heads": ("device_sim.heads.cli:heads", "Versions of the head: list, compare, activate, roll back."),
+    "doctor": ("device_sim.doctor.cli:doctor", "What works on this machine, for a bug report."),
 }
 
 

@@ -14,7 +14,8 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 def test_each_says_what_it_is_of_and_which_version() -> None:
     assert {path.name for path in FILES} == {
         "capability.schema.json", "companion.schema.json",
-        "data.schema.json", "diff.schema.json", "evaluation.schema.json", "event.schema.json",
+        "data.schema.json", "diff.schema.json", "doctor.schema.json",
+        "evaluation.schema.json", "event.schema.json",
         "fleet.schema.json",
         "general.schema.json", "golden.schema.json", "golden_night.schema.json",
         "manifest.schema.json", "measured.schema.json", "night.schema.json", "nights.schema.json",

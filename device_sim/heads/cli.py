@@ -10,7 +10,7 @@ import click
 
 from personality_common.registry.cli import STORE, add_version_commands
 from personality_common.terminal.json_output import JsonPlace, emitted
-from personality_common.terminal.options import GIVEN, PRINT_JSON
+from personality_common.terminal.options import FOLDER, GIVEN, PRINT_JSON
 
 if TYPE_CHECKING:
     from grpo.head import Head
@@ -51,6 +51,27 @@ def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: Jso
     found = difference(opened.load(before), opened.load(after), vocabulary.tokens)
     if not emitted(as_json, {"before": before, "after": after, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
+
+
+@heads.command()
+@click.argument("store", type=FOLDER)
+@click.argument("head", type=GIVEN)
+@click.option("--bundle", type=GIVEN, required=True, help="That the head is for; its reference judges drift.")
+@PRINT_JSON
+def add(store: Path, head: Path, bundle: Path, as_json: JsonPlace | None) -> None:
+    """Keep HEAD, a file of pt grpo, as a version in STORE, which is made if it is not there.
+
+    The new version is not active: pt heads activate makes it so, if it keeps the budgets.
+    """
+    from device_sim.heads.adding import add_head
+    from personality_common.terminal.console import output
+
+    version, record = add_head(store, head, bundle)
+    gate = record.gates[0]
+    added = {"version": version, "passed": gate.passed, "detail": gate.detail}
+    if not emitted(as_json, added):
+        said = "kept its budgets" if gate.passed else "did not keep its budgets, so it cannot be activated"
+        output.print(f"added: {version}, {said}: {gate.detail}", soft_wrap=True)
 
 
 def _open(store: Path) -> Registry[Head]:

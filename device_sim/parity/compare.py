@@ -122,7 +122,7 @@ def _tightened(bundle: Bundle, wanted: tuple[tuple[str, float], ...]) -> Bundle:
 def _load_run(config: ParityConfig, bundle: Bundle) -> Run | None:
     if config.run is None:
         return None
-    run = load_run(config.run)
+    run = load_run(config.run, config.head)
     if run.fingerprint != (stated := bundle.run_fingerprint):
         raise MismatchError(
             f"--run must be the run that {config.bundle} was made from, fingerprint {stated[:12]}…; "

@@ -24,6 +24,7 @@ class ParityConfig:
         runtimes: to compare, each of which must be available; None for all that are.
         run: the run that the bundle was made from; PyTorch then has its weights. Without it, those that the
             packages hold, which the golden vectors and fingerprints vouch for.
+        head: that pt grpo made from the run, if the bundle was exported with it; needs --run.
         data: conversations whose texts are compared as well; needs --run. The HTML page quotes the texts on
             which runtimes differ most, the JSON has none.
         samples: texts of --data at most.
@@ -34,6 +35,7 @@ class ParityConfig:
     bundle: Path
     runtimes: tuple[str, ...] | None = None
     run: Path | None = None
+    head: Path | None = None
     data: str | None = None
     samples: int = 512
     compute_units: ComputeUnits = "cpu"
@@ -51,5 +53,7 @@ class ParityConfig:
             )
         if self.samples < 1:
             raise ConfigError(f"--samples must be 1 or more, got {self.samples}")
+        if self.head is not None and self.run is None:
+            raise ConfigError("--head needs --run: a head is of a run")
         if self.data is not None and self.run is None:
             raise ConfigError("--data needs --run: the run's encoder turns the texts into embeddings")

@@ -180,6 +180,7 @@ def _elsewhere(bundle: Bundle, tensor: StoredTensor) -> Array | None:
 
 def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
     values = {name: p.detach().numpy() for name, p in run.model.named_parameters()}
+    differing = []
     for tensor in part.tensors:
         if tensor.name not in values:
             yield f"the run has no {tensor.name}"
@@ -187,7 +188,10 @@ def _tensors_of_run(part: Part, run: Run) -> Iterator[str]:
         wanted = stored_values(tensor.name, values[tensor.name], tensor.dtype)
         array = tensor.read(part.path)
         if (print_ := fingerprint(wanted)) != fingerprint(array):
+            differing.append(tensor.name)
             yield f"{tensor.name} is not the run's: {difference(array, print_, wanted)}"
+    if differing and set(differing) <= set(HEAD_PARAMETERS):
+        yield "all else is: if the bundle was exported with a head of pt grpo, name it with --head"
 
 
 def _tensors_of_encoder(part: Part, values: Mapping[str, Array]) -> Iterator[str]:

@@ -29,6 +29,7 @@ class RunConfig:
         state_out: where to write the state buffers after the last row.
         steps: rows are steps of one state, one after the other; arrays have them along their first axis.
         function: of a package of several; None for the default one.
+        head: that pt grpo made, in place of the package's own, which must be in its bundle and is only read.
         runtime: the interpreter, or Core ML itself (macOS).
         max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
         max_seconds: stop when loading the model, or evaluating it once, takes longer.
@@ -38,6 +39,7 @@ class RunConfig:
     input: Path
     output: Path
     runtime: PackageRuntime = "mil"
+    head: Path | None = None
     state: Path | None = None
     state_out: Path | None = None
     steps: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from device_sim.mil import Limits
@@ -14,6 +14,7 @@ from device_sim.runtimes.coreml import CoreMLRuntime
 from device_sim.runtimes.mil import MilRuntime
 from device_sim.runtimes.results import require_arrays, write_rows
 from device_sim.runtimes.rows import Row, read_rows
+from device_sim.runtimes.with_head import with_head
 from personality_common.coreml.features import Feature, features, interface
 from personality_common.coreml.limits import Limits as PackageLimits
 from personality_common.coreml.package import Package
@@ -44,8 +45,12 @@ def run_package(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     Raises:
         DataError: a package or a file of inputs that is malformed, or inputs that the package does
             not take.
+        MismatchError: the head is of another run, or not where it can be replaced.
         ToolkitError: the runtime is not available here.
     """
+    if config.head is not None:
+        with with_head(config.package, config.head) as package:
+            return run_package(replace(config, package=package, head=None), reporter)
     package_limits = PackageLimits(model_bytes=config.max_model_mib << 20)
     runtime = (
         MilRuntime(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from device_sim.heads.heads import HEADS
 from device_sim.heads.shipped import PART, open_shipped, shipped_reference
 from device_sim.runtimes.opening import open_runtime
 from device_sim.simulate.config import TuneConfig
@@ -65,11 +66,13 @@ def tune_from_file(config: TuneConfig, reporter: Reporter = SILENT) -> TuneResul
     belongs = head_metadata(run_fingerprint, vocabulary)
     kept = learner.start()
     if config.start is not None:
-        earlier = Head(*read_head_file(config.start, belongs))
+        earlier = Head(*read_head_file(config.start, belongs)[:2])
         kept = kept._replace(head=earlier, state=earlier)
     _, result = learner.night(latents, feedback.groups(), kept)
     metadata = belongs | {
         "feedback_fingerprint": feedback.fingerprint,
+        "start_fingerprint": HEADS.fingerprint(kept.head),
+        "reward_mean": json.dumps(result.night.reward_mean),
         "settings": json.dumps({"learner": config.learner, "rewards": config.rewards, **asdict(config.grpo)}),
     }
     save_tensors(Path(config.out), {HEAD_WEIGHT: result.head.weight, HEAD_BIAS: result.head.bias}, metadata)

@@ -127,16 +127,12 @@ def predict(
         raise click.UsageError('no text: give "TEXT" arguments, or lines on standard input')
 
     from personality_common.terminal.console import ConsoleReporter
-    from pretrain.personality.head_file import head_metadata, read_head_file
     from pretrain.personality.prediction import Prediction
     from pretrain.personality.prediction import predict as run_predict
     from pretrain.personality.run import load_run
 
-    opened = load_run(run)
-    belongs = head_metadata(opened.fingerprint, opened.vocabulary.fingerprint)
-    own = None if head is None else read_head_file(head, belongs)
     said = [text for text in texts if text]
-    found = iter(run_predict(opened, said, top_k, ConsoleReporter(), allow_remote_encoder, own))
+    found = iter(run_predict(load_run(run, head), said, top_k, ConsoleReporter(), allow_remote_encoder))
     predictions = [next(found) if text else Prediction("", (), ()) for text in texts]
     if json_lines:
         for prediction in predictions:

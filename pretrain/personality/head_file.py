@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from torch import Tensor
 
@@ -15,13 +15,21 @@ MAX_BYTES: Final = 16 << 20
 _SHAPES: Final = {HEAD_WEIGHT: (VOCAB_SIZE, LATENT_DIM), HEAD_BIAS: (VOCAB_SIZE,)}
 
 
+class HeadFile(NamedTuple):
+    """Weight (325, 512) and bias (325,), finite float32, and what the file says of them."""
+
+    weight: Tensor
+    bias: Tensor
+    metadata: dict[str, str]
+
+
 def head_metadata(run_fingerprint: str, vocabulary_fingerprint: str) -> dict[str, str]:
     """What a head belongs to."""
     return {"run_fingerprint": run_fingerprint, "vocabulary_fingerprint": vocabulary_fingerprint}
 
 
-def read_head_file(path: Path, belongs: dict[str, str]) -> tuple[Tensor, Tensor]:
-    """Weight (325, 512) and bias (325,), finite float32.
+def read_head_file(path: Path, belongs: dict[str, str]) -> HeadFile:
+    """Read a head.
 
     Args:
         belongs: what the head must belong to, see `head_metadata`.
@@ -41,4 +49,4 @@ def read_head_file(path: Path, belongs: dict[str, str]) -> tuple[Tensor, Tensor]
                 f"{path}: {name} must be {fingerprint[:12]}…, is {metadata.get(name, 'not there')[:12]}…: the"
                 " head is of something else"
             )
-    return tensors[HEAD_WEIGHT], tensors[HEAD_BIAS]
+    return HeadFile(tensors[HEAD_WEIGHT], tensors[HEAD_BIAS], metadata)

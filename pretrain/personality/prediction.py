@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from personality_common.contract import TOP_K, VOCAB_SIZE
 from personality_common.errors import ConfigError, ToolkitError
@@ -33,7 +32,6 @@ def predict(
     top_k: int = TOP_K,
     reporter: Reporter = SILENT,
     allow_remote: bool = False,
-    head: tuple[Tensor, Tensor] | None = None,
 ) -> list[Prediction]:
     """Encode texts with the run's own encoder, in float32, and rank the tokens.
 
@@ -41,7 +39,6 @@ def predict(
         run: see `pretrain.personality.run.load_run`.
         texts: none blank.
         top_k: tokens per text, 1 to 325.
-        head: weight (325, 512) and bias (325,) in place of the run's.
         reporter: hears where texts leave this machine.
         allow_remote: see `load_run_encoder`.
 
@@ -63,9 +60,7 @@ def predict(
     if run.projector is not None:
         embedding = run.projector(embedding)
     _tell_cut(encoder, texts, reporter)
-    latents = run.model.backbone(embedding)
-    logits = run.model.head(latents) if head is None else latents @ head[0].T + head[1]
-    top = torch.sigmoid(logits).topk(top_k)
+    top = torch.sigmoid(run.model.head(run.model.backbone(embedding))).topk(top_k)
     return [
         Prediction(text, tuple(run.vocabulary.tokens[i] for i in indices), tuple(probabilities))
         for text, indices, probabilities in zip(texts, top.indices.tolist(), top.values.tolist(), strict=True)

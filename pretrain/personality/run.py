@@ -24,6 +24,7 @@ from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import Encoder, EncoderIdentity, require_same_encoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary, require_same_vocabulary
 from pretrain.personality.config import PLAIN_TEMPLATE, is_template
+from pretrain.personality.head_file import head_metadata, read_head_file
 from pretrain.personality.model import EmbeddingProjector, PersonalityModel
 from pretrain.personality.reference import load_sample
 
@@ -65,8 +66,11 @@ class Run:
         return self.record.fingerprint(self.vocabulary.fingerprint, self.encoder.fingerprint)
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path, head: Path | None = None) -> Run:
     """Open a run; every tensor must have the fingerprint that `run.json` names.
+
+    Args:
+        head: a head that `pt grpo` made from it, in place of its own; the fingerprint stays the run's.
 
     Raises:
         DataError: no finished run, or a file of it is damaged.
@@ -92,7 +96,13 @@ def load_run(path: Path) -> Run:
         record.load_into(projector, PROJECTOR_WEIGHTS_FILE)
         projector.eval()
     sample = load_sample(path, encoder.dim)
-    return Run(record, vocabulary, encoder, option, template, model.eval(), projector, sample)
+    run = Run(record, vocabulary, encoder, option, template, model.eval(), projector, sample)
+    if head is not None:
+        own = read_head_file(head, head_metadata(run.fingerprint, vocabulary.fingerprint))
+        with torch.no_grad():
+            model.projection.weight.copy_(own.weight)
+            model.output_bias.copy_(own.bias)
+    return run
 
 
 def load_run_encoder(

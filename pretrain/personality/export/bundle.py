@@ -75,7 +75,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     _require_replaceable(config.out)
     clock = _Clock(reporter)
     with clock.time("run"):
-        run = load_run(config.run)
+        run = load_run(config.run, config.head)
         parts, left_out = _choose_parts(config, run)
     for part, reason in left_out.items():
         reporter.say(f"{PARTS[part]}: left out, {reason}")

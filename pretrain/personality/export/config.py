@@ -26,6 +26,7 @@ class ExportConfig:
             update is float32 in any case.
         encoder_weights: of the text encoder.
         only: parts; None for all that the target and the run's encoder have.
+        head: that pt grpo made from the run, in place of its own.
     """
 
     run: Path
@@ -34,6 +35,7 @@ class ExportConfig:
     precision: Precision = "float32"
     encoder_weights: EncoderWeights = "int8"
     only: tuple[str, ...] | None = None
+    head: Path | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("--target", self.target, TARGETS)
