@@ -25,6 +25,10 @@ from grpo.config import GRPOConfig
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import HISTOGRAM_EDGES, Measures
 from personality_common.evidence.provenance import Provenance
+from pretrain.lm import evaluation_page as language
+from pretrain.lm.answers import Calls, Sample, Share
+from pretrain.lm.bits import Bits, TagBits
+from pretrain.lm.evaluation import Evaluation as LanguageEvaluation
 from pretrain.personality import evaluation_report
 from pretrain.personality.label_metrics import HITS
 
@@ -135,7 +139,24 @@ def evaluation_page(made: Provenance) -> str:
     return evaluation_report.page(found, made)
 
 
-PAGES = {"fleet": fleet_page, "simulate": simulation_page, "parity": parity_page, "evaluate": evaluation_page}
+def language_page(made: Provenance) -> str:
+    one = Bits(123, 123_456, 0.5321, 0.6333, 0.8765)
+    calls = {name: Calls(200, 0.91, 0.98, 0.995, 0.01) for name in ("held-out values", "held-out phrasings")}
+    found = LanguageEvaluation(
+        {"tools": one, "self-description": one, "talk": Bits(9, 800, 0.7, 0.6, 1.2)}, calls, Share(100, 0.97),
+        Share(40, 0.5), TagBits(132, 0.3, 0.9),
+        [Sample("tools", '<b>"{\n' + "long " * 60, "</td>" + "x" * 200), Sample("talk", "", "Hi")],
+    )  # fmt: skip
+    return language.page(found, "demo-lm", made)
+
+
+PAGES = {
+    "fleet": fleet_page,
+    "simulate": simulation_page,
+    "parity": parity_page,
+    "evaluate": evaluation_page,
+    "language model": language_page,
+}
 
 
 def test_the_headline_says_the_most_important_thing(made: Provenance) -> None:
@@ -146,6 +167,7 @@ def test_the_headline_says_the_most_important_thing(made: Provenance) -> None:
         "simulate": "Reward +0.510 on held-out texts (95%: +0.470 to +0.540), 70% of the top 8 kept",
         "parity": "Parity fails: PersonalityModelUpdatable coreml / torch: logits: max |difference|",
         "evaluate": "AUC 0.912 of 1, the teacher 0.912, chance 0.5",
+        "language model": "Calls: 91% right of held-out values, 91% right of held-out phrasings",
     }
     assert "random (control)" in PAGES["fleet"](made)
     assert "10% random (control: rewards say nothing)" in PAGES["fleet"](made)

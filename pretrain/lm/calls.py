@@ -16,6 +16,7 @@ from pretrain.lm.chat import (
     Document,
     Perspective,
     Turn,
+    call_text,
     go_json,
     signature_text,
 )
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 Type = Literal["string", "integer", "number", "boolean"]
 MAX_TOOLS_BYTES: Final = 1 << 20
 MOST_TOKENS: Final = 256
+MOST_STRING: Final = 200
+"""Characters of a string in a call."""
 INVOKE, NONE = (SPECIAL_IDS[ROLE_TOKENS[role]] for role in ("call", "none"))
 RULES: Final = r"""
-string ::= "\"" character* "\""
 character ::= [^"\\<>&\x00-\x1F\u2028\u2029] | "\\" (["\\bfnrt] | "u00" low | "u202" [89])
 low ::= "0" [0-7bef] | "1" [0-9a-f] | "26" | "3" [ce]
 whole ::= [1-9] [0-9]{0,14}
@@ -105,12 +107,18 @@ def as_tool(function: Any) -> Tool:
     return Tool(str(function["name"]), str(function.get("description", "")), arguments)
 
 
-def grammar(tools: Sequence[Tool], otherwise: Literal["none", "text", "nothing"] = "none") -> str:
+def grammar(
+    tools: Sequence[Tool],
+    otherwise: Literal["none", "text", "nothing"] = "none",
+    longest: int | None = None,
+) -> str:
     """GBNF of what may follow the assistant's mark: a call of one of the tools, or something else.
 
     Args:
         otherwise: text after `<|none|>`; text without it, as after a call's result; or no text at all.
+        longest: characters of a string, at most; None for any number.
     """
+    characters = "*" if longest is None else f"{{0,{longest}}}"
     calls = " | ".join(f"tool-{index}" for index in range(len(tools)))
     other = {"none": f" | <[{NONE}]> text", "text": " | text", "nothing": ""}[otherwise]
     lines = [f"root ::= <[{INVOKE}]> ({calls}){other}"]
@@ -123,7 +131,23 @@ def grammar(tools: Sequence[Tool], otherwise: Literal["none", "text", "nothing"]
         inner = f" {_literal(',')} ".join(pieces)
         start, end = _literal('{"arguments":{'), _literal('},"name":' + go_json(tool.name) + "}")
         lines.append(f"tool-{index} ::= {start} {inner} {end}")
+    lines.append(f'string ::= "\\"" character{characters} "\\""')
     return "\n".join(lines) + RULES
+
+
+def room_for_strings(llama: Llama, tools: Sequence[Tool], prompt: Sequence[int]) -> int:
+    """Characters that each string of a call may have, if every call is to end before its tokens do.
+
+    A character is a token at most, unless it is none of ASCII: such a call can still be cut off.
+    """
+    room = min(MOST_TOKENS, llama.context_length - len(prompt)) - 2
+    longest = MOST_STRING
+    for tool in tools:
+        strings = sum(kind == "string" for kind in tool.arguments.values())
+        if strings:
+            rest = call_text(tool.name, {name: _longest(kind) for name, kind in tool.arguments.items()})
+            longest = min(longest, (room - len(llama.tokenize(rest))) // strings)
+    return max(0, longest)
 
 
 def ask(
@@ -140,7 +164,8 @@ def ask(
     turns = [Turn("system", system, False)] if system else []
     turns += [Turn("tools", "\n".join(tool.signature for tool in tools), False), Turn("user", text, False)]
     prompt = llama.encode_prompt(Document("call", "call", "call", perspective, tuple(turns)))
-    said = llama.generate(prompt, MOST_TOKENS, grammar(tools))
+    longest = room_for_strings(llama, tools, prompt)
+    said = llama.generate(prompt, MOST_TOKENS, grammar(tools, longest=longest))
     if not said.ended:
         raise ToolkitError(
             f"what the model says must end, was cut off after {len(said.ids)} tokens: {said.text!r:.80}"
@@ -157,7 +182,26 @@ def ask(
         raise ToolkitError(
             f"the model must call a tool on offer, says {said.text!r:.200}: {error!r:.80}"
         ) from None
+    for name, value in found["arguments"].items():
+        if tool.arguments[name] == "string" and len(value) >= longest:
+            raise ToolkitError(
+                f"{name} of the model's call must fit into {longest} characters, or the call might not end; "
+                f"it says {value!r:.80}"
+            )
     return Answer(tool.name, found["arguments"], None)
+
+
+def _longest(kind: Type | tuple[str, ...]) -> Any:
+    """An argument's value of as many tokens as it may have; of a string none, whose length is asked for."""
+    if isinstance(kind, tuple):
+        return max(kind, key=lambda choice: len(go_json(choice)), default="")
+    values: dict[Type, Any] = {
+        "string": "",
+        "integer": -123456789012345,
+        "number": -1234567890.1234,
+        "boolean": False,
+    }
+    return values[kind]
 
 
 def _is_of(value: Any, kind: Type | tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ import click
 from personality_common.endpoint.config import EndpointConfig
 from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import (
+    FILE,
     FOLDER,
     GIVEN,
     PRINT_JSON,
@@ -138,16 +139,23 @@ def train(as_json: JsonPlace | None, **options: Any) -> None:
 @lm.command(name="eval")
 @click.argument("run", type=GIVEN)
 @dataclass_options(EvalConfig, skip=("run",))
+@click.option("--html", type=FILE, help="Write a page; it quotes test documents.")
 @PRINT_JSON
-def evaluate(as_json: JsonPlace | None, **options: Any) -> None:
+def evaluate(html: Path | None, as_json: JsonPlace | None, **options: Any) -> None:
     """Measure a run on test documents: bits per byte, calls, reasoning, perspectives."""
     config = take(EvalConfig, options)
 
+    from personality_common.files.atomic import atomic_writer
     from personality_common.terminal.console import ConsoleReporter, output
+    from personality_common.terminal.provenance import this_command
     from pretrain.lm.evaluation import evaluate as run_evaluate
+    from pretrain.lm.evaluation_page import page
     from pretrain.lm.rendering import evaluation_tables
 
     evaluation = run_evaluate(config, ConsoleReporter())
+    if html is not None:
+        with atomic_writer(html, private=True) as file:
+            file.write(page(evaluation, config.run.resolve().name, this_command()).encode())
     if emitted(as_json, evaluation.to_json()):
         return
     for table in evaluation_tables(evaluation):

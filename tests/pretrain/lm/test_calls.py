@@ -10,7 +10,18 @@ from click.testing import CliRunner
 from personality_common.cli import cli
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from pretrain.lm import calls
-from pretrain.lm.calls import INVOKE, NONE, Answer, Tool, ask, grammar, read_tools
+from pretrain.lm.calls import (
+    INVOKE,
+    MOST_STRING,
+    MOST_TOKENS,
+    NONE,
+    Answer,
+    Tool,
+    ask,
+    grammar,
+    read_tools,
+    room_for_strings,
+)
 from pretrain.lm.chat import Document, Turn, call_text
 from pretrain.lm.llama import Completion, Llama
 from pretrain.lm.tokenizer import Tokenizer
@@ -41,6 +52,41 @@ def test_whatever_the_model_says_is_a_call(llama: Llama) -> None:
             assert call_text(tool.name, found["arguments"]) == said.text
             seen.add(tool.name)
     assert seen >= {"a<b", "now"}
+
+
+def test_a_model_that_never_ends_a_string_is_made_to(llama: Llama) -> None:
+    """Where a string has no bound, what this model draws fills the context; with one, every call is whole."""
+    two = (Tool("say", "", {"text": "string", "to": "string"}),)
+    prompt = [20] * 8
+    longest = room_for_strings(llama, two, prompt)
+    # Tokens less 46 of `{"arguments":{"text":"","to":""},"name":"say"}`, at most, for each of two.
+    assert (llama.context_length - 8 - 50) // 2 <= longest < (llama.context_length - 8) // 2
+    assert room_for_strings(llama, (TOOLS[1],), prompt) == MOST_STRING
+    assert room_for_strings(llama, two, [20] * llama.context_length) == 0
+    cut_off = 0
+    for seed in range(8):
+        free = llama.generate(prompt, MOST_TOKENS, grammar(two, "nothing"), temperature=1.0, seed=seed)
+        cut_off += not free.ended
+        rules = grammar(two, "nothing", longest=8)
+        said = llama.generate(prompt, MOST_TOKENS, rules, temperature=1.0, seed=seed)
+        assert said.ended
+        # Bytes that are no text are shown as one character each.
+        if "\ufffd" not in said.text:
+            assert all(len(value) <= 8 for value in json.loads(said.text)["arguments"].values())
+    assert cut_off > 0
+
+
+def test_a_string_that_fills_its_room_is_refused(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been cut: no call says less than was meant."""
+    monkeypatch.setattr(calls, "room_for_strings", lambda *_: 5)
+    for text, refused in (("abcde", True), ("abcd", False)):
+        said = f'{{"arguments":{{"f":1,"t":true,"text":"{text}"}},"name":"say"}}'
+        monkeypatch.setattr(llama, "generate", lambda *_, said=said: Completion([INVOKE, 20], said, True))
+        if refused:
+            with pytest.raises(ToolkitError, match="text of the model's call must fit into 5 characters"):
+                ask(llama, TOOLS, "Hi")
+        else:
+            assert ask(llama, TOOLS, "Hi") == Answer("say", {"f": 1, "t": True, "text": text}, None)
 
 
 def test_prompts_are_the_tokenizers(llama: Llama, tokenizer: Tokenizer) -> None:
@@ -92,7 +138,7 @@ def test_the_command_calls(lm_folder: Path, tmp_path: Path, monkeypatch: pytest.
     assert read_tools(path) == list(TOOLS)
     path.write_text(json.dumps([as_openai(TOOLS[1])]))
     # The model knows nothing: it is made to call.
-    monkeypatch.setattr(calls, "grammar", lambda tools: grammar(tools, "nothing"))
+    monkeypatch.setattr(calls, "grammar", lambda tools, **bound: grammar(tools, "nothing", **bound))
     done = CliRunner().invoke(cli, ["lm", "call", str(lm_folder), "What time is it?", "--tools", str(path)])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"name": "now", "arguments": {}, "text": None}
