@@ -92,7 +92,7 @@ class Companion:
 
     Attributes:
         conversation: its name.
-        mood: of the last message.
+        mood: of the last message; `head`: version of the head that read it, None: the one that shipped.
         prompt: of the last answer; `recalled`: the memories in it.
         turns: ids of the last message and its answer, as far as they were kept.
         kept: the last message as it was kept, with what was found in it; None: not at all.
@@ -116,6 +116,7 @@ class Companion:
         self.log, self.parts, self.user = log, parts, user
         self.conversation = new_conversation()
         self.mood: tuple[str, ...] = ()
+        self.head: str | None = None
         self.prompt: Prompt | None = None
         self.recalled: tuple[str, ...] = ()
         self.turns: tuple[str, ...] = ()
@@ -150,8 +151,8 @@ class Companion:
         )
         self.recalled = tuple(hit.text for hit in hits[: self.prompt.memories])
         used = tuple(str(hit.chunk_id) for hit in hits[: self.prompt.memories])
-        head = mood.head if mood else None
-        asked = self._keep(Turn(self.conversation, "user", said, head=head, mood=self.mood), tags)
+        self.head = mood.head if mood else None
+        asked = self._keep(Turn(self.conversation, "user", said, head=self.head, mood=self.mood), tags)
         spoken: list[str] = []
         end = None
         try:

@@ -26,7 +26,8 @@ class CompanionConfig:
         adapter: a LoRA of the model, in GGUF, or `none`; without it the store's active one, if it is of this
             model.
         bundle: reads the mood of what you write; none: no mood.
-        heads: versions of the bundle's head, whose active one reads the mood; none: the one that shipped.
+        heads: versions of the bundle's head, whose active one reads the mood; without it the store's, if they
+            are of this bundle, or the one that shipped.
         character: a file whose block stands in the prompt, as pt character predict --prompt prints it.
         no_memory: remember nothing for this chat, and of it.
         user: whose memories they are.

@@ -77,6 +77,11 @@ class BundleMood:
             head = store.load(self.head)
             self._weights = head.weight.numpy(), head.bias.numpy()
 
+    def latents(self, texts: Sequence[str]) -> Array:
+        """(N, d): what the head reads of a text, whatever the head."""
+        rows = [self._model.predict({EMBEDDING: self._embed(text)[1]})[LATENT] for text in texts]
+        return np.concatenate(rows)
+
     def encode(self, texts: Sequence[str]) -> Array:
         """Base embeddings: (N, d), L2-normalized."""
         return np.concatenate([self._embed(text)[0] for text in texts])

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from device_sim.adapters.learned import LEARNED
 from device_sim.companion.companion import Companion, Memory, Parts
 from device_sim.companion.config import NO_ADAPTER, CompanionConfig
 from device_sim.companion.events import Turn
@@ -17,7 +18,7 @@ from device_sim.companion.models.model import ChatModel, Sampling
 from device_sim.companion.models.opening import open_model
 from device_sim.companion.routing import routing
 from device_sim.companion.store import hold_store
-from personality_common.errors import DataError
+from personality_common.errors import DataError, MismatchError
 from personality_common.files.bounded import read_bounded
 from personality_common.printable import printable
 from personality_common.terminal.progress import Reporter
@@ -51,7 +52,7 @@ def open_companion(config: CompanionConfig, reporter: Reporter) -> Iterator[Comp
         if log.repaired is not None:
             reporter.warn(f"{store.path}: {_repaired(log)}")
         pool = stack.enter_context(ThreadPoolExecutor(1))
-        mood = _later(pool, lambda: _open_mood(config)) if config.bundle else None
+        mood = _later(pool, lambda: _open_mood(config, reporter)) if config.bundle else None
         if mood is None:
             reporter.say("no --bundle: the mood of what you write is not read")
         known = any(isinstance(event.body, Turn) and event.body.text for event in log.read())
@@ -98,10 +99,16 @@ def _later(pool: ThreadPoolExecutor, load: Callable[[], T]) -> Callable[[], T]:
     return future.result
 
 
-def _open_mood(config: CompanionConfig) -> BundleMood:
+def _open_mood(config: CompanionConfig, reporter: Reporter) -> BundleMood:
     from device_sim.companion.mood import BundleMood
+    from device_sim.heads.heads import has_learned
 
     assert config.bundle is not None
+    if config.heads is None and has_learned(config.store / LEARNED):
+        try:
+            return BundleMood(config.bundle, config.store / LEARNED)
+        except MismatchError as error:
+            reporter.warn(f"{error}; the head that shipped reads the mood")
     return BundleMood(config.bundle, config.heads)
 
 

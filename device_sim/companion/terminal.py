@@ -127,6 +127,8 @@ class Chat:
             said.append(f"no room for the oldest {prompt.left_out} exchanges")
         if first is not None:
             said.append(f"first word after {first:.2f} s")
+        if self.companion.head is not None:
+            said.append(f"mood by {self.companion.head}")
         self.reporter.say(", ".join(said))
 
     def _show_memories(self, query: str) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from device_sim.adapters.learned import LEARNED
 from personality_common.contract import HEAD_BIAS, HEAD_PARAMETERS, HEAD_WEIGHT
 from personality_common.errors import DataError
 from personality_common.registry.codec import Codec
 from personality_common.registry.identity import Identity
+from personality_common.registry.pointers import holds_kind
 from personality_common.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -92,8 +94,27 @@ HEADS: Final = HeadCodec()
 
 
 def open_heads(path: Path) -> Registry[Head]:
-    """A store of heads that is there; raises DataError where none is."""
+    """A store of heads that is there, a companion's among them.
+
+    Raises:
+        DataError: there are none.
+    """
+    learned = path / LEARNED
+    if holds_kind(learned, HEADS.kind):
+        return Registry(learned, HEADS)
+    if learned.exists():
+        raise DataError(
+            f"{path}: must be a store of heads, has none yet; pt night run --bundle makes the first"
+        )
     return Registry(path, HEADS)
+
+
+def has_learned(path: Path) -> bool:
+    """Whether the active head of a folder is another than the one that shipped; needs no torch."""
+    if not holds_kind(path, HEADS.kind):
+        return False
+    heads = Registry(path, HEADS)
+    return bool(heads.show(heads.active).record.parents)
 
 
 def create_heads(path: Path, identity: Identity, shipped: Head) -> Registry[Head]:

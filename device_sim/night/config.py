@@ -17,6 +17,7 @@ class NightConfig:
     Attributes:
         store: the companion's folder.
         model: `smollm2`, a GGUF file, or a folder of `pt lm export`: what answers by day.
+        bundle: whose head learns from what you thought of answers to what it read; none: no head does.
         user: whose words are learned.
         suite: tasks that must not be lost: `default`, `short`, or a file of them.
         budget_minutes: the longest training, by the clock.
@@ -32,6 +33,7 @@ class NightConfig:
 
     store: Path
     model: str = DEFAULT_MODEL
+    bundle: Path | None = None
     user: str = DEFAULT_USER
     suite: str = "default"
     budget_minutes: float = 30.0

@@ -1,10 +1,10 @@
 """The night: what was said by day is learned, judged, and taken up or refused.
 
-    collect -> split -> baseline -> train -> evaluate -> gate -> register -> activate -> report
+    collect -> head -> split -> baseline -> train -> evaluate -> gate -> register -> activate -> report
 
-Each step ends with the night's state on the disk, and can be done again: a kill costs a step at most. The
-adapter is trained from the base over all that is live, never on top of yesterday's: what was forgotten by day
-is in no adapter after the night.
+Each step ends with the night's state on the disk, and can be done again: a kill costs a step at most. Head
+and adapter are made over all that is live, from what shipped, never on top of yesterday's: what was forgotten
+by day is in neither after the night. Each has a gate of its own, and what is accepted goes live in one step.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.store import hold_store
-from device_sim.night.beginning import begin
+from device_sim.night.activation import activate, keep_candidate, refused, register
+from device_sim.night.beginning import begin, must_be_made_anew
 from device_sim.night.config import NightConfig
-from device_sim.night.data import Item, collect
+from device_sim.night.data import Item
 from device_sim.night.desk import Desk
 from device_sim.night.engine import Engine
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import GateState
 from device_sim.night.gate.judge import judge
 from device_sim.night.general import restyled
+from device_sim.night.listening import open_listener
 from device_sim.night.machine import require_room
 from device_sim.night.measuring import (
     decoded_checks,
@@ -36,10 +39,12 @@ from device_sim.night.measuring import (
     write_measured,
 )
 from device_sim.night.planning import split_of
+from device_sim.night.reactions import reactions
 from device_sim.night.state import (
     AFTER_FILE,
     BEFORE_FILE,
     CANDIDATE_FILE,
+    HEAD_FILE,
     STEPS,
     WORK,
     Night,
@@ -47,8 +52,8 @@ from device_sim.night.state import (
     sweep,
     write_night,
 )
-from personality_common.evidence.claims import within
-from personality_common.registry.record import Gate, Record, now
+from device_sim.night.teaching import head_night
+from personality_common.registry.record import now
 from personality_common.terminal.progress import Reporter
 
 KEPT: Final = 8
@@ -65,16 +70,20 @@ def run_night(config: NightConfig, engine: Engine, reporter: Reporter) -> Night 
         ConfigError: there is none to go on with.
         ToolkitError: another process has the store; the disk or the battery is low.
         DataError: something in the store is damaged.
+        MismatchError: its adapters are another model's, or its heads another bundle's.
     """
     with hold_store(config.store) as store:
         require_room(config.store, config.min_free)
+        listener = open_listener(config.bundle)
         with EventLog(store.events):
             pass  # mends what a kill left: what was to be forgotten is, before anything is read
         sweep(config.store)
-        night = begin(config, store, engine, reporter)
+        night = begin(config, store, engine, listener, reporter)
         if night is None:
             return None
-        desk = Desk(store, engine, night.number, night.settings.user, night.until, reporter)
+        if night.step == "head" and listener is None and night.settings.bundle is not None:
+            listener = open_listener(Path(night.settings.bundle))
+        desk = Desk(store, engine, night.number, night.settings.user, night.until, reporter, listener)
         while night.step != "done":
             step, started = night.step, time.monotonic()
             reporter.say(f"{night.name}: {step}")
@@ -87,9 +96,27 @@ def run_night(config: NightConfig, engine: Engine, reporter: Reporter) -> Night 
         return night
 
 
+def _head(night: Night, desk: Desk) -> Night:
+    """A head of all reactions that are live, if there are new ones, or it must be made without some."""
+    if desk.listener is None or desk.heads is None:
+        return night
+    listener, heads = desk.listener, desk.heads
+    found = reactions(
+        read_events(desk.store.events), night.settings.user, listener.bundle, listener.tokens, night.until
+    )
+    others, baseline = desk.others, heads.active
+    if not found.by_night(others)[1] and not must_be_made_anew(others, desk.data.forgotten):
+        return night
+    told, head = head_night(found, others, listener, baseline, heads.load(baseline))
+    keep_candidate(desk.folder / HEAD_FILE, head)
+    return replace(night, head=told)
+
+
 def _split(night: Night, desk: Desk) -> Night:
     """Divide what is live, and choose what the candidate is compared with."""
     active = desk.registry.active
+    if not night.new and not any(v.startswith(desk.registry.codec.letter) for v in night.unclean):
+        return replace(night, step="register")  # the head alone has news
     baseline = desk.shipped if active in night.unclean else active
     night = replace(night, baseline=baseline)
     found = split_of(desk.others, desk.data, night.settings.seed, desk.engine.embed)
@@ -97,8 +124,8 @@ def _split(night: Night, desk: Desk) -> Night:
     judged, least = len(desk.target(divided)), GateConfig().least_examples
     if judged < least or not found.train:
         # Nothing is taken: what is too little tonight is there tomorrow.
-        return _refused(
-            replace(night, step="activate"), "night.examples", judged, least,
+        return refused(
+            replace(night, step="register"), "night.examples", judged, least,
             f"too few examples to judge by: {judged} can be held out, {least} are needed, of conversations of"
             " their own; what is new waits for the next night",
         )  # fmt: skip
@@ -155,70 +182,28 @@ def _gate(night: Night, desk: Desk) -> Night:
     )  # fmt: skip
 
 
-def _register(night: Night, desk: Desk) -> Night:
-    """The candidate becomes a version, accepted or not: one that was refused cannot be activated."""
-    mark = f"{night.name} {night.began}"
-    for version in desk.registry.versions():
-        if version.stored and version.stored.record.data.get("night") == mark:
-            return replace(night, version=version.version)
-    base = night.baseline if night.baseline is not None else desk.shipped
-    record = Record(
-        identity=desk.registry.pointers().identity,
-        created=now(),
-        parents=(desk.shipped,),
-        settings={"seed": night.settings.seed, "replayed": night.replayed, "compared with": base},
-        data={"night": mark},
-        before={figure.name: figure.before for figure in night.sets},
-        after={figure.name: figure.after for figure in night.sets},
-        gates=tuple(Gate(c.name, not c.failed, c.against) for c in night.checks),
-    )
-    value = desk.engine.value(desk.folder / CANDIDATE_FILE)
-    return replace(night, version=desk.registry.add(value, record))
-
-
-def _activate(night: Night, desk: Desk) -> Night:
-    """The candidate goes live if it was accepted; what saw what was forgotten cannot any more."""
-    gone = collect(read_events(desk.store.events), night.settings.user).forgotten & set(night.saw)
-    if gone and night.accepted:
-        night = _refused(
-            night, "night.forgotten", len(gone), 0,
-            "something that it learned from was forgotten while the night was stopped",
-        )  # fmt: skip
-    unclean = [*night.unclean, *([night.version] if gone and night.version else [])]
-    if night.accepted and night.version is not None:
-        desk.registry.activate(night.version)
-    elif desk.registry.active in unclean:
-        desk.registry.activate(desk.shipped)
-    for version in unclean:
-        desk.registry.block(version, "it learned from what was forgotten")
-    return replace(night, activated=desk.registry.active, unclean=tuple(unclean))
-
-
 def _report(night: Night, desk: Desk) -> Night:
     """Let go of what only the night needed."""
     shutil.rmtree(desk.folder / WORK, ignore_errors=True)
-    (desk.folder / CANDIDATE_FILE).unlink(missing_ok=True)
-    desk.registry.prune(KEPT)
+    for name in (CANDIDATE_FILE, HEAD_FILE):
+        (desk.folder / name).unlink(missing_ok=True)
+    for registry in (desk.registry, desk.heads):
+        if registry is not None:
+            registry.prune(KEPT)
     return replace(night, ended=now())
 
 
 _STEPS: Final[Mapping[Step, Callable[[Night, Desk], Night]]] = {
+    "head": _head,
     "split": _split,
     "baseline": _baseline,
     "train": _train,
     "evaluate": _evaluate,
     "gate": _gate,
-    "register": _register,
-    "activate": _activate,
+    "register": register,
+    "activate": activate,
     "report": _report,
 }
-
-
-def _refused(night: Night, id: str, measured: float, limit: float, why: str) -> Night:
-    """A night that is refused for another reason than the gate's."""
-    name = "examples enough to judge by" if id == "night.examples" else "nothing forgotten since"
-    check = within(id, name, measured, ">=" if id == "night.examples" else "<=", limit)
-    return replace(night, accepted=False, checks=(*night.checks, check), reasons=(*night.reasons, why))
 
 
 def _turns(items: list[Item]) -> tuple[str, ...]:

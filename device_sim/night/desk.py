@@ -13,6 +13,7 @@ from device_sim.companion.store import Store
 from device_sim.night.data import Collected, Item, collect
 from device_sim.night.engine import Engine, Said
 from device_sim.night.general import ANSWER_TOKENS, answered, held_out, replayed
+from device_sim.night.listening import Listener, heads_of
 from device_sim.night.measuring import GENERAL, SHORT, SHORT_GENERAL, Plan, suites
 from device_sim.night.state import Night, folder_of, read_nights
 from personality_common.errors import MismatchError
@@ -26,6 +27,7 @@ class Desk:
 
     Attributes:
         number: of the night.
+        listener: None: no bundle is given.
     """
 
     store: Store
@@ -34,6 +36,7 @@ class Desk:
     user: str
     until: str
     reporter: Reporter
+    listener: Listener | None = None
 
     @property
     def path(self) -> Path:
@@ -71,6 +74,11 @@ class Desk:
                 f" {theirs[:12]}; name that model with --model, or move the folder away"
             )
         return made
+
+    @cached_property
+    def heads(self) -> Registry[Any] | None:
+        """Versions of the head; None: there are none, and no bundle to make them of."""
+        return heads_of(self.registry.path, self.listener)
 
     @cached_property
     def shipped(self) -> str:

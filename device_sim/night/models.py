@@ -18,7 +18,7 @@ from device_sim.companion.prompt import SYSTEM
 from device_sim.night.engine import Said
 from device_sim.night.state import Epoch, Training
 from personality_common.files.atomic import file_sha256
-from personality_common.registry.pointers import STORE_FILE
+from personality_common.registry.pointers import holds_kind
 from personality_common.registry.registry import Registry
 from personality_common.terminal.progress import SILENT, Reporter
 
@@ -129,9 +129,10 @@ class ModelEngine:
         return Training(epochs, done.best_step, done.tokens, done.seconds, done.peak_bytes)
 
     def registry(self, store: Path, *, create: bool) -> Registry[Any] | None:
+        from device_sim.adapters.codec import ADAPTERS
         from device_sim.adapters.learned import LEARNED, create_adapters, open_adapters
 
-        if (store / LEARNED / STORE_FILE).exists():
+        if holds_kind(store / LEARNED, ADAPTERS.kind):
             return open_adapters(store)
         return create_adapters(store, self.path) if create else None
 

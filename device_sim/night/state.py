@@ -3,7 +3,7 @@
     STORE/nights/0007/state.json      this; replaced after each step, so that a kill costs a step at most
     STORE/nights/0007/before.json     answers and scores of what was in use (`measuring`)
     STORE/nights/0007/after.json      of the candidate
-    STORE/nights/0007/work, candidate.gguf    of a night that goes on
+    STORE/nights/0007/work, candidate.gguf, head.safetensors    of a night that goes on
     STORE/nights/general.json         the base model's own answers to prompts of nobody's
 
 A night's data is nowhere: it is made of the log, by the ids that stand here.
@@ -31,6 +31,7 @@ STATE_FILE: Final = "state.json"
 BEFORE_FILE: Final = "before.json"
 AFTER_FILE: Final = "after.json"
 CANDIDATE_FILE: Final = "candidate.gguf"
+HEAD_FILE: Final = "head.safetensors"
 WORK: Final = "work"
 DISCARDED: Final = ".discarded"
 MAX_BYTES: Final = 64 << 20
@@ -40,10 +41,10 @@ SetKind: TypeAlias = Literal[Kind, "wording", "topic"]
 """As the gate has them; and of the held-out messages, answered by the runtime that serves: how near the words
 of the answers are to what they should be, and their meaning to what was said."""
 Step: TypeAlias = Literal[
-    "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done"
+    "head", "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done"
 ]
 STEPS: Final[tuple[Step, ...]] = (
-    "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done",
+    "head", "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Settings:
     budget_minutes: float
     seed: int
     threads: int
+    bundle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,45 @@ class SetFigures:
 
 
 @dataclass(frozen=True)
+class HeadNight:
+    """What a night came to for the head, which reads moods.
+
+    Attributes:
+        reactions, nights: of how many reactions it was made, and of how many nights.
+        new: ids of reactions that no night before had.
+        saw: ids of turns that it was made of.
+        left_out: reason -> turns.
+        wealth: of its gate (`grpo.gate`), the greatest there ever was.
+        overlap, error: mean share of the shipped head's top 8 that it keeps, and the standard error.
+        kl: from the shipped head, nats a decision.
+        rewards: mean of tonight's.
+        more, less: tokens that are likelier than by the shipped head, and less likely, the furthest first.
+        baseline: the version that was active before.
+        accepted: whether it goes live; it is the shipped head then where there is no `version`.
+        version: the candidate's, in the registry; activated: the version that was made the active one.
+    """
+
+    reactions: int
+    nights: int
+    new: tuple[str, ...]
+    saw: tuple[str, ...]
+    left_out: dict[str, int]
+    wealth: float
+    overlap: float
+    error: float
+    kl: float
+    rewards: float | None
+    more: tuple[str, ...]
+    less: tuple[str, ...]
+    baseline: str
+    accepted: bool
+    checks: tuple[Check, ...]
+    reasons: tuple[str, ...]
+    version: str | None = None
+    activated: str | None = None
+
+
+@dataclass(frozen=True)
 class Night:
     """All that is known of a night.
 
@@ -113,6 +154,8 @@ class Night:
         lost, won: names of tasks that changed sides.
         version: the candidate's, in the registry; activated: the version that was made the active one.
         seconds: step -> by the clock, all tries together.
+        head: None: there was no bundle, or nothing new for its head, and nothing to unlearn.
+        accepted: whether the adapter goes live; None: nothing was new for it.
     """
 
     number: int
@@ -143,6 +186,7 @@ class Night:
     activated: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     ended: str | None = None
+    head: HeadNight | None = None
 
     @property
     def name(self) -> str:
@@ -221,5 +265,6 @@ def sweep(store: Path) -> None:
 
 
 def versions_that_saw(nights: Sequence[Night], forgotten: frozenset[str]) -> list[str]:
-    """Versions, oldest first, whose training saw a turn that was forgotten."""
-    return [night.version for night in nights if night.version and forgotten & set(night.saw)]
+    """Versions of adapter and head, oldest first, that learned from a turn that was forgotten."""
+    made = [(one.version, one.saw) for night in nights for one in (night, night.head) if one is not None]
+    return [version for version, saw in made if version and forgotten & set(saw)]
