@@ -20,7 +20,7 @@ def test_each_says_what_it_is_of_and_which_version() -> None:
         "general.schema.json", "golden.schema.json", "golden_night.schema.json",
         "manifest.schema.json", "measured.schema.json", "night.schema.json", "nights.schema.json",
         "parity.schema.json", "record.schema.json", "run.schema.json",
-        "simulation.schema.json", "store.schema.json",
+        "simulation.schema.json", "store.schema.json", "week.schema.json",
     }  # fmt: skip
     for path in FILES:
         schema = read_json_object(path)

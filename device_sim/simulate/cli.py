@@ -16,12 +16,33 @@ from personality_common.terminal.report_files import ReportFiles, report_options
 if TYPE_CHECKING:
     from device_sim.simulate.simulation import Simulation
 
+COMPANION: Final = "--companion"
 ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 """Settings of several reward functions: on the command line there is one."""
 
 
-@click.command()
+class _Simulate(click.Command):
+    """With `--companion` another command, of other options: neither has a use for those of the other."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if COMPANION not in args:
+            return super().make_context(info_name, args, parent, **extra)
+        from device_sim.week.cli import week
+
+        rest = [word for word in args if word != COMPANION]
+        return week.make_context(f"{info_name} {COMPANION}", rest, parent, **extra)
+
+
+@click.command(cls=_Simulate)
 @click.argument("bundle", type=GIVEN)
+@click.option(
+    COMPANION,
+    is_flag=True,
+    expose_value=False,
+    help="A week with a user who chats, without BUNDLE: see pt simulate --companion --help.",
+)
 @dataclass_options(
     SimulateConfig,
     skip=("bundle", "nights", "grpo"),
