@@ -151,8 +151,8 @@ class Night:
 
     @property
     def judged(self) -> bool:
-        """Whether there was enough to train and to judge."""
-        return self.training is not None
+        """Whether there was enough for the gate to say something, before a training or after it."""
+        return any(check.id.startswith("gate.") for check in self.checks)
 
 
 def folder_of(store: Path, number: int) -> Path:

@@ -12,6 +12,7 @@ from device_sim.companion.log import read_events
 from device_sim.night.beginning import REMOVED
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.report import outcome, read_report
 from device_sim.night.state import Night, read_nights
 from personality_common.errors import ConfigError, ToolkitError
 from personality_common.terminal.progress import SILENT
@@ -174,6 +175,7 @@ def test_five_turns_are_refused_for_want_of_evidence_and_wait(tmp_path: Path, li
     assert night.accepted is False
     assert not engine.trained
     assert "too few examples to judge by" in night.reasons[0]
+    assert outcome(night) == "too little"
     assert night.split.held_out == ()
     with day:
         for i in range(5, 40):
@@ -192,6 +194,8 @@ def test_answers_to_other_messages_are_refused_before_anything_is_trained(tmp_pa
     assert [check.id for check in night.checks if check.failed] == ["gate.belonging"]
     assert night.reasons[0].startswith("the answers that are wanted do not surely belong to their messages")
     assert night.split.held_out == ()
+    assert outcome(night) == "refused"
+    assert not read_report(day.store).removed
     day.forget(*(pair for item in night.new for pair in (item, _before(day, item))))
     with day:
         for i in range(40):
