@@ -12,7 +12,7 @@ from device_sim.night.data import Item
 from device_sim.night.engine import Said
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import Told
-from device_sim.night.gate.told import sound
+from device_sim.night.gate.told import OF_LEVEL, sound
 from device_sim.night.told import LOOKED_AT, told
 
 from .pretending import Pretender
@@ -83,6 +83,6 @@ def test_of_nights_of_noise_as_many_pass_as_the_level_says() -> None:
     """Gains of noise are as often for as against, and some are large: Student's t of 3 degrees."""
     rng = np.random.default_rng(2)
     passed = sum(not failed(Told(tuple(rng.standard_t(3, 60).tolist()), 0, 60)) for _ in range(400))
-    # 20 are expected at .05; 33 is three deviations above.
-    assert passed <= 33
-    assert GateConfig().level == 0.05
+    # 4 are expected at .01; 10 is three deviations above.
+    assert passed <= 10
+    assert OF_LEVEL * GateConfig().level == pytest.approx(0.01)
