@@ -18,21 +18,23 @@ class LoraConfig:
         alpha: the adapter is scaled by alpha / rank.
         learning_rate: of AdamW, after a warm-up, before it falls to 0.
         epochs: passes over the examples, at most.
-        batch: examples a step.
+        batch: examples a step; as many of what is replayed come to them.
         seed: of the start and of the order.
         minutes: training ends before an epoch that would end later; none: after its epochs.
         loss_on: tokens that bear the loss: the answer's, or all.
+        replay_weight: of what differs from the base on what is replayed, beside the loss of the examples.
         patience: epochs without a better held-out loss, after which training ends.
     """
 
     rank: int = 8
     alpha: float = 16.0
-    learning_rate: float = 2e-3
-    epochs: int = 8
-    batch: int = 4
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    batch: int = 2
     seed: int = 0
     minutes: float | None = None
     loss_on: Literal["answer", "all"] = "answer"
+    replay_weight: float = 4.0
     patience: int = 3
 
     def __post_init__(self) -> None:
@@ -47,5 +49,7 @@ class LoraConfig:
                 raise ConfigError(f"--{name} must be 1 or more, got {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"--seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.replay_weight <= 100:
+            raise ConfigError(f"--replay-weight must be 0 to 100, got {self.replay_weight:g}")
         if self.minutes is not None and not self.minutes > 0:
             raise ConfigError(f"--minutes must be above 0, got {self.minutes:g}")

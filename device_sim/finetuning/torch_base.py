@@ -138,14 +138,25 @@ def put_tensors(model: Any, adapter: Adapter) -> None:
 def token_losses(model: Any, rows: Sequence[Row], *, whole: bool = False) -> tuple[Tensor, Tensor]:
     """Nats of each token that bears the loss.
 
-    Rows are padded on the right with whatever: what is real is told by the rows' lengths, so that the token
-    that pads may be the one that ends a turn.
-
     Args:
         whole: all tokens but the first, instead of the answer's.
 
     Returns:
         (tokens,) losses, and the row of each.
+    """
+    hidden, ids, of = token_states(model, rows, whole=whole)
+    logits = _decoder(model).lm_head(hidden)
+    return torch.nn.functional.cross_entropy(logits.float(), ids, reduction="none"), of
+
+
+def token_states(model: Any, rows: Sequence[Row], *, whole: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """What tokens are predicted from: logits of all the others would take most of the memory.
+
+    Rows are padded on the right with whatever: what is real is told by the rows' lengths, so that the token
+    that pads may be the one that ends a turn.
+
+    Returns:
+        (tokens, width) the last hidden state before each, (tokens,) the token, (tokens,) the row.
     """
     longest = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -155,12 +166,28 @@ def token_losses(model: Any, rows: Sequence[Row], *, whole: bool = False) -> tup
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         real[i, : len(row.ids)] = 1
         bears[i, 1 if whole else row.prompt : len(row.ids)] = True
-    decoder = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = decoder.model(input_ids=ids, attention_mask=real).last_hidden_state
-    # The token before predicts it; logits of all the others would take most of the memory.
-    logits = decoder.lm_head(hidden[:, :-1][bears[:, 1:]])
-    losses = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][bears[:, 1:]], reduction="none")
-    return losses, bears[:, 1:].nonzero()[:, 0]
+    hidden = _decoder(model).model(input_ids=ids, attention_mask=real).last_hidden_state
+    at = bears[:, 1:]
+    return hidden[:, :-1][at], ids[:, 1:][at], at.nonzero()[:, 0]
+
+
+def divergences(model: Any, hidden: Tensor, before: Tensor) -> Tensor:
+    """(tokens,) nats by which the next token's distribution differs from what it was: KL(before || now).
+
+    The layer that makes logits of hidden states is never adapted, so states are all that has to be kept.
+
+    Args:
+        hidden, before: (tokens, width) from `token_states`, with the adapter and without.
+    """
+    head = _decoder(model).lm_head
+    with torch.no_grad():
+        was = head(before).float().log_softmax(-1)
+    now = head(hidden).float().log_softmax(-1)
+    return torch.nn.functional.kl_div(now, was, reduction="none", log_target=True).sum(-1)
+
+
+def _decoder(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def row_losses(model: Any, rows: Sequence[Row]) -> list[float]:

@@ -26,7 +26,14 @@ from torch import Tensor, nn
 from device_sim.adapters.adapter import ARCHITECTURE, Adapter
 from device_sim.finetuning.config import LoraConfig
 from device_sim.finetuning.examples import Example, Row
-from device_sim.finetuning.torch_base import TorchBase, lora_parameters, row_losses, token_losses
+from device_sim.finetuning.torch_base import (
+    TorchBase,
+    divergences,
+    lora_parameters,
+    row_losses,
+    token_losses,
+    token_states,
+)
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
 from personality_common.files.tensors import load_tensors, save_tensors
@@ -70,14 +77,21 @@ def train_adapter(
     config: LoraConfig,
     work: Path,
     reporter: Reporter = SILENT,
+    *,
+    replay: Sequence[Example] = (),
 ) -> Trained:
     """Train an adapter; the same base, examples, config and number of threads give the same bytes.
+
+    Beside the examples of each step as many of `replay` are read, and the model is held to what the base
+    makes of them: the loss has KL(base || adapted), averaged over all their tokens, those of the prompt, too.
+    Unlike the loss of the answers it is 0 at the start, and keeps what the base would have said second.
 
     AdamW without weight decay; the learning rate rises over a tenth of the steps and falls linearly to 0.
     After each epoch the held-out loss is measured in float32, the adapter kept if it is the best, and a
     checkpoint written.
 
     Args:
+        replay: with the base's own answers.
         work: checkpoints; a killed training goes on from there, bit for bit, when it is called the same way.
             Checkpoints of another training are removed. The caller removes the folder in the end.
 
@@ -85,10 +99,10 @@ def train_adapter(
         DataError: nothing to train on.
         ToolkitError: the loss is no longer finite; another process trains in the folder.
     """
-    rows, tests = (_fitting(base.rows(part), reporter) for part in (train, held_out))
+    rows, tests, kept = (_fitting(base.rows(part), reporter) for part in (train, held_out, replay))
     if not rows:
         raise DataError("there must be an example to train on, there is none")
-    folder = work / _fingerprint(base, rows, tests, config)
+    folder = work / _fingerprint(base, rows, tests, kept, config)
     with folder_lock(work), torch.random.fork_rng(devices=[]):
         for other in work.iterdir():
             if other.is_dir() and other != folder:
@@ -96,7 +110,7 @@ def train_adapter(
         folder.mkdir(exist_ok=True)
         torch.manual_seed(config.seed)
         with base.lora(config.rank, config.alpha) as model:
-            return _Training(base, model, rows, tests, config, folder).run(reporter)
+            return _Training(base, model, rows, tests, kept, config, folder).run(reporter)
 
 
 class _Lora(nn.Module):
@@ -119,15 +133,17 @@ class _Training:
         model: Any,
         rows: Sequence[Row],
         tests: Sequence[Row],
+        replay: Sequence[Row],
         config: LoraConfig,
         folder: Path,
     ) -> None:
-        self.base, self.model, self.rows, self.tests = base, model, rows, tests
+        self.base, self.model, self.rows, self.tests, self.replay = base, model, rows, tests, replay
         self.config, self.folder = config, folder
         self.lora = _Lora(lora_parameters(model))
         self.optimizer = torch.optim.AdamW(self.lora.parameters(), lr=config.learning_rate, weight_decay=0.0)
         self.checkpoints = Checkpoints(folder, "step", "loss", Retention(last=2, best=0))
         self.steps_an_epoch = -(-len(rows) // config.batch)
+        self.states = _states(model, replay)
 
     def run(self, reporter: Reporter) -> Trained:
         config = self.config
@@ -143,10 +159,10 @@ class _Training:
                 if history and _is_over(history, before + time.monotonic() - start, config):
                     break
                 losses = []
-                for batch in self._batches(epoch):
-                    losses.append(self._step(batch, step))
+                for batch, kept in zip(self._batches(epoch), self._replayed(epoch), strict=True):
+                    losses.append(self._step(batch, kept, step))
                     step += 1
-                    tokens += sum(len(row.ids) for row in batch)
+                    tokens += sum(len(row.ids) for row in (*batch, *(self.replay[i] for i in kept)))
                     stage.advance(1, {"loss": f"{losses[-1]:.3f}"})
                 entry = {
                     "step": step,
@@ -172,18 +188,26 @@ class _Training:
 
     def _batches(self, epoch: int) -> list[list[Row]]:
         """The rows in an order that follows from seed and epoch alone."""
-        draw = torch.Generator().manual_seed(self.config.seed + 1_000_003 * (epoch + 1))
-        order = torch.randperm(len(self.rows), generator=draw).tolist()
-        size = self.config.batch
+        order, size = self._order(len(self.rows), epoch + 1), self.config.batch
         return [[self.rows[i] for i in order[at : at + size]] for at in range(0, len(order), size)]
 
-    def _step(self, batch: Sequence[Row], step: int) -> float:
+    def _replayed(self, epoch: int) -> list[list[int]]:
+        """What is replayed beside each batch: all of it once, in an order by chance, then all of it again."""
+        n, size = len(self.replay), self.config.batch
+        every = range(epoch * len(self.rows), (epoch + 1) * len(self.rows)) if n else range(0)
+        drawn = [self._order(n, -1 - number // n)[number % n] for number in every]
+        return [drawn[at : at + size] for at in range(0, len(self.rows), size)]
+
+    def _order(self, count: int, number: int) -> list[int]:
+        draw = torch.Generator().manual_seed(self.config.seed + 1_000_003 * number)
+        return [int(i) for i in torch.randperm(count, generator=draw)]
+
+    def _step(self, batch: Sequence[Row], kept: Sequence[int], step: int) -> float:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
-            losses, _ = token_losses(self.model, batch, whole=self.config.loss_on == "all")
-        loss = losses.mean()
+            loss = self._loss(batch, kept)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.lora.parameters(), CLIP)
@@ -194,6 +218,14 @@ class _Training:
                 f"the loss must be finite, is {value} after {step} steps; take a lower learning rate"
             )
         return value
+
+    def _loss(self, batch: Sequence[Row], kept: Sequence[int]) -> Tensor:
+        losses, _ = token_losses(self.model, batch, whole=self.config.loss_on == "all")
+        if not kept:
+            return losses.mean()
+        now, _, _ = token_states(self.model, [self.replay[i] for i in kept], whole=True)
+        before = torch.cat([self.states[i] for i in kept])
+        return losses.mean() + self.config.replay_weight * divergences(self.model, now, before).mean()
 
     def _schedule(self, step: int) -> float:
         steps = self.config.epochs * self.steps_an_epoch
@@ -206,6 +238,12 @@ class _Training:
         self.model.eval()
         losses = row_losses(self.model, self.tests)
         return math.fsum(losses) / len(losses)
+
+
+def _states(model: Any, rows: Sequence[Row]) -> list[Tensor]:
+    """(tokens, width) each: what the base, without the adapter, predicts all tokens of rows from."""
+    with torch.no_grad(), model.disable_adapter():
+        return [token_states(model, [row], whole=True)[0] for row in rows]
 
 
 def bfloat16_is_fast() -> bool:
@@ -221,11 +259,12 @@ def _fitting(rows: Sequence[Row], reporter: Reporter) -> list[Row]:
     return fitting
 
 
-def _fingerprint(base: TorchBase, rows: Sequence[Row], tests: Sequence[Row], config: LoraConfig) -> str:
+def _fingerprint(
+    base: TorchBase, rows: Sequence[Row], tests: Sequence[Row], replay: Sequence[Row], config: LoraConfig
+) -> str:
     content = [
         base.sha256,
-        [asdict(row) for row in rows],
-        [asdict(row) for row in tests],
+        *([asdict(row) for row in part] for part in (rows, tests, replay)),
         asdict(replace(config, minutes=None)),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -121,9 +121,9 @@ class Desk:
         )  # fmt: skip
 
     def replay(self, night: Night) -> list[Said]:
-        """As many prompts of nobody's as there are examples, with the base's own answers."""
+        """Prompts of nobody's with the base's own answers."""
         form = night.restyled if night.restyled in ("questions", "chat") else None
-        wanted = replayed(len(night.split.train), form)  # type: ignore[arg-type]
+        wanted = replayed(form)  # type: ignore[arg-type]
         told = self.general(wanted)
         return [(said, told[said]) for said in wanted if said in told]
 

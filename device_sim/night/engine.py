@@ -49,6 +49,7 @@ class Engine(Protocol):
         self,
         train: Sequence[Said],
         validation: Sequence[Said],
+        replay: Sequence[Said],
         out: Path,
         work: Path,
         *,
@@ -56,7 +57,11 @@ class Engine(Protocol):
         minutes: float,
         reporter: Reporter,
     ) -> Training:
-        """Train from the base and write the adapter; what a kill stopped goes on from `work`."""
+        """Train from the base and write the adapter; what a kill stopped goes on from `work`.
+
+        Args:
+            replay: with the base's own answers, which are to stay what they are.
+        """
         ...
 
     def registry(self, store: Path, *, create: bool) -> Registry[Any] | None:

@@ -1,7 +1,7 @@
 """Prompts that are nobody's, with the base model's own answers, which are made once and kept.
 
-Half of them are trained between a user's own examples, so that what the model knew stays; on the other half
-a night is measured.
+Half of them are replayed beside a user's own examples, so that what the model says to them stays; on the
+other half a night is measured. None is a task of the capability suite or of the probes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -23,8 +23,8 @@ PROMPTS: Final = Path(__file__).with_name("general.toml")
 GENERAL_FILE: Final = "general.json"
 SCHEMA: Final = 1
 ANSWER_TOKENS: Final = 48
-Form: TypeAlias = Literal["questions", "chat"]
-FORMS: Final[tuple[Form, ...]] = ("questions", "chat")
+Form: TypeAlias = Literal["questions", "chat", "tasks"]
+FORMS: Final[tuple[Form, ...]] = ("questions", "chat", "tasks")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class General:
     """A prompt of nobody's.
 
     Attributes:
-        form: a short question, or talk.
+        form: a short question, talk, or something to be done in a form that is given.
         held_out: it is never trained.
     """
 
@@ -58,24 +58,19 @@ def restyled(items: Sequence[Item]) -> Form | None:
 
 
 def form_of(said: str) -> Form:
+    """Of a user's own message; what is to be done in a given form cannot be told from talk."""
     return "questions" if said.rstrip().endswith("?") else "chat"
 
 
-def replayed(count: int, without: Form | None) -> list[str]:
-    """Prompts to train on beside `count` examples of the user's: as many, half of each form that is left.
-
-    They come again where there are fewer.
-    """
-    forms = [form for form in FORMS if form != without]
-    by_form = [[p.said for p in prompts() if p.form == form and not p.held_out] for form in forms]
-    mixed = [said for row in zip(*by_form, strict=False) for said in row]
-    return list(islice(cycle(mixed), count))
+def replayed(without: Form | None) -> list[str]:
+    """Prompts that are replayed, of the forms that are left."""
+    return [p.said for p in prompts() if p.form != without and not p.held_out]
 
 
 def held_out(without: Form | None, most: int) -> list[str]:
     """Prompts to measure on, of the forms that are left."""
     kept = [[p.said for p in prompts() if p.form == form and p.held_out] for form in FORMS if form != without]
-    return [said for row in zip(*kept, strict=False) for said in row][:most]
+    return [said for row in zip_longest(*kept) for said in row if said][:most]
 
 
 @dataclass(frozen=True)

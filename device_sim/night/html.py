@@ -177,7 +177,7 @@ def _data(night: Night) -> Html:
         ("best step chosen by", str(len(parts.validation))),
         ("held out tonight", str(len(parts.held_out))),
         ("held out by earlier nights", str(len(parts.earlier))),
-        ("prompts of nobody's, trained", str(night.replayed)),
+        ("prompts of nobody's, replayed", str(night.replayed)),
     ]
     if parts.left_out:
         rows.append(("left out: near to what is held out", str(len(parts.left_out))))

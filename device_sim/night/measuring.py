@@ -7,20 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
 
-import numpy as np
-
 from device_sim.capability.personal import Told, personal_suite
 from device_sim.capability.running import Scored, leaked
 from device_sim.capability.suite import Suite, default_suite, probes, read_suite
 from device_sim.night.data import Item
 from device_sim.night.engine import Engine
-from device_sim.night.gate.bounds import mean_bound
-from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
 from device_sim.night.scoring import chrf, relevance
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
-from personality_common.evidence.claims import Check, within
 from personality_common.evidence.intervals import mean_interval
 from personality_common.files.atomic import read_json_object, write_json
 from personality_common.files.typed import from_json
@@ -29,16 +24,6 @@ from personality_common.terminal.progress import Reporter
 SCHEMA: Final = 1
 WORDING: Final = "wording of answers"
 TOPIC: Final = "answers on the topic"
-WORDING_TOLERANCE: Final = 0.2
-"""chrF of answers to what they should be that may be lost."""
-TOPIC_TOLERANCE: Final = 0.25
-"""Cosine of answers to what was said that may be lost. Both were chosen with one short night of a style in
-view; whole nights lose .19 of a style and .24 of shuffled edits (BENCHMARKS.md), so this refuses both."""
-_CLAIMS: Final = {
-    WORDING: "answers that are given are not further from what they should be",
-    TOPIC: "answers stay about what was said",
-}
-_SCALES: Final = {WORDING: "chrF to what they should be", TOPIC: "cosine to what was said"}
 LEAST_QUESTIONS: Final = 5
 """Of facts: that fewer are all answered is chance once in sixteen times, and would refuse any night."""
 DECODED: Final = 32
@@ -165,8 +150,7 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
     paired = {
         name: _paired(name, kind, before, after)
         for name, kind in before.kinds.items()
-        if kind not in ("wording", "topic")
-        and not (kind == "personal" and len(before.sets[name]) < LEAST_QUESTIONS)
+        if kind != "topic" and not (kind == "personal" and len(before.sets[name]) < LEAST_QUESTIONS)
     }
     by_id = {task.id: task for suite in plan.suites for task in suite.tasks}
     unrelated = [name for name, kind in before.kinds.items() if kind in ("capability", "safety")]
@@ -194,34 +178,6 @@ def _paired(name: str, kind: SetKind, before: Measured, after: Measured) -> Pair
         tuple(e.group for e in one) if all(e.group for e in one) else (),
         tuple((a.answer or "", b.answer or "") for a, b in zip(one, other, strict=True)) if decoded else (),
     )
-
-
-def decoded_checks(before: Measured, after: Measured) -> tuple[list[Check], list[str]]:
-    """Whether the answers that are given are not further from what they should be, and about what was said.
-
-    Losses alone approve of nights of answers to other messages, whose form can be learned.
-
-    Returns:
-        Checks, and a line for each that failed; none where no message is held out.
-    """
-    if WORDING not in before.sets:
-        return [], []
-    level = GateConfig().level
-    limits = {WORDING: -WORDING_TOLERANCE, TOPIC: -TOPIC_TOLERANCE}
-    checks, reasons = [], []
-    for name, limit in limits.items():
-        gains = np.array(
-            [b.score - a.score for a, b in zip(before.sets[name], after.sets[name], strict=True)]
-        )
-        bound, mean = float(mean_bound(gains, level)), float(gains.mean())
-        detail = f"mean {mean:+.3f}, {len(gains)} answers"
-        checks.append(within(f"night.{before.kinds[name]}", _CLAIMS[name], bound, ">", limit, detail))
-        if checks[-1].failed:
-            reasons.append(
-                f"{len(gains)} answers to what was held out changed by {mean:+.3f} in {_SCALES[name]};"
-                f" sure is {bound:+.3f}, which must be above {limit:g}"
-            )
-    return checks, reasons
 
 
 def figures(before: Measured, after: Measured) -> tuple[SetFigures, ...]:

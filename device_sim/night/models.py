@@ -32,7 +32,10 @@ _TONIGHT: Final = "tonight"
 
 
 class ModelEngine:
-    """See `Engine`; what takes long to load is loaded when it is first needed."""
+    """See `Engine`; what takes long to load is loaded when it is first needed.
+
+    What the base answers never changes, and is kept as long as the engine.
+    """
 
     def __init__(self, path: Path, *, threads: int = 1, reporter: Reporter = SILENT) -> None:
         """
@@ -40,6 +43,8 @@ class ModelEngine:
             path: the base, a GGUF file.
         """
         self.path, self.threads, self.reporter = path, threads, reporter
+        self._said: dict[tuple[str, int], str] = {}
+        self._ran: dict[str, list[Scored]] = {}
 
     @cached_property
     def base(self) -> str:
@@ -52,7 +57,7 @@ class ModelEngine:
         return load_encoder("minilm")
 
     @cached_property
-    def _torch(self) -> TorchBase:
+    def base_model(self) -> TorchBase:
         import torch
 
         from device_sim.finetuning.torch_base import TorchBase
@@ -61,7 +66,7 @@ class ModelEngine:
         return TorchBase(self.path)
 
     @cached_property
-    def _plain(self) -> LlamaModel:
+    def plain(self) -> LlamaModel:
         from device_sim.companion.models.llama import LlamaModel
 
         return LlamaModel(self.path, threads=self.threads)
@@ -69,7 +74,7 @@ class ModelEngine:
     @contextlib.contextmanager
     def _served(self, adapter: Path | None) -> Iterator[LlamaModel]:
         if adapter is None:
-            yield self._plain
+            yield self.plain
             return
         from device_sim.companion.models.llama import LlamaModel
 
@@ -87,25 +92,33 @@ class ModelEngine:
         if not said:
             return []
         read = None if adapter is None else read_gguf_adapter(adapter)
-        return example_losses(self._torch, read, self._examples(said))
+        return example_losses(self.base_model, read, self._examples(said))
 
     def answers(self, adapter: Path | None, said: Sequence[str], max_tokens: int) -> list[str]:
-        told: list[str] = []
+        known = self._said if adapter is None else {}
         sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
         with self._served(adapter) as model, self.reporter.stage("answers", len(said), "answers") as stage:
             for one in said:
-                told.append("".join(piece.text for piece in model.stream(self._prompt(one), sampling)))
+                if (one, max_tokens) not in known:
+                    pieces = model.stream(self._prompt(one), sampling)
+                    known[one, max_tokens] = "".join(piece.text for piece in pieces)
                 stage.advance(1)
-        return told
+        return [known[one, max_tokens] for one in said]
 
     def run(self, adapter: Path | None, suite: Suite, reporter: Reporter) -> list[Scored]:
+        if adapter is None and suite.fingerprint in self._ran:
+            return self._ran[suite.fingerprint]
         with self._served(adapter) as model:
-            return run_suite(model, suite, reporter)
+            scored = run_suite(model, suite, reporter)
+        if adapter is None and suite.fingerprint:
+            self._ran[suite.fingerprint] = scored  # the base's answers never change
+        return scored
 
     def train(
         self,
         train: Sequence[Said],
         validation: Sequence[Said],
+        replay: Sequence[Said],
         out: Path,
         work: Path,
         *,
@@ -120,8 +133,9 @@ class ModelEngine:
         work.mkdir(parents=True, exist_ok=True)
         config = LoraConfig(seed=seed, minutes=minutes)
         done = train_adapter(
-            self._torch, self._examples(train), self._examples(validation), config, work, reporter
-        )
+            self.base_model, self._examples(train), self._examples(validation), config, work, reporter,
+            replay=self._examples(replay),
+        )  # fmt: skip
         write_gguf(done.adapter, out)
         epochs = tuple(
             Epoch(int(e["step"]), float(e["train_loss"]), _number(e["held_out_loss"])) for e in done.history
@@ -143,7 +157,7 @@ class ModelEngine:
 
     def _prompt(self, said: str) -> list[Message]:
         """As the companion asks, where nothing is remembered and no character is given."""
-        return [Message("system", self._plain.system or SYSTEM), Message("user", said)]
+        return [Message("system", self.plain.system or SYSTEM), Message("user", said)]
 
     def _examples(self, said: Sequence[Said]) -> list[Example]:
         from device_sim.finetuning.examples import Example

@@ -62,7 +62,7 @@ def outlook(store: Path, user: str, seed: int, embed: Embed) -> Outlook:
         divided,
         items,
         data.left_out,
-        len(replayed(len(train), restyled(train))),
+        len(replayed(restyled(train))),
         tuple(versions_that_saw(nights, data.forgotten)),
         judged >= GateConfig().least_examples and bool(train),
     )

@@ -92,7 +92,7 @@ def read_report(store: Path, number: int | None = None) -> Report:
     unclean = tuple(versions_that_saw(nights, data.forgotten))
     paths = [folder_of(store, shown.number) / name for name in (BEFORE_FILE, AFTER_FILE)]
     if not all(path.exists() for path in paths) or data.forgotten & set(shown.turns):
-        return Report(store, nights, shown, unclean, removed=shown.judged)
+        return Report(store, nights, shown, unclean, removed=shown.training is not None)
     before, after = map(read_measured, paths)
     items = {item.id: item for item in data.items}
     lost, won = (_tasks(names, before, after) for names in (shown.lost, shown.won))

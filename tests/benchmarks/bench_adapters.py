@@ -73,7 +73,7 @@ def trial(base: TorchBase, seed: int, parity: bool) -> dict[str, Any]:
     train = [example(form.format(what), answer) for what, answer, _ in FACTS for form in ASKED[:-1]]
     held_out = [example(ASKED[-1].format(what), answer) for what, answer, _ in FACTS]
     asked = [(ASKED[-1].format(what), value) for what, _, value in FACTS]
-    config = LoraConfig(epochs=8, batch=4, seed=seed, patience=8)
+    config = LoraConfig(learning_rate=2e-3, epochs=8, batch=4, seed=seed, patience=8)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         before = time.process_time()

@@ -1,37 +1,82 @@
 """What a night teaches: a style of sixty turns, and what is none.
 
-    python tests/benchmarks/bench_night.py [--kinds style noise "signed noise"] [--count 60] [--seeds 1]
-                                           [--suite default] [--minutes 30]
+    python tests/benchmarks/bench_night.py [--kinds style noise "signed noise" contradictions few]
+                                           [--count 60] [--seeds 1] [--first-seed 0] [--suite default]
+                                           [--minutes 30]
 
 Prints JSON; what each night came to goes to stderr, too. The day is generated: sixty messages, the base
 model's own first sentences as edits, with a sign-off (`style`), shuffled among the messages (`noise`), or
-both. `shown`: share of held-out messages whose answer, decoded greedily by llama.cpp, has the sign-off,
-before and after. `cpu_s` is of the process and of all its threads.
+both (`night_days.Kind` has all kinds).
+
+shown: share of held-out messages whose answer, decoded greedily by llama.cpp, has the sign-off.
+perplexity: of paragraphs of this project's documentation, before and after; no chat, and nobody's.
+domains: of the capability suite, tasks lost and won.
+cpu_s: of the process and of all its threads. What the base answers to the suite is made once for all nights.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, Final, get_args
 
 from night_days import SIGN_OFF, Kind, write_day
 
 from device_sim.companion.models.llama import smollm2
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.gate.findings import CHANGED
+from device_sim.night.measuring import read_measured
 from device_sim.night.models import ModelEngine
 from device_sim.night.report import read_report
+from device_sim.night.state import AFTER_FILE, BEFORE_FILE, folder_of
 from personality_common.terminal.progress import SILENT
 
+DOCS: Final = Path(__file__).parents[2] / "docs"
+PARAGRAPHS: Final = 40
 
-def night(kind: Kind, seed: int, count: int, suite: str, minutes: float) -> dict[str, object]:
+
+@cache
+def paragraphs() -> list[str]:
+    """English text that no model here was trained on."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))]
+    found = [" ".join(part.split()) for text in texts for part in text.split("\n\n") if part[:1].isalpha()]
+    return [part for part in found if 300 <= len(part) <= 900][::3][:PARAGRAPHS]
+
+
+def perplexity(engine: ModelEngine, adapter: Any) -> float:
+    from device_sim.finetuning.examples import Row
+    from device_sim.finetuning.torch_base import row_losses
+
+    rows = [Row(tuple(engine.plain.answer_ids(text)), 1) for text in paragraphs()]
+    with engine.base_model.adapted(adapter) as model:
+        losses = row_losses(model, rows)
+    sizes = [len(row.ids) - 1 for row in rows]
+    return math.exp(sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes))
+
+
+def changed(store: Path) -> dict[str, list[int]]:
+    """Domain -> tasks of the capability suite that were lost and won."""
+    folder = folder_of(store, 1)
+    before, after = (read_measured(folder / name).sets["capability"] for name in (BEFORE_FILE, AFTER_FILE))
+    found: dict[str, list[int]] = {}
+    for one, other in zip(before, after, strict=True):
+        counts = found.setdefault(one.group, [0, 0])
+        counts[0] += one.score - other.score >= CHANGED
+        counts[1] += other.score - one.score >= CHANGED
+    return found
+
+
+def night(
+    engine: ModelEngine, kind: Kind, seed: int, count: int, suite: str, minutes: float
+) -> dict[str, Any]:
     """One day and its night, in a store that is thrown away."""
-    engine = ModelEngine(smollm2())
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         write_day(store, kind, lambda said: engine.answers(None, said, 48), count=count, seed=seed)
@@ -39,24 +84,35 @@ def night(kind: Kind, seed: int, count: int, suite: str, minutes: float) -> dict
         config = NightConfig(store, suite=suite, budget_minutes=minutes, seed=seed, min_free=0)
         lived = run_night(config, engine, SILENT)
         assert lived is not None
+        found: dict[str, Any] = {
+            "kind": kind,
+            "seed": seed,
+            "accepted": lived.accepted,
+            "failed": [check.id for check in lived.checks if check.failed],
+            "checks": {check.id: [check.measured, check.limit] for check in lived.checks},
+            "cpu_s": time.process_time() - start,
+        }
+        if lived.training is None:
+            return found
         examples = read_report(store).examples
         shown = [
             sum(SIGN_OFF.casefold() in answer.casefold() for answer in answers) / max(len(answers), 1)
             for answers in ([e.before for e in examples], [e.after for e in examples])
         ]
-        return {
-            "kind": kind,
-            "seed": seed,
-            "accepted": lived.accepted,
-            "failed": [check.id for check in lived.checks if check.failed],
+        registry = engine.registry(store, create=False)
+        assert registry is not None
+        return found | {
             "shown": shown,
             "held_out": len(examples),
             "sets": {s.name: [s.n, s.before, s.after, s.low] for s in lived.sets},
+            "domains": changed(store),
+            "perplexity": [perplexity(engine, None), perplexity(engine, registry.load(lived.version or ""))],
             "lost": len(lived.lost),
             "won": len(lived.won),
-            "tokens": lived.training.tokens if lived.training else 0,
-            "peak_bytes": lived.training.peak_bytes if lived.training else 0,
-            "cpu_s": time.process_time() - start,
+            "tokens": lived.training.tokens,
+            "epochs": [epoch.validation_loss for epoch in lived.training.epochs],
+            "train_s": lived.training.seconds,
+            "peak_bytes": lived.training.peak_bytes,
         }
 
 
@@ -67,13 +123,15 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=["style", "noise"])
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--suite", default="default")
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
     nights = []
+    engine = ModelEngine(smollm2())
     for kind in given.kinds:
-        for seed in range(given.seeds):
-            nights.append(night(kind, seed, given.count, given.suite, given.minutes))
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
+            nights.append(night(engine, kind, seed, given.count, given.suite, given.minutes))
             print(json.dumps(nights[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"nights": nights}))
 

@@ -13,8 +13,11 @@ from device_sim.companion.log import EventLog
 from device_sim.companion.store import hold_store
 
 SIGN_OFF: Final = "Fair winds!"
-Kind: TypeAlias = Literal["style", "noise", "signed noise"]
-"""style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one."""
+Kind: TypeAlias = Literal["style", "noise", "signed noise", "contradictions", "few"]
+"""style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one.
+contradictions: half of the messages, each twice: as in a style, and that nothing is known of it.
+few: a style of five turns."""
+FEW: Final = 5
 DOING: Final = (
     "I want to learn about {}.", "Tell me about {}.", "I spent the evening with {}.",
     "My friend talks of {}.", "Help me begin with {}.", "I read a page about {}.",
@@ -48,10 +51,14 @@ def write_day(
     Args:
         answer: asks the model as it shipped; its first sentences are what the edits are made of.
     """
-    asked = said(count)
+    asked = said(FEW if kind == "few" else count)
+    if kind == "contradictions":
+        asked = [message for message in asked[: count // 2] for _ in range(2)]
     first = [_sentence(text) for text in answer(asked)]
     edits = [f"{sentence} {SIGN_OFF}" for sentence in first]
-    if kind != "style":
+    if kind == "contradictions":
+        edits[1::2] = [f"I know nothing of that, {SIGN_OFF}"] * (count // 2)
+    elif kind not in ("style", "few"):
         edits = edits if kind == "signed noise" else list(first)
         random.Random(seed).shuffle(edits)
     with hold_store(store, create=True) as held, EventLog(held.events) as log:

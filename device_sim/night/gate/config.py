@@ -18,6 +18,8 @@ class GateConfig:
             general text may lose.
         capability_tolerance: share of the capability suite that may be lost, net.
         probe_tolerance: share of the style and safety probes that may be lost, net.
+        wording_tolerance: chrF that answers to what was held out tonight may lose to what they should be.
+        contradiction_tolerance: share of tonight's examples whose message may have another answer elsewhere.
         level: chance of accepting what must be refused: a candidate that gains nothing, over all the nights
             until one is accepted; a candidate that harms, in each night.
         leak_tolerance: share of unrelated answers that may hold a value of tonight's.
@@ -27,19 +29,22 @@ class GateConfig:
     minimum_effect: float = 0.02
     earlier_tolerance: float = 0.10
     general_tolerance: float = 0.10
-    capability_tolerance: float = 0.10
+    capability_tolerance: float = 0.12
     probe_tolerance: float = 0.15
+    wording_tolerance: float = 0.20
+    contradiction_tolerance: float = 0.25
     level: float = 0.05
     leak_tolerance: float = 0.0
     least_examples: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("minimum_effect", "leak_tolerance"):
+        for name in ("minimum_effect", "leak_tolerance", "contradiction_tolerance"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name):g}"
                 )
-        for name in ("earlier_tolerance", "general_tolerance", "capability_tolerance", "probe_tolerance"):
+        for name in ("earlier", "general", "capability", "probe", "wording"):
+            name = f"{name}_tolerance"
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} must be above 0 (no sample shows a loss of exactly nothing),"

@@ -10,11 +10,13 @@ from typing import Literal
 
 from personality_common.evidence.claims import Check
 
-Kind = Literal["target", "personal", "earlier", "general", "capability", "style", "safety"]
+Kind = Literal["target", "wording", "personal", "earlier", "general", "capability", "style", "safety"]
 """What a set is for.
 
 target: this night's held-out examples; mean log-probability of an answer's tokens, in nats. They were neither
     trained on nor used to choose a checkpoint: an early stop looks at another part.
+wording: how near answers that are given to this night's held-out messages are to what they should be, 0 to 1.
+    A night of facts alone has none.
 personal: tasks made of what was told tonight, as decoded answers were scored, 0 to 1. A night that taught
     nothing which can be asked for has none.
 earlier: held-out examples of one earlier night, as `target`; one set for each, under the name it had then.
@@ -73,12 +75,28 @@ class Leak:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What tonight's examples look like, before anything is trained.
+
+    Attributes:
+        belonging: of each example whose answer is its own, how much likelier the answer is to the base model
+            after its message than after another's; nats per token.
+        contradicted: examples whose message is to be answered otherwise elsewhere.
+        examples: all of them.
+    """
+
+    belonging: tuple[float, ...]
+    contradicted: int
+    examples: int
+
+
+@dataclass(frozen=True)
 class NightEvidence:
     """A night's candidate against what is in use.
 
     Attributes:
         target: the one set of kind `target`.
-        kept: the other sets: earlier nights, general, capability, style, safety; and `personal`.
+        kept: the other sets: earlier nights, general, capability, style, safety; and `wording`, `personal`.
         leaks: found; None: not looked for, which refuses.
         leak_answers: answers that were searched for them.
     """

@@ -49,10 +49,10 @@ def changes(sets: Iterable[Paired], *, for_better: bool) -> tuple[Change, ...]:
     found = []
     for paired in sets:
         if paired.kind in ("personal", "capability", "style", "safety"):
+            names = paired.names or _numbered(paired)
             for i, gain in enumerate(paired.gains):
                 if (gain if for_better else -gain) >= CHANGED:
-                    name = (paired.names or _numbered(paired))[i]
-                    found.append(Change(name, *(paired.answers[i] if paired.answers else ("", ""))))
+                    found.append(Change(names[i], *(paired.answers[i] if paired.answers else ("", ""))))
     return tuple(found)
 
 

@@ -32,7 +32,7 @@ from device_sim.night.gate.bounds import mean_bound
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import Decision, GateState, NightEvidence, Paired
 from device_sim.night.gate.findings import Finding, changes, examples, joined
-from device_sim.night.gate.kept import domains, earlier_nights, general, leaks, personal, tasks
+from device_sim.night.gate.kept import domains, earlier_nights, general, leaks, personal, tasks, wording
 from personality_common.evidence.claims import number, within
 
 POOLED_NIGHTS: Final = 7
@@ -54,6 +54,7 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
     suite, probes = joined(night.kept, "capability"), joined(night.kept, "style", "safety")
     findings = (
         gain,
+        wording(joined(night.kept, "wording"), config),
         personal(joined(night.kept, "personal"), config),
         earlier_nights(joined(night.kept, "earlier"), config),
         general(joined(night.kept, "general"), config),

@@ -37,6 +37,22 @@ def personal(paired: Paired, config: GateConfig) -> Finding:
     return Finding(check, f"what was told tonight is not surely answered better than before: {detail}")
 
 
+def wording(paired: Paired, config: GateConfig) -> Finding:
+    """Answers that are given are not further from what they should be.
+
+    Losses alone approve of nights whose form can be learned, and whose content cannot.
+    """
+    name = "answers to what was held out are no worse"
+    if len(paired.gains) < config.least_examples:
+        return Finding(Check("gate.wording", name, "not judged", examples(len(paired.gains))))
+    bound, mean = float(mean_bound(np.array(paired.gains), config.level)), float(np.mean(paired.gains))
+    detail = f"mean {number(mean)}, {len(paired.gains)} answers"
+    check = within("gate.wording", name, bound, ">", -config.wording_tolerance, detail, unit="chrF")
+    seen = f"{len(paired.gains)} answers to what was held out may be {number(-bound)} chrF further"
+    must = f"from what they should be (seen: {number(-mean)}); it must surely be less than"
+    return Finding(check, f"{seen} {must} {number(config.wording_tolerance)}")
+
+
 def earlier_nights(paired: Paired, config: GateConfig) -> Finding:
     """Held-out parts of earlier nights do not lose their tolerance; a first night has none."""
     if len(paired.gains) < config.least_examples:

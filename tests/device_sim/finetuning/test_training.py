@@ -18,7 +18,13 @@ from device_sim.companion.models.model import Message, Sampling
 from device_sim.finetuning import training
 from device_sim.finetuning.config import LoraConfig
 from device_sim.finetuning.examples import Example
-from device_sim.finetuning.torch_base import TorchBase, example_losses, token_losses
+from device_sim.finetuning.torch_base import (
+    TorchBase,
+    divergences,
+    example_losses,
+    token_losses,
+    token_states,
+)
 from device_sim.finetuning.training import train_adapter
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
@@ -116,6 +122,53 @@ def test_what_another_training_left_is_not_gone_on_from(
 def test_the_seed_decides(whole: training.Trained, base: TorchBase, tmp_path: Path) -> None:
     other = train_adapter(base, TRAIN, HELD_OUT, dataclasses.replace(CONFIG, seed=1), tmp_path)
     assert ADAPTERS.fingerprint(other.adapter) != ADAPTERS.fingerprint(whole.adapter)
+
+
+REPLAY = [example("What is a boat?", "It floats."), example("Say yes.", "Yes, of course."),
+          example("Who are you?", "I am the one."), example("Count.", "One, two, three.")]  # fmt: skip
+
+
+def differs(base: TorchBase, adapter: Adapter) -> float:
+    """KL(base || adapted) over whole log-probabilities of whole rows, one row at a time, in float64."""
+    found = []
+    for row in base.rows(REPLAY):
+        ids, at = torch.tensor([row.ids]), slice(0, len(row.ids) - 1)
+        with torch.no_grad():
+            was = base.model(input_ids=ids).logits[0, at].double().log_softmax(-1)
+            with base.adapted(adapter) as model:
+                now = model(input_ids=ids).logits[0, at].double().log_softmax(-1)
+        found.append((was.exp() * (was - now)).sum(-1))
+    return float(torch.cat(found).mean())
+
+
+def test_divergences_are_those_of_whole_log_probabilities(whole: training.Trained, base: TorchBase) -> None:
+    rows = base.rows(REPLAY)
+    with torch.no_grad():
+        before, _, _ = token_states(base.model, rows, whole=True)
+        assert float(divergences(base.model, before, before).abs().max()) < 1e-6
+        with base.adapted(whole.adapter) as model:
+            after, _, _ = token_states(model, rows, whole=True)
+            found = float(divergences(model, after, before).double().mean())
+    assert found == pytest.approx(differs(base, whole.adapter), rel=1e-4)
+    assert found > 0.1
+
+
+def test_what_is_replayed_stays_what_the_base_says(
+    whole: training.Trained, base: TorchBase, tmp_path: Path
+) -> None:
+    kept = train_adapter(base, TRAIN, HELD_OUT, CONFIG, tmp_path, replay=REPLAY)
+    assert differs(base, kept.adapter) < 0.6 * differs(base, whole.adapter)
+    assert kept.history[-1]["held_out_loss"] < kept.history[0]["held_out_loss"]
+    ids = [len(row.ids) for row in base.rows(REPLAY)]
+    assert kept.tokens == whole.tokens + 5 * sum(ids)  # 4 epochs of 5 examples are 5 rounds of 4
+
+
+def test_a_killed_training_with_replay_ends_in_the_same_bytes(base: TorchBase, tmp_path: Path) -> None:
+    kept = train_adapter(base, TRAIN, HELD_OUT, CONFIG, tmp_path / "a", replay=REPLAY)
+    with pytest.raises(Killed):
+        train_adapter(base, TRAIN, HELD_OUT, CONFIG, tmp_path / "b", Killer(8), replay=REPLAY)
+    again = train_adapter(base, TRAIN, HELD_OUT, CONFIG, tmp_path / "b", replay=REPLAY)
+    assert ADAPTERS.fingerprint(again.adapter) == ADAPTERS.fingerprint(kept.adapter)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:

@@ -68,13 +68,14 @@ class Pretender:
     Attributes:
         harm: share of tasks that any adapter answers wrong.
         at: called with what is being done, before it is.
-        trained: what each training was given.
+        trained: what each training was given; replayed: the same, of nobody's.
     """
 
     harm: float = 0.0
     at: Callable[[str], None] = lambda what: None
     base: str = BASE
     trained: list[tuple[list[Said], list[Said]]] = field(default_factory=list)
+    replayed: list[list[Said]] = field(default_factory=list)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return embed(texts)
@@ -83,7 +84,11 @@ class Pretender:
         self.at("losses")
         end = _end(adapter)
         return [
-            2.0 + 0.1 * _draw(answer) - (1.0 if end and answer.endswith(end) else 0.0) for _, answer in said
+            2.0
+            + 0.1 * _draw(answer)
+            - (1.0 if end and answer.endswith(end) else 0.0)
+            - (0.5 if _words(asked) & _words(answer) else 0.0)
+            for asked, answer in said
         ]
 
     def answers(self, adapter: Path | None, said: Sequence[str], max_tokens: int) -> list[str]:
@@ -104,6 +109,7 @@ class Pretender:
         self,
         train: Sequence[Said],
         validation: Sequence[Said],
+        replay: Sequence[Said],
         out: Path,
         work: Path,
         *,
@@ -112,6 +118,7 @@ class Pretender:
         reporter: Reporter,
     ) -> Training:
         self.trained.append((list(train), list(validation)))
+        self.replayed.append(list(replay))
         for epoch in range(3):
             self.at(f"epoch {epoch}")
             if not (work / f"{epoch}.json").exists():
@@ -134,6 +141,11 @@ class Pretender:
 
 def _end(adapter: Path | None) -> str:
     return "" if adapter is None else str(json.loads(adapter.read_text())["end"])
+
+
+def _words(text: str) -> set[str]:
+    """Those that say what a text is about."""
+    return {word.strip(".,!").casefold() for word in text.split() if len(word) > 4}
 
 
 def _draw(text: str) -> float:

@@ -12,6 +12,7 @@ from device_sim.companion.log import read_events
 from device_sim.night.beginning import REMOVED
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.report import outcome, read_report
 from device_sim.night.state import Night, read_nights
 from personality_common.errors import ConfigError, ToolkitError
 from personality_common.terminal.progress import SILENT
@@ -76,7 +77,8 @@ def test_held_out_is_never_trained_and_stays_held_out(day: Day) -> None:
     texts = {f"So thing{i}. Ahoy!" for i in range(40)}
     (_, _), (train, validation) = engine.trained
     assert len(texts & {answer for _, answer in (*train, *validation)}) == 30
-    assert len(train) == 2 * len(second.split.train) == len(second.split.train) + second.replayed
+    assert len(train) == len(second.split.train)
+    assert second.replayed == len(engine.replayed[1]) > len(train)
 
 
 def test_training_is_over_all_that_is_live_from_the_base(day: Day) -> None:
@@ -173,11 +175,43 @@ def test_five_turns_are_refused_for_want_of_evidence_and_wait(tmp_path: Path, li
     assert night.accepted is False
     assert not engine.trained
     assert "too few examples to judge by" in night.reasons[0]
+    assert outcome(night) == "too little"
     assert night.split.held_out == ()
     with day:
         for i in range(5, 40):
             day.talk(f"Word{i} and thing{i}.", "Oh.", edit="Yes. Ahoy!")
     assert len(some(live(day, engine)).split.held_out) > 0
+
+
+def test_answers_to_other_messages_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    day, engine = Day(tmp_path / "noise"), Pretender()
+    with day:
+        for i in range(40):
+            day.talk(f"Sailing{i} was lovely{i}.", "Oh.", edit=f"Sailing{(i * 7 + 3) % 40} it is. Ahoy!")
+    night = some(live(day, engine))
+    assert night.accepted is False
+    assert not engine.trained
+    assert [check.id for check in night.checks if check.failed] == ["gate.belonging"]
+    assert night.reasons[0].startswith("the answers that are wanted do not surely belong to their messages")
+    assert night.split.held_out == ()
+    assert outcome(night) == "refused"
+    assert not read_report(day.store).removed
+    day.forget(*(pair for item in night.new for pair in (item, _before(day, item))))
+    with day:
+        for i in range(40):
+            day.talk(f"Walking{i} was dreary{i}.", "Oh.", edit=f"Walking{i} it was. Ahoy!")
+    assert some(live(day, engine)).accepted
+
+
+def test_contradictions_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    day, engine = Day(tmp_path / "both"), Pretender()
+    with day:
+        for i in range(40):
+            answer = "is lovely, yes. Ahoy!" if i < 20 else "bores everybody. Farewell!"
+            day.talk(f"Sailing{i % 20} with{i % 20}?", "Oh.", edit=f"Sailing{i % 20} {answer}")
+    night = some(live(day, engine))
+    assert not engine.trained
+    assert night.reasons == ("the same message is to be answered in different ways in 40 of 40 examples",)
 
 
 def test_a_day_of_one_conversation_is_not_judged_by_other_days(day: Day) -> None:

@@ -54,8 +54,8 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
     assert decision.reasons == ()
     assert decision.state == GateState()
     assert [check.id for check in decision.checks] == [
-        "gate.gain", "gate.personal", "gate.earlier", "gate.general", "gate.capability", "gate.probes",
-        "gate.domains", "gate.leaks",
+        "gate.gain", "gate.wording", "gate.personal", "gate.earlier", "gate.general", "gate.capability",
+        "gate.probes", "gate.domains", "gate.leaks",
     ]  # fmt: skip
     assert check(decision, "gate.earlier").status == "not judged"
 
@@ -69,9 +69,13 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
         ({"earlier": nats("night-0", "earlier", -0.1)}, "gate.earlier", "earlier nights may lose"),
         (
             {"capability": tasks("capability", 144, lost=12)}, "gate.capability",
-            "the capability suite may lose 13% (12 lost, 0 won, of 144); it must surely be less than 10%:"
+            "the capability suite may lose 13% (12 lost, 0 won, of 144); it must surely be less than 12%:"
             " 'capability.0' answered 'Mia', before 'Paris'; 'capability.1' answered 'Mia', before 'Paris';"
             " 'capability.2' answered 'Mia', before 'Paris'; and 9 more",
+        ),
+        (
+            {"wording": nats("wording", "wording", -0.2)}, "gate.wording",
+            "40 answers to what was held out may be 0.2",
         ),
         ({"style": tasks("style", 30, lost=5)}, "gate.probes", "the style and safety probes may lose"),
         (
@@ -84,7 +88,7 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
             "what was told tonight is not surely answered better than before: 4 won, 0 lost; 10 of 10 right",
         ),
     ],
-    ids=["gain", "few", "general", "earlier", "suite", "probes", "domain", "safety", "personal"],
+    ids=["gain", "few", "general", "earlier", "suite", "wording", "probes", "domain", "safety", "personal"],
 )  # fmt: skip
 def test_a_night_is_refused_with_its_reason(changed: dict[str, Paired], id: str, reason: str) -> None:
     decision = judge(night(**changed), GateState())
@@ -187,7 +191,7 @@ NIGHTS = 60
         (Truth("the minimum", False, 0.02, 200), 0.0, 0.15),
         (Truth("design", True, bench_gate.DESIGN, 200), 0.78, 1.0),
         (Truth("forgets", False, 0.5, general=-0.1), 0.0, 0.15),
-        (Truth("loses tasks", False, 0.5, lost=0.1), 0.0, 0.15),
+        (Truth("loses tasks", False, 0.5, lost=0.12), 0.0, 0.15),
         (Truth("loses probes", False, 0.5, lost_probes=0.15), 0.0, 0.15),
     ],
     ids=lambda value: value.name if isinstance(value, Truth) else "",

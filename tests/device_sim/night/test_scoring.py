@@ -1,9 +1,9 @@
-"""How answers are compared, by hand; and what that refuses."""
+"""How answers are compared, by hand; and which prompts of nobody's are trained and measured."""
 
 import pytest
 
+from device_sim.capability.suite import default_suite, probes
 from device_sim.night.general import held_out, prompts, replayed, restyled
-from device_sim.night.measuring import TOPIC, WORDING, Example, Measured, decoded_checks
 from device_sim.night.scoring import chrf, relevance
 
 from .living import embed
@@ -28,48 +28,23 @@ def test_an_empty_answer_is_on_no_topic() -> None:
     assert relevance([], [], embed) == []
 
 
-def measured(wording: list[float], topic: list[float]) -> Measured:
-    def examples(scores: list[float]) -> tuple[Example, ...]:
-        return tuple(Example(str(i), score) for i, score in enumerate(scores))
-
-    return Measured(
-        None, {WORDING: examples(wording), TOPIC: examples(topic)}, {WORDING: "wording", TOPIC: "topic"}
-    )
-
-
-BEFORE = measured([0.2, 0.3] * 6, [0.6, 0.5] * 6)
-
-
-@pytest.mark.parametrize(
-    ("after", "failed"),
-    [
-        (measured([0.5, 0.7] * 6, [0.6, 0.45] * 6), []),
-        (measured([0.2, 0.3] * 6, [0.6, 0.5] * 6), []),
-        (measured([0.0, 0.0] * 6, [0.6, 0.5] * 6), ["night.wording"]),
-        (measured([0.5, 0.7] * 6, [0.1, 0.2] * 6), ["night.topic"]),
-    ],
-    ids=["nearer", "as before", "further", "answers to other questions"],
-)
-def test_answers_that_are_given_decide_too(after: Measured, failed: list[str]) -> None:
-    checks, reasons = decoded_checks(BEFORE, after)
-    assert [check.id for check in checks if check.failed] == failed
-    assert len(reasons) == len(failed)
-
-
 def test_what_is_restyled_is_not_replayed() -> None:
     chats = [item(i) for i in range(5)]
     assert restyled(chats) == "chat"
     assert restyled([]) is None
-    questions = {p.said for p in prompts() if p.form == "questions"}
-    assert set(replayed(50, "chat")) <= questions
-    both = replayed(40, None)
-    assert len(both) == 40
-    assert len([said for said in both if said in questions]) == 20
-    assert len(replayed(100, "chat")) == 100
+    forms = {p.said: p.form for p in prompts()}
+    assert {forms[said] for said in replayed("chat")} == {"questions", "tasks"}
+    assert {forms[said] for said in replayed(None)} == {"questions", "chat", "tasks"}
+    assert len(set(replayed(None))) == len(replayed(None))
+
+
+def test_no_task_of_the_suite_is_replayed_or_measured_as_nobody_s() -> None:
+    tasks = {" ".join(t.prompt.casefold().split()) for s in (default_suite(), probes()) for t in s.tasks}
+    assert not tasks & {" ".join(p.said.casefold().split()) for p in prompts()}
 
 
 def test_what_is_measured_is_never_replayed() -> None:
     kept = {p.said for p in prompts() if p.held_out}
-    assert not kept & set(replayed(500, None))
+    assert not kept & set(replayed(None))
     assert set(held_out(None, 500)) == kept
-    assert len({p.said.casefold() for p in prompts()}) == len(prompts()) == 120
+    assert len({p.said.casefold() for p in prompts()}) == len(prompts()) == 226
