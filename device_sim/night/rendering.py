@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from device_sim.night.planning import Outlook
@@ -73,13 +73,9 @@ def night_blocks(night: Night) -> Iterator[RenderableType]:
 
 
 def _hanging(line: str) -> RenderableType:
-    """A line whose further ones stand four columns in: it begins with its own two, or none."""
-    grid = Table.grid(padding=0)
+    """A line that breaks between words, its further ones as far in as the first."""
     text = line.lstrip()
-    grid.add_column(width=len(line) - len(text), no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("", text)
-    return grid
+    return Padding(Text(text, overflow="fold"), (0, 0, 0, len(line) - len(text)), expand=False)
 
 
 def night_lines(night: Night) -> Iterator[str]:
