@@ -26,14 +26,14 @@ def nights_table(nights: Sequence[Night]) -> Grid:
         Column("night", "figure"), Column("began", drop=3), Column("outcome", "text"),
         Column("trained", "figure", drop=2), Column("held out", "figure", drop=2), Column("gain", "figure"),
         Column("lost", "figure", drop=1), Column("won", "figure", drop=1), Column("active"),
-        *([Column("head"), Column("active")] if with_head else []),
+        *([Column("head")] if with_head else []),
     )  # fmt: skip
     rows = [
         (
             str(night.number), night.began[:10], outcome(night), str(len(night.split.train)),
             str(len(night.split.held_out)), gain_of(night), str(len(night.lost)), str(len(night.won)),
             (night.activated or "–").partition("-")[0],
-            *((head_outcome(night), head_active(night).partition("-")[0]) if with_head else ()),
+            *((head_outcome(night),) if with_head else ()),
         )
         for night in nights
     ]  # fmt: skip
@@ -122,10 +122,6 @@ def head_outcome(night: Night) -> str:
     if night.head is None or night.step != "done":
         return "–"
     return "accepted" if night.head.accepted else "refused"
-
-
-def head_active(night: Night) -> str:
-    return (night.head.activated if night.head else None) or "–"
 
 
 def tasks_lines(report: Report) -> Iterator[RenderableType]:
