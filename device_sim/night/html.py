@@ -37,7 +37,7 @@ def page(report: Report, made: Provenance) -> str:
     if night is None:
         nothing = kit.card("No night yet", kit.note("pt night run lives the first."))
         return kit.page(title, kit.heading(title), nothing, made=made)
-    word = outcome(night)
+    word = outcome(night) + (f", head {head_outcome(night)}" if night.head else "")
     sections = [
         kit.heading(f"Night {night.number}: {word}", _subtitle(night), passed=_passed(night)),
         *_decision(report, night),
@@ -98,8 +98,11 @@ def _head(nights: Sequence[Night], night: Night) -> Iterator[Html]:
     if head.more or head.less:
         rows += [
             ("top 8 in common with the shipped head", f"{head.overlap:.3f} ± {head.error:.3f}"),
-            ("likelier than as shipped", [kit.chip(token, "won") for token in head.more]),
-            ("less likely", [kit.chip(token, "lost") for token in head.less]),
+            (
+                "likelier than as shipped",
+                tag("div", (kit.chip(token, "won") for token in head.more), class_="chips"),
+            ),
+            ("less likely", tag("div", (kit.chip(token, "lost") for token in head.less), class_="chips")),
         ]
     rows += [(f"left out: {why}", str(count)) for why, count in head.left_out.items()]
     lived = [one.head for one in nights if one.head is not None]
@@ -108,7 +111,7 @@ def _head(nights: Sequence[Night], night: Night) -> Iterator[Html]:
         wealth = [math.log10(max(one.wealth, 1.0)) for one in lived]
         series = [Series("wealth, powers of ten", wealth, first=1)]
         enough = next((c.limit for c in head.checks if c.id == "head.gate" and c.limit), None)
-        limits = [Limit("opens the gate", math.log10(enough))] if enough else []
+        limits = [Limit("opens the gate", round(math.log10(enough), 2))] if enough else []
         chart.append(line_chart("Evidence", series, limits, x="night with reactions", y="powers of ten"))
     yield kit.card("The head", tag("ul", items), verdict(head.checks), facts(rows), *chart)
 

@@ -135,6 +135,8 @@ def test_what_was_forgotten_is_in_no_head(alone: Day, tmp_path: Path) -> None:
     assert second.head is not None
     assert second.unclean == (first.head.version,)
     assert second.head.reactions == 99
+    assert second.head.more
+    assert (read_nights(alone.store)[0].head or first.head).more == ()
     heads = open_heads(alone.store)
     with pytest.raises(ToolkitError, match="blocked"):
         heads.activate(first.head.version or "")
