@@ -41,8 +41,10 @@ demo: $(READY)
 	@echo "What is my cat called?" | $(CHAT)
 	@echo "Say hello." | $(CHAT) --max-tokens 64
 	@$(BIN)/pt feedback runs/demo-companion --turn last --edit "Hello! Fair winds!"
-	@$(BIN)/pt night run runs/demo-companion --dry-run
-	@$(BIN)/pt night run runs/demo-companion
+	@printf '%s\n' "I finished my first marathon!" /+ "Why is my neighbour so rude?" /- | \
+		$(CHAT) --bundle bundles/demo --no-memory --max-tokens 120
+	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo --dry-run
+	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo
 	@$(BIN)/pt night report runs/demo-companion --html runs/demo/night.html
 	@echo "run             runs/demo"
 	@echo "bundle          bundles/demo"

@@ -288,7 +288,7 @@ def night_tables() -> list[Grid]:
     split = Some(train=[0] * 12345, held_out=[0] * 678)
     one: Any = Some(
         number=12, began=WHEN, step="done", judged=True, accepted=True, split=split, sets=[sets],
-        lost=["a"] * 12, won=[], activated="a0012-9bf39003a03f",
+        lost=["a"] * 12, won=[], activated="a0012-9bf39003a03f", head=Some(accepted=True),
     )  # fmt: skip
     return [night.nights_table([one]), night.sets_table([sets])]
 

@@ -1,7 +1,8 @@
 """What was said, as others read it: conversations for a language model, interactions for the head.
 
 What is marked `no-train`, names a person, is obscene, was forgotten, or was broken off is in neither; and of
-a conversation, a question whose answer is not there is not either.
+a conversation, a question whose answer is not there is not either. An answer that was broken off and edited
+is in the conversations: the edit is whole.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Pair:
 
 
 def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
-    """Messages with their answers, in the order of the log."""
+    """Messages with their answers, in the order of the log; of those broken off, the edited ones."""
     found: list[tuple[Event, Event]] = []
     waiting: dict[str, Event] = {}
     judged: dict[str, dict[str, float]] = {}
@@ -69,6 +70,8 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
                 if asked is not None and _learnable(asked) and _learnable(event):
                     found.append((asked, event))
     for asked, answered in found:
+        if _broken_off(answered) and not edits.get(answered.id):
+            continue
         if not limited & {asked.id, answered.id}:
             yield Pair(
                 asked, answered, judged.get(answered.id, {}), edits.get(answered.id), routes.get(asked.id)
@@ -99,12 +102,13 @@ def conversations(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
 def interactions(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
     """Lines of a feedback file of `pt grpo`: what the user said, the mood that was read, what came of it.
 
-    Whatever the route, which is the language model's: a mood is in small talk, too.
+    Whatever the route, which is the language model's: a mood is in small talk, too. An edit of an answer that
+    was broken off says nothing of the mood.
     """
     for pair in trainable_pairs(events):
         asked = pair.asked.body
         assert isinstance(asked, Turn)
-        if asked.mood:
+        if asked.mood and not _broken_off(pair.answered):
             candidate = {"tokens": list(asked.mood), "reward": pair.reward}
             yield {
                 "id": pair.answered.id,
@@ -136,5 +140,10 @@ def _write(out: Path, lines: Iterable[dict[str, Any]]) -> int:
 def _learnable(event: Event) -> bool:
     turn = event.body
     assert isinstance(turn, Turn)
-    whole = not turn.partial and not turn.forgotten and bool((turn.text or "").strip())
-    return whole and "no-train" not in turn.tags
+    there = not turn.forgotten and bool((turn.text or "").strip())
+    whole = turn.role == "assistant" or not turn.partial
+    return there and whole and "no-train" not in turn.tags
+
+
+def _broken_off(answered: Event) -> bool:
+    return isinstance(answered.body, Turn) and answered.body.partial

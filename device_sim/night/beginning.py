@@ -140,10 +140,14 @@ def unclean_versions(
 
 
 def forget_answers(store: Store, nights: Sequence[Night], forgotten: frozenset[str]) -> None:
-    """Remove answers of nights that saw what was forgotten, and what quotes them: it may be in any."""
+    """Remove answers of nights that saw what was forgotten, what quotes them, and the taste that was seen."""
     for night in nights:
+        kept = night
         if forgotten & set(night.turns):
             for name in (BEFORE_FILE, AFTER_FILE):
                 (folder_of(store.path, night.number) / name).unlink(missing_ok=True)
-            if night.reasons and night.reasons != (REMOVED,):
-                write_night(store.path, replace(night, reasons=(REMOVED,)))
+            kept = replace(night, reasons=(REMOVED,) if night.reasons else ())
+        if night.head is not None and forgotten & set(night.head.saw):
+            kept = replace(kept, head=replace(night.head, more=(), less=()))
+        if kept != night:
+            write_night(store.path, kept)

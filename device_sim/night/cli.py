@@ -22,7 +22,12 @@ def night() -> None:
 @dataclass_options(
     NightConfig,
     skip=("store",),
-    metavars={"model": "smollm2|GGUF|FOLDER", "suite": "default|short|FILE", "on_failure": "COMMAND"},
+    metavars={
+        "bundle": "BUNDLE",
+        "model": "smollm2|GGUF|FOLDER",
+        "suite": "default|short|FILE",
+        "on_failure": "COMMAND",
+    },
 )
 def run(store: Path, **options: Any) -> None:
     """Learn from what was said in STORE since the last night.
@@ -46,33 +51,33 @@ def run(store: Path, **options: Any) -> None:
 
 def _run(config: NightConfig, reporter: Any) -> None:
     from device_sim.companion.models.opening import gguf_file
+    from device_sim.night.listening import open_listener
     from device_sim.night.models import ModelEngine
-    from device_sim.night.rendering import night_lines, outlook_lines, sets_table
-    from personality_common.terminal.checks import ChecksTable
+    from device_sim.night.rendering import night_blocks, outlook_lines
     from personality_common.terminal.console import output
 
     engine = ModelEngine(gguf_file(config.model), threads=config.threads, reporter=reporter)
     if config.dry_run:
         from device_sim.night.planning import outlook
 
-        for line in outlook_lines(
-            outlook(config.store, config.user, config.seed, engine.embed), config.verbose
-        ):
+        listener = open_listener(config.bundle)
+        found = outlook(config.store, config.user, config.seed, engine.embed, listener)
+        for line in outlook_lines(found, config.verbose):
             output.print(line, soft_wrap=True)
         return
     from device_sim.night.cycle import run_night
+    from device_sim.night.state import read_nights
 
     done = run_night(config, engine, reporter)
     if done is None:
-        output.print("nothing new to learn since the last night, and nothing to unlearn", soft_wrap=True)
+        lived = bool(read_nights(config.store))
+        output.print(
+            "nothing new to learn since the last night, and nothing to unlearn"
+            if lived
+            else "nothing to learn yet: no answer was edited or praised, and no fact was told",
+        )
         return
-    if done.sets:
-        output.print(sets_table(done.sets))
-        output.print()
-    output.print(ChecksTable(done.checks))
-    output.print()
-    for line in night_lines(done):
-        output.print(line, soft_wrap=True)
+    output.print(*night_blocks(done), sep="\n")
 
 
 @night.command()
@@ -85,10 +90,9 @@ def _run(config: NightConfig, reporter: Any) -> None:
 def report(store: Path, number: int | None, html: Path | None, as_json: JsonPlace | None) -> None:
     """What was learned in STORE, what was refused, what was forgotten, night by night."""
     from device_sim.night.html import page
-    from device_sim.night.rendering import night_lines, nights_table, sets_table, tasks_lines
+    from device_sim.night.rendering import night_blocks, nights_table, tasks_lines
     from device_sim.night.report import document, read_report
     from personality_common.files.atomic import atomic_writer
-    from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import output
     from personality_common.terminal.provenance import this_command
 
@@ -101,15 +105,6 @@ def report(store: Path, number: int | None, html: Path | None, as_json: JsonPlac
     if found.night is None:
         output.print("no night yet; pt night run lives the first", soft_wrap=True)
         return
-    output.print(nights_table(found.nights))
-    output.print()
-    if found.night.sets:
-        output.print(sets_table(found.night.sets))
-        output.print()
-    if found.night.checks:
-        output.print(ChecksTable(found.night.checks))
-        output.print()
-    for line in (*night_lines(found.night), *tasks_lines(found)):
-        output.print(line, soft_wrap=True)
+    output.print(nights_table(found.nights), "", *night_blocks(found.night), *tasks_lines(found), sep="\n")
     if html is not None:
         output.print(f"page    {html}", soft_wrap=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from device_sim.companion.events import Event, Forgotten, Turn
+from device_sim.companion.events import Event, Feedback, Forgotten, Turn
 from device_sim.companion.export import Pair, trainable_pairs
 from device_sim.night.facts import Fact, fact
 
@@ -95,8 +95,11 @@ def collect(events: Iterable[Event], user: str, until: str | None = None) -> Col
         if event.user != user:
             continue
         seen.append(event)
-        if isinstance(event.body, Turn) and event.body.role == "assistant" and (why := _unfit(event.body)):
-            left_out[why] += 1
+    edited = {e.body.turn for e in seen if isinstance(e.body, Feedback) and e.body.how == "edit"}
+    for event in seen:
+        if isinstance(event.body, Turn) and event.body.role == "assistant":
+            why = _unfit(event.body, event.id in edited)
+            left_out.update([why] if why else [])
     items: list[Item] = []
     facts: dict[str, list[Item]] = {}
     for pair in trainable_pairs(seen):
@@ -114,11 +117,11 @@ def collect(events: Iterable[Event], user: str, until: str | None = None) -> Col
     return Collected(tuple(items), kept, frozenset(forgotten), last)
 
 
-def _unfit(turn: Turn) -> str | None:
+def _unfit(turn: Turn, edited: bool) -> str | None:
     """Why an answer is no pair's at all."""
     if turn.forgotten:
         return FORGOTTEN
-    if turn.partial:
+    if turn.partial and not edited:
         return BROKEN_OFF
     return UNTRAINED if "no-train" in turn.tags else None
 

@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from device_sim.night.rendering import gain_of, interval, night_lines
+from device_sim.night.rendering import gain_of, head_lines, head_outcome, interval, night_lines
 from device_sim.night.report import Answered, Report, outcome
 from device_sim.night.state import Night, SetFigures
+from personality_common.evidence.claims import number
 from personality_common.evidence.provenance import Provenance
 from personality_common.page import page as kit
 from personality_common.page.html import Content, Html, tag
 from personality_common.page.lines import Limit, Series, line_chart
 from personality_common.page.tables import Column, facts, table, verdict
+from personality_common.printable import counted
 
 _WHAT: Final = {
     "target": "held out tonight, nats a token",
@@ -35,10 +37,11 @@ def page(report: Report, made: Provenance) -> str:
     if night is None:
         nothing = kit.card("No night yet", kit.note("pt night run lives the first."))
         return kit.page(title, kit.heading(title), nothing, made=made)
-    word = outcome(night)
+    word = outcome(night) + (f", head {head_outcome(night)}" if night.head else "")
     sections = [
         kit.heading(f"Night {night.number}: {word}", _subtitle(night), passed=_passed(night)),
         *_decision(report, night),
+        *_head(report.nights, night),
         *_trend(report.nights),
         *_sets(night),
         *_tasks(report),
@@ -77,6 +80,40 @@ def _decision(report: Report, night: Night) -> Iterator[Html]:
             ),
             tag("p", (kit.chip(version, "lost") for version in report.unclean)),
         )
+
+
+def _head(nights: Sequence[Night], night: Night) -> Iterator[Html]:
+    """The head's part of the night, and the wealth of its gate night by night."""
+    head = night.head
+    if head is None:
+        return
+    items = (tag("li", line.strip()) for line in head_lines(night))
+    rows: list[tuple[str, Content]] = [
+        ("reactions", f"{head.reactions} of {counted(head.nights, 'night')}, {len(head.new)} of them new"),
+        ("wealth of the gate", number(head.wealth)),
+        ("mean reward tonight", "–" if head.rewards is None else f"{head.rewards:+.2f}"),
+        ("compared with", head.baseline),
+        ("active since", head.activated or "–"),
+    ]
+    if head.more or head.less:
+        rows += [
+            ("top 8 in common with the shipped head", f"{head.overlap:.3f} ± {head.error:.3f}"),
+            (
+                "likelier than as shipped",
+                tag("div", (kit.chip(token, "won") for token in head.more), class_="chips"),
+            ),
+            ("less likely", tag("div", (kit.chip(token, "lost") for token in head.less), class_="chips")),
+        ]
+    rows += [(f"left out: {why}", str(count)) for why, count in head.left_out.items()]
+    lived = [one.head for one in nights if one.head is not None]
+    chart = []
+    if len(lived) > 1:
+        wealth = [math.log10(max(one.wealth, 1.0)) for one in lived]
+        series = [Series("wealth, powers of ten", wealth, first=1)]
+        enough = next((c.limit for c in head.checks if c.id == "head.gate" and c.limit), None)
+        limits = [Limit("opens the gate", round(math.log10(enough), 2))] if enough else []
+        chart.append(line_chart("Evidence", series, limits, x="night with reactions", y="powers of ten"))
+    yield kit.card("The head", tag("ul", items), verdict(head.checks), facts(rows), *chart)
 
 
 def _trend(nights: Sequence[Night]) -> Iterator[Html]:
@@ -201,14 +238,16 @@ def _cost(night: Night) -> Html:
 def _all(report: Report) -> Html:
     columns = [Column("night"), *(Column(name, "word") for name in ("began", "outcome"))]
     columns += map(Column, ("trained", "held out", "gain", "lost", "won"))
-    columns += [Column("active after it", "word"), Column("why it was refused", "long")]
+    columns += [Column(name, "word") for name in ("active after it", "head")]
+    columns.append(Column("why it was refused", "long"))
     rows = [
         (
             "strong" if report.night is not None and night.number == report.night.number else "",
             [
                 str(night.number), night.began[:10], outcome(night), str(len(night.split.train)),
                 str(len(night.split.held_out)), gain_of(night), str(len(night.lost)), str(len(night.won)),
-                night.activated or "–", "; ".join(night.reasons),
+                night.activated or "–", head_outcome(night),
+                "; ".join((*night.reasons, *(night.head.reasons if night.head else ()))),
             ],
         )
         for night in reversed(report.nights)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_sim.companion.log import read_events
-from device_sim.companion.store import open_store
+from device_sim.companion.store import Store, open_store
 from device_sim.night.beginning import new_items
 from device_sim.night.data import Collected, Item, collect
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.general import replayed, restyled
+from device_sim.night.listening import Listener
+from device_sim.night.reactions import reactions
 from device_sim.night.split import Embed, Split, split
 from device_sim.night.state import Night, read_nights, versions_that_saw
 
@@ -29,6 +31,7 @@ class Outlook:
         replay: prompts of nobody's that would be trained, too.
         unclean: versions that saw what was forgotten since.
         enough: whether what is held out would do to judge by.
+        reactions: how many would be new to the head, and how many are live; None: no bundle is given.
     """
 
     stopped: Night | None
@@ -39,9 +42,10 @@ class Outlook:
     replay: int
     unclean: tuple[str, ...]
     enough: bool
+    reactions: tuple[int, int] | None = None
 
 
-def outlook(store: Path, user: str, seed: int, embed: Embed) -> Outlook:
+def outlook(store: Path, user: str, seed: int, embed: Embed, listener: Listener | None = None) -> Outlook:
     """Look ahead, without the store's lock: what somebody is just saying may be missing.
 
     Raises:
@@ -65,7 +69,13 @@ def outlook(store: Path, user: str, seed: int, embed: Embed) -> Outlook:
         len(replayed(restyled(train))),
         tuple(versions_that_saw(nights, data.forgotten)),
         judged >= GateConfig().least_examples and bool(train),
+        None if listener is None else _reactions(found, user, nights, listener),
     )
+
+
+def _reactions(store: Store, user: str, nights: list[Night], listener: Listener) -> tuple[int, int]:
+    heard = reactions(read_events(store.events), user, listener.bundle, listener.tokens)
+    return len(heard.by_night(nights)[1]), len(heard.live)
 
 
 def split_of(nights: list[Night], data: Collected, seed: int, embed: Embed) -> Split:

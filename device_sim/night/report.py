@@ -112,6 +112,11 @@ def _figures(night: Night) -> dict[str, Any]:
     found = {name: value for name, value in asdict(night).items() if name not in _LEFT_OUT}
     parts = ("train", "validation", "held_out", "earlier", "recall", "left_out")
     counts = {name: len(getattr(night.split, name)) for name in parts}
+    if night.head is not None:
+        head = asdict(night.head)
+        found["head"] = {name: value for name, value in head.items() if name not in _LEFT_OUT} | {
+            "new": len(night.head.new)
+        }
     return found | {"name": night.name, "examples": {"new": len(night.new), **counts}}
 
 
@@ -119,6 +124,8 @@ def outcome(night: Night) -> str:
     """In a word."""
     if night.step != "done":
         return "stopped"
+    if night.accepted is None:
+        return "nothing new"
     return "accepted" if night.accepted else "refused" if night.judged else "too little"
 
 

@@ -123,7 +123,7 @@ def _judged(
     )
     if not moved.gate.open:
         seen = f"{of} could be chance: a bet on them made {number(moved.gate.wealth)} of 1"
-        return (gate,), (f"{seen}, and must have made {number(config.gate)}",)
+        return (gate,), (f"{seen}, and must make {number(config.gate)}",)
     taste = claim("head.taste", "a taste explains them better than none", not back)
     checks, reasons = [gate, taste], [NO_TASTE] if back else []
     kept = spent.overlap - CONFIDENCE * spent.error

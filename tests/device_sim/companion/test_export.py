@@ -66,6 +66,23 @@ def test_interactions_are_read_by_the_head_s_learner(store: Path, tmp_path: Path
     assert (first.candidates[0].reward, last.candidates[0].reward) == (None, -0.25)
 
 
+def test_an_edit_of_what_was_broken_off_is_said_and_says_nothing_of_the_mood(
+    store: Path, tmp_path: Path
+) -> None:
+    half = next(
+        event.id
+        for event in read_events(store / "events")
+        if isinstance(event.body, Turn) and event.body.partial
+    )
+    judge(store, half, edit="All of it.")
+    (conversation,) = conversations(read_events(store / "events"))
+    assert conversation["messages"][2:4] == [
+        {"role": "user", "content": "ask half"},
+        {"role": "assistant", "content": "All of it."},
+    ]
+    assert write_interactions(store, tmp_path / "out.jsonl") == 2
+
+
 def test_an_edit_takes_the_place_of_the_answer_and_a_bad_answer_is_left_out(store: Path) -> None:
     judged = judge(store, "last", edit="Better. Mail me at ada@example.org")
     events = list(read_events(store / "events"))

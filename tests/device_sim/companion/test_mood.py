@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from device_sim.companion import mood
+from device_sim.companion.config import CompanionConfig
 from device_sim.companion.mood import BundleMood
+from device_sim.companion.opening import _open_mood
 from device_sim.heads.heads import create_heads
 from device_sim.heads.shipped import identity, open_shipped, shipped_head
 from device_sim.mil import load_mil
@@ -16,6 +18,7 @@ from device_sim.runtimes.opening import open_mirror
 from grpo.head import Head
 from personality_common.contract import EMBEDDING, LATENT, LOGITS
 from personality_common.errors import ConfigError, MismatchError
+from personality_common.registry.record import Gate, Record, now
 
 TEXTS = ("I got the job!", "Whatever.")
 
@@ -70,6 +73,34 @@ def test_the_active_head_reads_the_mood(bundle: Path, encoded: dict[str, np.ndar
     create_heads(tmp_path / "others", dict(identity(opened)) | {"bundle": "0" * 64}, changed)
     with pytest.raises(MismatchError, match="bundle"):
         BundleMood(bundle, tmp_path / "others")
+
+
+def test_a_chat_reads_with_the_head_that_a_night_taught(
+    bundle: Path, encoded: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    opened = open_shipped(bundle)
+    shipped = shipped_head(opened)
+    changed = Head(shipped.weight.flip(0).contiguous(), shipped.bias)
+    for name, belongs in (("own", identity(opened)), ("other", {**identity(opened), "bundle": "0" * 64})):
+        said: list[str] = []
+        reporter = SimpleNamespace(warn=said.append)
+        config = CompanionConfig(tmp_path / name, bundle=bundle)
+        heads = create_heads(tmp_path / name / "learned", belongs, shipped)
+        assert _open_mood(config, reporter).head is None
+        gates = (Gate("head.gate", True),)
+        heads.activate(heads.add(changed, Record(belongs, now(), (heads.active,), gates=gates)))
+        reader = _open_mood(config, reporter)
+        if name == "own":
+            assert reader.head == heads.active
+            assert reader.read(TEXTS[0]) == expected(bundle, encoded[TEXTS[0]], changed)
+            assert said == []
+            heads.rollback()
+            assert _open_mood(config, reporter).head is None
+        else:
+            assert reader.head is None
+            assert reader.read(TEXTS[0]) == expected(bundle, encoded[TEXTS[0]])
+            assert len(said) == 1
+            assert "000000000000" in said[0]
 
 
 def test_a_bundle_without_its_encoder_is_refused(bundle: Path) -> None:

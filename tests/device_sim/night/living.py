@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from device_sim.companion.events import Feedback, Route, Tag, Turn, new_conversation
+from device_sim.companion.events import Feedback, Route, Session, Tag, Turn, new_conversation
 from device_sim.companion.log import EventLog
 from device_sim.companion.store import hold_store
 
@@ -56,11 +56,15 @@ class Day:
         partial: bool = False,
         conversation: str | None = None,
         user: str = "default",
+        mood: tuple[str, ...] = (),
+        bundle: str | None = None,
     ) -> tuple[str, str]:
         """An exchange, in a conversation of its own unless it is named; returns the ids of its turns."""
         conversation = conversation or new_conversation()
         with self._writing() as log:
-            asked = log.append(Turn(conversation, "user", said, tags=tags), user)
+            if bundle is not None:
+                log.append(Session(conversation, "tiny", bundle), user)
+            asked = log.append(Turn(conversation, "user", said, tags=tags, mood=mood), user)
             answered = log.append(Turn(conversation, "assistant", answer, partial=partial, tags=tags), user)
             if route is not None:
                 log.append(Route(asked.id, route, {route: 1.0}), user)

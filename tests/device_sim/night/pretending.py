@@ -21,7 +21,9 @@ from device_sim.night.state import Epoch, Training
 from personality_common.errors import DataError
 from personality_common.files.atomic import write_json
 from personality_common.registry.codec import Codec
+from personality_common.registry.pointers import holds_kind
 from personality_common.registry.registry import Registry
+from personality_common.registry.together import add_kind
 from personality_common.terminal.progress import Reporter
 
 from .living import embed
@@ -131,9 +133,9 @@ class Pretender:
 
     def registry(self, store: Path, *, create: bool) -> Registry[Any] | None:
         path = store / "learned"
-        if (path / "store.json").exists():
+        if holds_kind(path, TextCodec.kind):
             return Registry(path, TextCodec())
-        return Registry.create(path, TextCodec(), {"base": BASE}, "") if create else None
+        return add_kind(path, TextCodec(), {"base": BASE}, "") if create else None
 
     def value(self, adapter: Path) -> Any:
         return adapter.read_text()

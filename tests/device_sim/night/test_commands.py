@@ -80,6 +80,27 @@ def test_a_night_and_its_report(day: Day, pt: Pt, pretends: Pretender, tmp_path:
     jsonschema.validate(printed, read_json_object(ROOM / "nights.schema.json"))
 
 
+def test_lines_break_between_words(
+    tmp_path: Path, pt: Pt, pretends: Pretender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = Day(tmp_path / "few")
+    day.talk("Nobody judged it.", "Oh.")
+    none = pt("night", "run", day.store, "--min-free", 0)
+    assert "nothing to learn yet" in none.out
+    assert "last night" not in none.out
+    day.talk("One and two.", "Oh.", edit="Ahoy!")
+    from personality_common.terminal import console
+
+    monkeypatch.setattr(console.output, "width", 60)
+    done = pt("night", "run", day.store, "--min-free", 0)
+    lines = [line.rstrip() for line in done.out.splitlines()]
+    assert max(map(len, lines)) <= 60
+    start = next(i for i, line in enumerate(lines) if line.startswith("  too few examples"))
+    reason = read_report(day.store).nights[0].reasons[0]
+    assert " ".join(line.strip() for line in lines[start:]).startswith(reason)
+    assert all(line.startswith("  ") for line in lines[start : start + 2])
+
+
 def test_a_refused_night_is_no_failure(day: Day, pt: Pt, pretends: Pretender, tmp_path: Path) -> None:
     pretends.harm = 0.5
     hook = f"{sys.executable} -c \"open('{tmp_path}/told','w')\""

@@ -35,9 +35,16 @@ def test_only_what_was_edited_or_praised_is_learned(day: Day) -> None:
     assert found(day).left_out == {data.BELOW_ZERO: 1, data.UNJUDGED: 1}
 
 
+def test_an_edit_is_whole_though_its_answer_was_broken_off(day: Day) -> None:
+    day.talk("cut", "The moon is", edit="Far.", partial=True)
+    day.talk("cut and praised", "The sun is", reward=1.0, partial=True)
+    assert [(i.said, i.answer) for i in found(day).items] == [("cut", "Far.")]
+    assert found(day).left_out == {data.BROKEN_OFF: 1}
+
+
 def test_what_is_private_is_never_data(day: Day) -> None:
     day.talk("marked", "a", edit="b", tags=("no-train",))
-    day.talk("broken", "a", edit="b", partial=True)
+    day.talk("broken", "a", reward=1.0, partial=True)
     gone = day.talk("gone", "a", edit="b")
     _, named = day.talk("says a name in the edit", "a", edit="Ada")
     with hold_store(day.store) as held, EventLog(held.events) as log:

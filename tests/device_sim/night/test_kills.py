@@ -7,18 +7,22 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from device_sim.night import beginning, cycle, state
+from device_sim.heads.heads import open_heads
+from device_sim.night import activation, beginning, cycle, state
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
-from device_sim.night.state import STEPS, Night, read_nights
+from device_sim.night.state import STEPS, HeadNight, Night, read_nights
+from personality_common.registry import pointers, together
+from personality_common.registry.pointers import Pointers
 from personality_common.terminal.progress import SILENT
 
 from .conftest import keep_small
+from .hearing import Small, react
 from .living import Day
 from .pretending import Pretender
 
@@ -39,8 +43,31 @@ def in_child(work: Callable[[], object], after: float | None = None) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+BUNDLE = Path("tiny-bundle")
+
+
+@pytest.fixture(autouse=True)
+def _listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen(monkeypatch)
+
+
+def listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "device_sim.night.cycle.open_listener", lambda path: None if path is None else Small()
+    )
+
+
+@pytest.fixture(scope="session")
+def lived(lived: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With reactions to moods, too: head and adapter learn in one night."""
+    store = tmp_path_factory.mktemp("reacted") / "store"
+    shutil.copytree(lived, store)
+    react(Day(store), 0, 80)
+    return store
+
+
 def live(store: Path, engine: Pretender, resume: bool = False) -> Night | None:
-    return run_night(NightConfig(store, min_free=0, resume=resume), engine, SILENT)
+    return run_night(NightConfig(store, min_free=0, resume=resume, bundle=BUNDLE), engine, SILENT)
 
 
 def go_on(store: Path, resume: bool) -> Night:
@@ -65,8 +92,12 @@ def left_over(store: Path) -> set[str]:
 def active_bytes(store: Path) -> bytes:
     registry = Pretender().registry(store, create=False)
     assert registry is not None
+    heads = open_heads(store)
     assert not any(registry.audit().damage.values())
-    return (store / "learned" / "versions" / registry.active / "adapter.txt").read_bytes()
+    assert not any(heads.audit().damage.values())
+    versions = store / "learned" / "versions"
+    head = versions / heads.active / "head.safetensors"
+    return (versions / registry.active / "adapter.txt").read_bytes() + head.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +106,12 @@ def unkilled(lived: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     shutil.copytree(lived, store)
     with pytest.MonkeyPatch.context() as patch:
         keep_small(patch)
+        listen(patch)
         night = live(store, Pretender())
     assert night is not None
     assert night.accepted
+    assert night.head is not None
+    assert night.head.accepted
     return active_bytes(store)
 
 
@@ -88,7 +122,9 @@ def as_unkilled(store: Path, night: Night, unkilled: bytes) -> None:
     assert active_bytes(store) == unkilled
     registry = Pretender().registry(store, create=False)
     assert registry is not None
-    assert len(registry.versions()) == 2  # what shipped, and the night's
+    assert len(registry.versions()) == len(open_heads(store).versions()) == 2  # what shipped, and the night's
+    assert night.head is not None
+    assert night.head.activated == night.head.version == open_heads(store).active
     assert left_over(store) == set()
     assert [n.number for n in read_nights(store)] == [1]
 
@@ -136,6 +172,53 @@ def test_killed_within_a_step(lived: Path, tmp_path: Path, unkilled: bytes, what
 
     assert not in_child(lambda: live(store, Pretender(at=at)))
     as_unkilled(store, go_on(store, resume), unkilled)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_killed_as_both_go_live(lived: Path, tmp_path: Path, unkilled: bytes, done: bool) -> None:
+    store = tmp_path / "killed"
+    shutil.copytree(lived, store)
+    write = pointers.write_pointers
+
+    def killing(folder: Path, kinds: Mapping[str, Pointers]) -> None:
+        if len(kinds) > 1 and all(len(kind.log) > 1 for kind in kinds.values()):
+            if done:
+                write(folder, kinds)
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(folder, kinds)
+
+    def work() -> None:
+        together.write_pointers = killing  # type: ignore[attr-defined,assignment]
+        live(store, Pretender())
+
+    assert not in_child(work)
+    adapters = Pretender().registry(store, create=False)
+    assert adapters is not None
+    assert {adapters.active[:5], open_heads(store).active[:5]} == (
+        {"a0002", "h0002"} if done else {"a0001", "h0001"}
+    )
+    as_unkilled(store, go_on(store, resume=False), unkilled)
+
+
+@pytest.mark.parametrize("what", ["kind", "version"])
+def test_killed_as_the_head_is_kept(lived: Path, tmp_path: Path, unkilled: bytes, what: str) -> None:
+    """Its kind is made, or its version added, and the night's state does not know."""
+    store = tmp_path / "killed"
+    shutil.copytree(lived, store)
+
+    def killed(*_: object) -> HeadNight:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    def work() -> None:
+        if what == "kind":
+            cycle.head_night = killed  # type: ignore[attr-defined,assignment]
+        else:
+            keep, activation._head = activation._head, lambda *given: killed(keep(*given))  # type: ignore[assignment]
+        live(store, Pretender())
+
+    assert not in_child(work)
+    as_unkilled(store, go_on(store, resume=False), unkilled)
 
 
 def test_killed_at_random(lived: Path, tmp_path: Path, unkilled: bytes) -> None:
