@@ -39,7 +39,7 @@ _NAME: Final = re.compile(r"[0-9]{4,6}")
 
 SetKind: TypeAlias = Literal[Kind, "topic"]
 """As the gate has them; and the cosine of answers to what was held out to what was said, which is reported
-and refuses nothing: a style that is learned loses as much of it as noise does."""
+and refuses nothing: a short style loses some of it, as noise does."""
 Step: TypeAlias = Literal[
     "head", "split", "baseline", "train", "evaluate", "gate", "register", "activate", "report", "done"
 ]
