@@ -138,9 +138,12 @@ def headline(week: Week) -> str:
     if not days:
         return "A week that has only begun"
     first = days[0].facts
-    best = "both" if "both" in first else "memory"
-    way = "with adapter and memory" if best == "both" else "by the memory, there was no adapter"
-    return f"Asked the next day, {first[best]} answered {way}"
+    if "both" not in first:
+        return f"Asked the next day, {first['memory']} answered by the memory; there was no adapter"
+    return (
+        f"Asked the next day, {first['both']} answered with adapter and memory,"
+        f" {first['memory'].right} by the memory alone, {first['adapter'].right} by the adapter alone"
+    )
 
 
 def contributions(days: Sequence[DayFigures]) -> list[str]:
