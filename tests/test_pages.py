@@ -139,7 +139,7 @@ def evaluation_page(made: Provenance) -> str:
 
 
 def week_page(made: Provenance) -> str:
-    user = User(0, 3, 24)
+    user = User(0, 2, 12)
     long = "An answer that goes on, and on, about what nobody asked for. " * 8
     known = {"neither": 0, "memory": 3, "adapter": 4, "both": 5, "served": 3}
 
@@ -157,15 +157,15 @@ def week_page(made: Provenance) -> str:
         arms = ("memory", "both", "served")
         styled = tuple(Styled(said, dict.fromkeys(arms, f"So. {user.sign_off(1)}")) for said in user.kept())
         night = NightCame(
-            "refused" if number < 3 else "accepted", number, "a0001-0123456789ab", "a0000-0123456789ab",
+            "refused" if number < 2 else "accepted", number, "a0001-0123456789ab", "a0000-0123456789ab",
             ("the capability suite may lose 21% (4 lost, 1 won, of 36); it must surely be less than 10%: "
-             "'facts.capital-of-france' answered 'Tartu', before 'Paris'",) if number < 3 else (),
+             "'facts.capital-of-france' answered 'Tartu', before 'Paris'",) if number < 2 else (),
             ("gate.capability",), 34, 8, 20588, 1.05, (0.55, 0.5), 4, 1, 312.5,
         )  # fmt: skip
         nats = {"neither": 0.5, "adapter": 0.51 + 0.01 * number, "served": 0.5}
         return Day(number, exchanges, True, night, Morning(asked, styled, nats), 200.0)
 
-    return week.page(Week(Settings(3, 24, 0, "smollm2", "short"), tuple(map(day, (1, 2, 3)))), made)
+    return week.page(Week(Settings(2, 12, 0, "smollm2", "short"), tuple(map(day, (1, 2)))), made)
 
 
 PAGES = {

@@ -160,7 +160,7 @@ def contributions(days: Sequence[DayFigures]) -> list[str]:
             f" {_points(style['served'], style['memory'])} of the style",
         ]
     else:
-        lines = ["no night has trained an adapter: the memory is all there was"]
+        lines = ["the last night trained no adapter: the memory is all there was to ask"]
     return [*lines, "the head did not learn: no bundle reads the mood here"]
 
 
