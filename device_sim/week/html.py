@@ -216,8 +216,13 @@ def _morning(morning: Morning) -> Iterator[Html]:
     ]
     yield tag("h3", "The morning after")
     yield table(columns, rows)  # type: ignore[arg-type]
-    answers = (_answers(one.said, one.answers) for one in (*morning.asked, *morning.styled))
-    yield tag("details", tag("summary", "What was answered, and to messages never said by day"), answers)
+    told = [(one.said, one.answers) for one in morning.asked]
+    told += [(one.said, one.answers) for one in morning.styled]
+    yield tag(
+        "details",
+        tag("summary", "What was answered, and to messages never said by day"),
+        (_answers(*one) for one in told),
+    )
 
 
 _HEADS: Final[dict[Arm, str]] = {

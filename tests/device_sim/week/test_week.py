@@ -28,7 +28,8 @@ from device_sim.week import living, morning
 from device_sim.week.config import WeekConfig
 from device_sim.week.figures import document
 from device_sim.week.living import live_week
-from device_sim.week.state import Week, open_week
+from device_sim.week.morning import measure_morning
+from device_sim.week.state import Week, open_week, write_week
 from device_sim.week.user import User
 from personality_common.errors import ConfigError, DataError
 from personality_common.files.atomic import read_json_object
@@ -93,7 +94,7 @@ def config(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> WeekCo
 @pytest.fixture(scope="module")
 def week(config: WeekConfig, small: pytest.MonkeyPatch) -> Week:
     """Lived with a kill in the first day's talk, one in a night, and one in each morning."""
-    calls, write, measure = itertools.count(), living.write_week, living.measure_morning
+    calls, write, measure = itertools.count(), write_week, measure_morning
     answer, mornings, asked = ModelEngine.answers, itertools.count(), itertools.count()
 
     def write_and_die(out: Path, week: Week) -> None:
