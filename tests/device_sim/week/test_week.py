@@ -165,8 +165,7 @@ def test_a_night_a_day_and_every_part_is_asked(week: Week, config: WeekConfig) -
     assert set(one.morning.styled[0].answers) == {"memory", "both", "served"}
     # The adapter says something else than the base: it is on where it is said to be; so is the memory.
     for arm, other in (("neither", "adapter"), ("neither", "memory"), ("memory", "both")):
-        apart = [a.answers[arm] != a.answers[other] for a in one.morning.asked]
-        assert sum(apart) > len(apart) / 2, (arm, other)
+        assert any(a.answers[arm] != a.answers[other] for a in one.morning.asked), (arm, other)
     served = "both" if nights[0].accepted else "memory"
     assert all(a.answers["served"] == a.answers[served] for a in one.morning.asked)
     assert one.morning.nats["neither"] != one.morning.nats["adapter"]
@@ -206,7 +205,8 @@ def test_the_command_reads_a_week_that_was_lived(
     code, out, err = pt()
     assert code == 0, err
     assert "Asked the next day" in out
-    assert max(map(len, out.replace(str(config.out), "").splitlines())) <= 80 + 20
+    tables, _, _ = out.partition("Asked the next day")
+    assert max(map(len, tables.splitlines())) <= 80
     page = (config.out / "report.html").read_text()
     assert "Day 2" in page
     assert User(0, 2, 8).facts[0].value in page
