@@ -21,6 +21,9 @@ from device_sim.simulate import html as simulate
 from device_sim.simulate.drift import Example as Shown
 from device_sim.simulate.drift import TokenShift
 from device_sim.users.nights import NightsConfig
+from device_sim.week import html as week
+from device_sim.week.state import ARMS, Asked, Day, Exchange, Morning, NightCame, Settings, Styled, Week
+from device_sim.week.user import User
 from grpo.config import GRPOConfig
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import HISTOGRAM_EDGES, Measures
@@ -150,13 +153,40 @@ def language_page(made: Provenance) -> str:
     return language.page(found, "demo-lm", made)
 
 
+def week_page(made: Provenance) -> str:
+    user = User(0, 2, 12)
+    long = "An answer that goes on, and on, about what nobody asked for. " * 8
+    known = {"neither": 0, "memory": 3, "adapter": 4, "both": 5, "served": 3}
+
+    def day(number: int) -> Day:
+        exchanges = tuple(
+            Exchange(m.kind, m.said, long, f"t{i}", i % 6, None if m.kind == "tells" else i % 3 == 0, m.what,
+                     f"One sentence. {user.sign_off(number)}" if i % 4 else None, 1 if i % 4 == 0 else None)
+            for i, m in enumerate(user.day(number))
+        )  # fmt: skip
+        asked = tuple(
+            Asked(f.what, q, user.value(f, number),
+                  {arm: f"It is {user.value(f, number)}." if at < known[arm] else long for arm in ARMS})
+            for at, f in enumerate(user.facts) for q in f.ask
+        )  # fmt: skip
+        arms = ("memory", "both", "served")
+        styled = tuple(Styled(said, dict.fromkeys(arms, f"So. {user.sign_off(1)}")) for said in user.kept())
+        night = NightCame(
+            "refused" if number < 2 else "accepted", number, "a0001-0123456789ab", "a0000-0123456789ab",
+            ("the capability suite may lose 21% (4 lost, 1 won, of 36); it must surely be less than 10%: "
+             "'facts.capital-of-france' answered 'Tartu', before 'Paris'",) if number < 2 else (),
+            ("gate.capability",), 34, 8, 20588, 1.05, (0.55, 0.5), 4, 1, 312.5,
+        )  # fmt: skip
+        nats = {"neither": 0.5, "adapter": 0.51 + 0.01 * number, "served": 0.5}
+        return Day(number, exchanges, True, night, Morning(asked, styled, nats), 200.0)
+
+    return week.page(Week(Settings(2, 12, 0, "smollm2", "short"), tuple(map(day, (1, 2)))), made)
+
+
 PAGES = {
-    "fleet": fleet_page,
-    "simulate": simulation_page,
-    "parity": parity_page,
-    "evaluate": evaluation_page,
-    "language model": language_page,
-}
+    "fleet": fleet_page, "simulate": simulation_page, "parity": parity_page, "evaluate": evaluation_page,
+    "language model": language_page, "week": week_page,
+}  # fmt: skip
 
 
 def test_the_headline_says_the_most_important_thing(made: Provenance) -> None:
@@ -168,6 +198,8 @@ def test_the_headline_says_the_most_important_thing(made: Provenance) -> None:
         "parity": "Parity fails: PersonalityModelUpdatable coreml / torch: logits: max |difference|",
         "evaluate": "AUC 0.912 of 1, the teacher 0.912, chance 0.5",
         "language model": "Calls: 91% right of held-out values, 91% right of held-out phrasings",
+        "week": "Asked the next day, 10 of 10 answered with adapter and memory, 6 by the memory alone, "
+        "8 by the adapter alone",
     }
     assert "random (control)" in PAGES["fleet"](made)
     assert "10% random (control: rewards say nothing)" in PAGES["fleet"](made)

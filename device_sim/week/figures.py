@@ -138,9 +138,12 @@ def headline(week: Week) -> str:
     if not days:
         return "A week that has only begun"
     first = days[0].facts
-    best = "both" if "both" in first else "memory"
-    way = "with adapter and memory" if best == "both" else "by the memory, there was no adapter"
-    return f"Asked the next day, {first[best]} answered {way}"
+    if "both" not in first:
+        return f"Asked the next day, {first['memory']} answered by the memory; there was no adapter"
+    return (
+        f"Asked the next day, {first['both']} answered with adapter and memory,"
+        f" {first['memory'].right} by the memory alone, {first['adapter'].right} by the adapter alone"
+    )
 
 
 def contributions(days: Sequence[DayFigures]) -> list[str]:
@@ -157,7 +160,7 @@ def contributions(days: Sequence[DayFigures]) -> list[str]:
             f" {_points(style['served'], style['memory'])} of the style",
         ]
     else:
-        lines = ["no night has trained an adapter: the memory is all there was"]
+        lines = ["the last night trained no adapter: the memory is all there was to ask"]
     return [*lines, "the head did not learn: no bundle reads the mood here"]
 
 

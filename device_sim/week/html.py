@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from device_sim.week.figures import (
@@ -206,20 +206,23 @@ def _night(night: NightCame) -> Iterator[Html]:
 def _morning(morning: Morning) -> Iterator[Html]:
     arms = [arm for arm in ARMS if arm in morning.asked[0].answers]
     columns = [
-        Column("asked the morning after", "long"),
-        Column("is", "word"),
-        *(Column(_HEADS[arm], "long") for arm in arms),
+        Column("asked", "long"),
+        Column("true is", "word"),
+        *(Column(_HEADS[arm], "word") for arm in arms),
     ]
     rows = [
-        ("", [one.said, one.value, *(_answered(one.answers[arm], one.value) for arm in arms)])
+        ("", [one.said, one.value, *(_mark(knows(one.answers[arm], one.value)) for arm in arms)])
         for one in morning.asked
     ]
     yield tag("h3", "The morning after")
     yield table(columns, rows)  # type: ignore[arg-type]
-    if morning.styled:
-        one = morning.styled[0]
-        yield kit.note(f"Said for the first time: “{one.said}”")
-        yield facts((_HEADS[arm], excerpt(one.answers[arm], LONGEST)) for arm in ARMS if arm in one.answers)
+    told = [(one.said, one.answers) for one in morning.asked]
+    told += [(one.said, one.answers) for one in morning.styled]
+    yield tag(
+        "details",
+        tag("summary", "What was answered, and to messages never said by day"),
+        (_answers(*one) for one in told),
+    )
 
 
 _HEADS: Final[dict[Arm, str]] = {
@@ -227,6 +230,10 @@ _HEADS: Final[dict[Arm, str]] = {
 }  # fmt: skip
 
 
-def _answered(answer: str, value: str) -> Content:
-    right = knows(answer, value)
-    return [tag("span", "✓ " if right else "✗ ", class_="ok" if right else "bad"), excerpt(answer, 60)]
+def _mark(right: bool) -> Html:
+    return tag("span", "✓" if right else "✗", class_="mark ok" if right else "mark bad")
+
+
+def _answers(said: str, answers: Mapping[str, str]) -> Html:
+    rows = ((_HEADS[arm], excerpt(answers[arm], LONGEST) or "(nothing)") for arm in ARMS if arm in answers)
+    return tag("article", tag("blockquote", said, dir="auto"), facts(rows))

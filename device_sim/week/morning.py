@@ -50,10 +50,10 @@ def measure_morning(
             ways["served"] = (active, True)
 
         def ask(arms: Sequence[Arm], said: str) -> dict[str, str]:
-            told = {arm: _answer(opened, *ways[arm], said) for arm in arms if arm in ways}
+            told: dict[str, str] = {arm: _answer(opened, *ways[arm], said) for arm in arms if arm in ways}
             if "active" not in models:
                 told["served"] = told["memory"]
-            return dict(told)
+            return told
 
         count = len(user.facts) + len(user.kept())
         with reporter.stage(f"morning {day.number + 1}", count, "questions") as stage:

@@ -71,7 +71,8 @@ class User:
         draw, words = random.Random(f"week {seed}"), _words()
         self.days, self.turns, self.seed = days, turns, seed
         self.drifts_on = days // 2 + 1
-        self._signs: tuple[str, str] = tuple(draw.sample(words["sign_offs"], 2))  # type: ignore[assignment]
+        first, second = draw.sample(words["sign_offs"], 2)
+        self._signs: tuple[str, str] = (first, second)
         kinds = draw.sample(words["facts"], FACTS)
         changing = draw.choice([entry["what"] for entry in kinds if "changed" in entry])
         self.facts = tuple(_fact(entry, changing, draw) for entry in kinds)

@@ -28,7 +28,8 @@ from device_sim.week import living, morning
 from device_sim.week.config import WeekConfig
 from device_sim.week.figures import document
 from device_sim.week.living import live_week
-from device_sim.week.state import Week, open_week
+from device_sim.week.morning import measure_morning
+from device_sim.week.state import Week, open_week, write_week
 from device_sim.week.user import User
 from personality_common.errors import ConfigError, DataError
 from personality_common.files.atomic import read_json_object
@@ -87,13 +88,13 @@ def routed(text: str) -> Any:
 @pytest.fixture(scope="module")
 def config(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> WeekConfig:
     out = tmp_path_factory.mktemp("week") / "out"
-    return WeekConfig(out, days=2, turns=24, model=str(tiny_llama), budget_minutes=1e-4)  # an epoch
+    return WeekConfig(out, days=2, turns=8, model=str(tiny_llama), budget_minutes=1e-4)  # an epoch
 
 
 @pytest.fixture(scope="module")
 def week(config: WeekConfig, small: pytest.MonkeyPatch) -> Week:
     """Lived with a kill in the first day's talk, one in a night, and one in each morning."""
-    calls, write, measure = itertools.count(), living.write_week, living.measure_morning
+    calls, write, measure = itertools.count(), write_week, measure_morning
     answer, mornings, asked = ModelEngine.answers, itertools.count(), itertools.count()
 
     def write_and_die(out: Path, week: Week) -> None:
@@ -126,7 +127,7 @@ def week(config: WeekConfig, small: pytest.MonkeyPatch) -> Week:
 
 
 def test_what_was_said_is_in_the_log_once_and_judged(week: Week, config: WeekConfig) -> None:
-    user = User(0, 2, 24)
+    user = User(0, 2, 8)
     planned = [m.said for day in (1, 2) for m in user.day(day)]
     assert [e.said for day in week.days for e in day.exchanges] == planned
     events = list(read_events(config.out / "companion" / "events"))
@@ -138,7 +139,7 @@ def test_what_was_said_is_in_the_log_once_and_judged(week: Week, config: WeekCon
     edits = {e.body.turn: e.body.text for e in events if isinstance(e.body, Feedback) and e.body.text}
     exchanges = [e for day in week.days for e in day.exchanges]
     assert {e.turn: e.edit for e in exchanges if e.edit} == edits
-    assert len(edits) > 10
+    assert len(edits) >= 3
     thumbs = {
         e.body.turn: e.body.reward for e in events if isinstance(e.body, Feedback) and e.body.how == "thumbs"
     }
@@ -147,7 +148,7 @@ def test_what_was_said_is_in_the_log_once_and_judged(week: Week, config: WeekCon
 
 def test_the_questions_of_the_mornings_are_in_no_file(week: Week, config: WeekConfig) -> None:
     kept = b"".join(p.read_bytes() for p in (config.out / "companion").rglob("*") if p.is_file())
-    for said in User(0, 2, 24).kept():
+    for said in User(0, 2, 8).kept():
         assert said.encode() not in kept
 
 
@@ -155,21 +156,26 @@ def test_a_night_a_day_and_every_part_is_asked(week: Week, config: WeekConfig) -
     nights = read_nights(config.out / "companion")
     assert [night.number for night in nights] == [1, 2]
     assert [day.night.number for day in week.days if day.night] == [1, 2]
-    for day, night in zip(week.days, nights, strict=True):
-        assert day.night is not None
-        assert day.morning is not None
-        assert night.training is not None
-        assert day.night.outcome == ("accepted" if night.accepted else "refused")
-        assert set(day.morning.asked[0].answers) == {"neither", "memory", "adapter", "both", "served"}
-        assert set(day.morning.styled[0].answers) == {"memory", "both", "served"}
-        # The adapter says something else than the base: it is on where it is said to be.
-        apart = [a.answers["neither"] != a.answers["adapter"] for a in day.morning.asked]
-        assert sum(apart) > len(apart) / 2
-        if not night.accepted:
-            assert all(a.answers["served"] == a.answers["memory"] for a in day.morning.asked)
-        assert day.morning.nats["neither"] != day.morning.nats["adapter"]
-    taught = [item for night in nights for item in night.split.train if "." in item]
-    assert len(taught) > 20  # wordings of the facts
+    one, two = week.days
+    assert one.night is not None
+    assert one.night.outcome == ("accepted" if nights[0].accepted else "refused")
+    assert nights[0].training is not None
+    assert one.morning is not None
+    assert set(one.morning.asked[0].answers) == {"neither", "memory", "adapter", "both", "served"}
+    assert set(one.morning.styled[0].answers) == {"memory", "both", "served"}
+    # The adapter says something else than the base: it is on where it is said to be; so is the memory.
+    for arm, other in (("neither", "adapter"), ("neither", "memory"), ("memory", "both")):
+        assert any(a.answers[arm] != a.answers[other] for a in one.morning.asked), (arm, other)
+    served = "both" if nights[0].accepted else "memory"
+    assert all(a.answers["served"] == a.answers[served] for a in one.morning.asked)
+    assert one.morning.nats["neither"] != one.morning.nats["adapter"]
+    assert len([item for item in nights[0].split.train if "." in item]) == 20  # four wordings of five facts
+    # The second day has two things to talk of, and its night waits: there is no candidate to ask.
+    assert two.night is not None
+    assert two.night.outcome == "too little"
+    assert two.morning is not None
+    assert set(two.morning.asked[0].answers) == {"neither", "memory", "served"}
+    assert one.morning.asked[0].answers["neither"] == two.morning.asked[0].answers["neither"]
 
 
 def test_the_document_is_of_its_schema(week: Week, config: WeekConfig) -> None:
@@ -190,7 +196,8 @@ def test_the_command_reads_a_week_that_was_lived(
 
     def pt(*words: object) -> tuple[object, str, str]:
         capsys.readouterr()
-        given = ["simulate", "--companion", "--out", config.out, "--days", 2, "--model", config.model, *words]
+        given = ["simulate", "--companion", "--out", config.out, "--days", 2, "--turns", 8,
+                 "--model", config.model, *words]  # fmt: skip
         with pytest.raises(SystemExit) as end:
             cli.main([str(word) for word in given])
         return end.value.code or 0, *capsys.readouterr()
@@ -198,10 +205,11 @@ def test_the_command_reads_a_week_that_was_lived(
     code, out, err = pt()
     assert code == 0, err
     assert "Asked the next day" in out
-    assert max(map(len, out.replace(str(config.out), "").splitlines())) <= 80 + 20
+    tables, _, _ = out.partition("Asked the next day")
+    assert max(map(len, tables.splitlines())) <= 80
     page = (config.out / "report.html").read_text()
     assert "Day 2" in page
-    assert User(0, 2, 24).facts[0].value in page
+    assert User(0, 2, 8).facts[0].value in page
     assert (config.out / "report.html").stat().st_mode & 0o077 == 0
     code, out, _ = pt("--json", "-")
     jsonschema.validate(json.loads(out), read_json_object(SCHEMA))
