@@ -43,6 +43,7 @@ BENCHMARKS: Final = (
     "adapters",
     "gate",
     "night",
+    "lm",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
