@@ -43,7 +43,6 @@ BENCHMARKS: Final = (
     "adapters",
     "gate",
     "night",
-    "lm",
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
