@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pretrain.lm.chat import Document, Turn, call_text, go_json, signature_text
+from pretrain.lm.data.loosening import Piece, common_words, cut, loosened
 from pretrain.lm.data.values import MAKERS, Value, Values, is_held_out
 
 OFFERED: Final = 3
@@ -19,10 +20,12 @@ QUESTIONS: Final = 4
 """Of an example that trains: what is offered is read once for all of them. What is held out has one."""
 NONE_SHARE: Final = 0.2
 """Of held-out questions for which the right tool is not offered."""
-TRAINED_NONE_SHARE: Final = 0.4
+TRAINED_NONE_SHARE: Final = 0.3
 """The same in training, where seldom is soon never."""
 RESULT_SHARE: Final = 0.1
 """Of the calls after which the result comes, and an answer made of it."""
+LOOSE_SHARE: Final = 0.4
+"""Of the questions that train, which are phrasings taken apart."""
 NONE_TEXT: Final = "No tool fits."
 _OPENERS: Final = (
     "", "", "", "", "", "hey, ", "hi, ", "ok, ", "help me: ", "quick question: ", "hello! ",
@@ -112,7 +115,10 @@ def _exchange(
     fits = rng.random() >= (NONE_SHARE if unseen else TRAINED_NONE_SHARE)
     tool = rng.choice(offered if fits else [other for other in tools() if other not in offered])
     arguments = _arguments(tool, values, unseen)
-    question = _question(rng.choice(tool.unseen if unseen == "phrasing" else tool.phrasings), arguments, rng)
+    phrasing = rng.choice(tool.unseen if unseen == "phrasing" else tool.phrasings)
+    if not unseen and rng.random() < LOOSE_SHARE:
+        phrasing = loosened(_pieces()[phrasing, tool.name], rng)
+    question = _question(phrasing, arguments, rng)
     yield Turn("user", question, False)
     if not fits:
         yield Turn("none", NONE_TEXT, True)
@@ -122,6 +128,17 @@ def _exchange(
         result = {name: values.draw(kind) for name, kind in tool.result.items()}
         yield Turn("result", go_json(result), False)
         yield Turn("assistant", tool.answer.format_map(arguments | result), True)
+
+
+@cache
+def _pieces() -> Mapping[tuple[str, str], list[Piece]]:
+    """Of each phrasing of a tool, by both."""
+    common = common_words([tool.phrasings for tool in tools()])
+    return {
+        (phrasing, tool.name): cut(phrasing, common, len(set(tool.arguments.values())) < len(tool.arguments))
+        for tool in tools()
+        for phrasing in tool.phrasings
+    }
 
 
 def _arguments(tool: Tool, values: Values, unseen: str | None) -> dict[str, Value]:

@@ -78,21 +78,21 @@ def _after_a(name: str) -> tuple[str, ...]:
     return tuple(word for word in words(name) if word[0] not in "aeiou" and not word.startswith("ho"))
 
 
-def _invented(rng: random.Random, ends: str = "ends") -> str:
+def invented(rng: random.Random, ends: str = "ends") -> str:
     middle = rng.choice(words("middles")) if rng.random() < 0.6 else ""
     return rng.choice(words("starts")) + middle + rng.choice(words(ends))
 
 
 def _person(rng: random.Random) -> str:
-    return _invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(words("persons"))
+    return invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(words("persons"))
 
 
 def _city(rng: random.Random) -> str:
-    return _invented(rng, "town_ends") if rng.random() < INVENTED_SHARE else rng.choice(words("cities"))
+    return invented(rng, "town_ends") if rng.random() < INVENTED_SHARE else rng.choice(words("cities"))
 
 
 def _street(rng: random.Random) -> str:
-    name = _invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(words("nouns")).capitalize()
+    name = invented(rng) if rng.random() < INVENTED_SHARE else rng.choice(words("nouns")).capitalize()
     return f"{name} {rng.choice(words('street_ends'))}"
 
 
@@ -103,7 +103,7 @@ def _title(rng: random.Random) -> str:
 def _artist(rng: random.Random) -> str:
     if rng.random() < INVENTED_SHARE:
         return f"The {rng.choice(words('plurals'))}" if rng.random() < 0.3 else _person(rng)
-    return f"{_person(rng)} {_invented(rng)}"
+    return f"{_person(rng)} {invented(rng)}"
 
 
 def _thing(rng: random.Random) -> str:
@@ -139,7 +139,7 @@ def _date(rng: random.Random) -> str:
 
 
 def _company(rng: random.Random) -> str:
-    return f"{_invented(rng)} {rng.choice(words('company_ends'))}"
+    return f"{invented(rng)} {rng.choice(words('company_ends'))}"
 
 
 def _between(least: int, most: int) -> Callable[[random.Random], Value]:

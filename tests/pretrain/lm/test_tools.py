@@ -50,11 +50,12 @@ def pattern(phrasing: str, tool: Tool) -> re.Pattern[str]:
 ASKED = [(tool, p, pattern(p, tool)) for tool in tools() for p in tool.phrasings + tool.unseen]
 
 
-def asked_for(question: str) -> tuple[str, bool]:
-    """The tool that a question is for by its words, and whether training never sees them."""
+def asked_for(question: str) -> tuple[str, bool] | None:
+    """The tool that a question is for by its words, and whether training never sees them; None where it is no
+    phrasing, but one that was taken apart."""
     found = {(tool.name, p in tool.unseen) for tool, p, known in ASKED if known.fullmatch(question)}
-    assert len(found) == 1, (question, found)
-    return found.pop()
+    assert len(found) <= 1, (question, found)
+    return found.pop() if found else None
 
 
 def exchanges(document: Document) -> list[dict[str, str]]:
@@ -86,7 +87,7 @@ def test_there_are_enough_tools_and_phrasings() -> None:
 
 
 def test_a_call_is_json_as_it_is_trained_on_and_fits_its_signature(documents: list[Document]) -> None:
-    for held_out, share in ((False, 0.6), (True, 0.8)):
+    for held_out, share in ((False, 0.7), (True, 0.8)):
         asked = [one for d in documents if bool(d.held_out) == held_out for one in exchanges(d)]
         assert len([one for one in asked if "call" in one]) / len(asked) == pytest.approx(share, abs=0.05)
     for turn in (one for document in documents for one in exchanges(document) if "call" in one):
@@ -101,16 +102,24 @@ def test_a_call_is_json_as_it_is_trained_on_and_fits_its_signature(documents: li
 
 
 def test_a_tool_is_called_if_and_only_if_it_is_offered(documents: list[Document]) -> None:
+    loose = trained = 0
     for document in documents[:600]:
         asked = exchanges(document)
         assert len(asked) == (1 if document.held_out else 4)
         for turn in asked:
             offered = offers(turn)
-            meant, _ = asked_for(turn["user"])
-            assert (meant in offered) == ("call" in turn) != ("none" in turn), turn
+            trained += not document.held_out
             assert len(offered) == 3 or (not document.held_out and 1 <= len(offered) < 3)
+            if (meant := asked_for(turn["user"])) is None:
+                assert not document.held_out
+                assert ("call" in turn) != ("none" in turn)
+                loose += 1
+                continue
+            assert (meant[0] in offered) == ("call" in turn) != ("none" in turn), turn
             if "call" in turn:
-                assert json.loads(turn["call"])["name"] == meant
+                assert json.loads(turn["call"])["name"] == meant[0]
+    # Of the four in ten that are taken apart some come out as they went in.
+    assert 0.3 < loose / trained < 0.4
 
 
 def test_the_right_tool_is_in_any_place(documents: list[Document]) -> None:
@@ -141,7 +150,8 @@ def test_training_has_none_of_the_held_out_values_and_phrasings(documents: list[
     assert not unseen & set().union(*map(open_values, by["phrasing"]))
     for document in documents[:600]:
         for turn in exchanges(document):
-            assert asked_for(turn["user"])[1] == (document.held_out == "phrasing")
+            meant = asked_for(turn["user"])
+            assert meant is None or meant[1] == (document.held_out == "phrasing")
 
 
 def test_an_example_does_not_depend_on_how_many_there_are(documents: list[Document]) -> None:
