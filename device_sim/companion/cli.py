@@ -68,14 +68,14 @@ def serve(**options: Any) -> None:
 @click.option("--reward", type=float, help="From -1 to 1.")
 @click.option("--thumbs", type=click.Choice(["up", "down"]), help="The same as a reward of 1 or -1.")
 @click.option("--edit", metavar="TEXT", help="What the answer should have been.")
-@click.option("--export", type=FILE, help="Write the log's conversations, or interactions, to a file.")
+@click.option("--export", type=FILE, help="Write what there is to learn from to a file.")
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["messages", "interactions"]),
+    type=click.Choice(["messages", "interactions", "preferences"]),
     default="messages",
     show_default=True,
-    help="messages: as OpenAI and mlx-lm take them; interactions: as pt grpo does.",
+    help="messages: as OpenAI and mlx-lm take them; interactions: as pt grpo does; preferences: as TRL does.",
 )
 def feedback(
     store: Path,
@@ -90,14 +90,18 @@ def feedback(
     if sum(given is not None for given in (reward, thumbs, edit, export)) != 1:
         raise click.UsageError("one of --reward, --thumbs, --edit and --export must be given")
 
-    from device_sim.companion.export import write_interactions, write_messages
+    from device_sim.companion.export import write_interactions, write_messages, write_preferences
     from device_sim.companion.feedback import judge
     from personality_common.terminal.console import ConsoleReporter
 
     reporter = ConsoleReporter()
     if export is not None:
-        count = (write_messages if form == "messages" else write_interactions)(store, export)
-        reporter.say(f"{count} {'conversations' if form == 'messages' else 'interactions'} in {export}")
+        write, what = {
+            "messages": (write_messages, "conversations"),
+            "interactions": (write_interactions, "interactions"),
+            "preferences": (write_preferences, "preferences"),
+        }[form]
+        reporter.say(f"{write(store, export)} {what} in {export}")
         return
     if thumbs is not None:
         reward = 1.0 if thumbs == "up" else -1.0

@@ -29,6 +29,8 @@ from personality_common.errors import ToolkitError
 
 MEMORIES: Final = 5
 """In a prompt at most."""
+AGAIN: Final = -1.0
+"""Reward of an answer in whose place another was asked for, as `grpo.events` has it."""
 
 
 class Hit(Protocol):
@@ -87,6 +89,24 @@ class Parts:
     route: Callable[[str], Routed | None] | None = None
 
 
+@dataclass
+class _Asked:
+    """The last message.
+
+    Attributes:
+        hits: the memories that were found for it.
+        event: it, as it was kept.
+        turns: ids of it and its answers.
+        answered: with its last answer; None: that said nothing.
+    """
+
+    said: str
+    hits: Sequence[Hit]
+    event: Event | None
+    turns: tuple[str, ...]
+    answered: Exchange | None = None
+
+
 class Companion:
     """One conversation of one user, on a log that the caller holds.
 
@@ -124,6 +144,7 @@ class Companion:
         self.cut_off = False
         self._known = known
         self._began = False
+        self._asked: _Asked | None = None
         self._history: list[tuple[Exchange, tuple[str, ...]]] = [(exchange, ()) for exchange in history]
         """Exchanges with the ids of their turns."""
 
@@ -140,7 +161,32 @@ class Companion:
         mood = self.parts.mood() if self.parts.mood else None
         self.mood = mood.read(said) if mood else ()
         hits = self._search(said)
-        self.prompt = build_prompt(
+        self.prompt = self._build(said, hits)
+        self.head = mood.head if mood else None
+        asked = self._keep(Turn(self.conversation, "user", said, head=self.head, mood=self.mood), tags)
+        self._asked = _Asked(said, hits, asked, (asked.id,) if asked else ())
+        yield from self._speak(self._asked)
+
+    def again(self) -> Generator[str, None, None]:
+        """Answer the last message once more, as `answer` does; the answer before is judged by it, and leaves
+        the prompt.
+
+        Raises:
+            ToolkitError: there is no such message, or it was forgotten; and as `answer`.
+        """
+        asked = self._asked
+        if asked is None:
+            raise ToolkitError("there must be a message to answer again, is none")
+        before = None
+        if asked.answered is not None and self._history[-1][0] is asked.answered:
+            before, _ = self._history.pop()
+        self.prompt = self._build(asked.said, asked.hits)
+        if len(asked.turns) > 1:
+            self.log.append(Feedback(asked.turns[-1], AGAIN, "regenerate"), self.user)
+        yield from self._speak(asked, before)
+
+    def _build(self, said: str, hits: Sequence[Hit]) -> Prompt:
+        return build_prompt(
             self.parts.model,
             said,
             room=self.parts.model.context_length - self.parts.sampling.max_tokens,
@@ -149,10 +195,16 @@ class Companion:
             memories=[hit.text for hit in hits],
             history=self.history,
         )
-        self.recalled = tuple(hit.text for hit in hits[: self.prompt.memories])
-        used = tuple(str(hit.chunk_id) for hit in hits[: self.prompt.memories])
-        self.head = mood.head if mood else None
-        asked = self._keep(Turn(self.conversation, "user", said, head=self.head, mood=self.mood), tags)
+
+    def _speak(self, asked: _Asked, before: Exchange | None = None) -> Generator[str, None, None]:
+        """What the model answers, and what is kept of it.
+
+        Args:
+            before: what stays in the prompt if nothing is said now.
+        """
+        assert self.prompt is not None
+        hits = asked.hits[: self.prompt.memories]
+        self.recalled = tuple(hit.text for hit in hits)
         spoken: list[str] = []
         end = None
         try:
@@ -168,18 +220,22 @@ class Companion:
                 answer,
                 partial=end != "done",
                 model=self.parts.model.name,
-                memories=used,
+                memories=tuple(str(hit.chunk_id) for hit in hits),
             )
+            event, first = asked.event, len(asked.turns) < 2
             # With the tags that it was kept with: an answer to what names a person is about that person.
-            answered = self._keep(turn, asked.body.tags) if asked and isinstance(asked.body, Turn) else None
-            self.turns = tuple(event.id for event in (asked, answered) if event)
+            answered = self._keep(turn, event.body.tags) if event and isinstance(event.body, Turn) else None
+            if answered:
+                asked.turns = (*asked.turns, answered.id)
+            self.turns = asked.turns
             self.cut_off = end == "limit"
-            if answer.strip():
-                self._history.append((Exchange(said, answer), self.turns))
+            asked.answered = Exchange(asked.said, answer) if answer.strip() else before
+            if asked.answered:
+                self._history.append((asked.answered, self.turns))
             # After the answer, which does not wait for it.
-            route = self._route(asked)
-            for event in (asked, answered):
-                self._remember(event, route)
+            route = self._route(event) if first else None
+            for one in (event if first else None, answered):
+                self._remember(one, route)
 
     @property
     def history(self) -> tuple[Exchange, ...]:
@@ -210,6 +266,8 @@ class Companion:
     def leave_out(self, turns: Collection[str]) -> None:
         """Let turns not stand in a prompt any more."""
         self._history = [(e, ids) for e, ids in self._history if not set(ids) & set(turns)]
+        if self._asked and set(self._asked.turns) & set(turns):
+            self._asked = None
 
     def memories(self, query: str, most: int = 10) -> Sequence[Hit]:
         """What is remembered that has to do with a text."""

@@ -1,6 +1,6 @@
-"""What was said, as others read it: conversations for a language model, interactions for the head.
+"""What was said, as others read it: conversations and preferences for a language model, moods for the head.
 
-What is marked `no-train`, names a person, is obscene, was forgotten, or was broken off is in neither; and of
+What is marked `no-train`, names a person, is obscene, was forgotten, or was broken off is in none; and of
 a conversation, a question whose answer is not there is not either. An answer that was broken off and edited
 is in the conversations: the edit is whole.
 """
@@ -46,6 +46,7 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
     """Messages with their answers, in the order of the log; of those broken off, the edited ones."""
     found: list[tuple[Event, Event]] = []
     waiting: dict[str, Event] = {}
+    asked_of: dict[str, Event] = {}
     judged: dict[str, dict[str, float]] = {}
     edits: dict[str, str | None] = {}
     limited: set[str] = set()
@@ -56,6 +57,8 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
             judged.setdefault(body.turn, {})[body.how] = body.reward
             if body.how == "edit":
                 edits[body.turn] = body.text
+            elif body.how == "regenerate" and body.turn in asked_of:
+                waiting[asked_of[body.turn].body.conversation] = asked_of[body.turn]  # type: ignore[union-attr]
         elif isinstance(body, Route):
             routes[body.turn] = body.route
         elif isinstance(body, Redacted):
@@ -67,6 +70,8 @@ def trainable_pairs(events: Iterable[Event]) -> Iterator[Pair]:
                 waiting[body.conversation] = event
             else:
                 asked = waiting.pop(body.conversation, None)
+                if asked is not None:
+                    asked_of[event.id] = asked
                 if asked is not None and _learnable(asked) and _learnable(event):
                     found.append((asked, event))
     for asked, answered in found:
@@ -118,6 +123,37 @@ def interactions(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
             }
 
 
+def preferences(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    """`{"prompt", "chosen", "rejected"}`, a message each, as TRL's trainers take them.
+
+    Chosen are an edit over what it is of, and over each answer in whose place another was asked for the last,
+    unless that was judged below zero.
+    """
+    by_message: dict[str, list[Pair]] = {}
+    for pair in trainable_pairs(events):
+        by_message.setdefault(pair.asked.id, []).append(pair)
+    for pairs in by_message.values():
+        last = pairs[-1]
+        for pair in pairs:
+            if pair.edit is not None:
+                yield _preference(pair.asked, pair.edit, pair.answered)
+            elif pair is not last and ((last.reward or 0.0) >= 0 or last.edit is not None):
+                chosen = last.answered.body
+                assert isinstance(chosen, Turn)
+                yield _preference(pair.asked, last.edit or chosen.text or "", pair.answered)
+
+
+def _preference(asked: Event, chosen: str, rejected: Event) -> dict[str, Any]:
+    said, worse = asked.body, rejected.body
+    assert isinstance(said, Turn)
+    assert isinstance(worse, Turn)
+    return {
+        "prompt": [{"role": "user", "content": said.text}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": worse.text}],
+    }
+
+
 def write_messages(store: Path, out: Path) -> int:
     """Write conversations as JSONL, private; returns how many."""
     return _write(out, conversations(read_events(open_store(store).events)))
@@ -126,6 +162,11 @@ def write_messages(store: Path, out: Path) -> int:
 def write_interactions(store: Path, out: Path) -> int:
     """Write interactions as JSONL, private; returns how many."""
     return _write(out, interactions(read_events(open_store(store).events)))
+
+
+def write_preferences(store: Path, out: Path) -> int:
+    """Write preferences as JSONL, private; returns how many."""
+    return _write(out, preferences(read_events(open_store(store).events)))
 
 
 def _write(out: Path, lines: Iterable[dict[str, Any]]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Final, TextIO
 
@@ -20,6 +20,7 @@ from personality_common.terminal.streams import input_lines
 
 HELP: Final = """\
 /+  /-               the last answer was good, or was not
+/again               answer your last message once more: the last answer was not it
 /memories [WORDS]    what is remembered, nearest to the words, or to your last message
 /forget [ID …]       forget the last exchange, or the turns of these ids
 /help                this
@@ -67,6 +68,8 @@ class Chat:
         if command in ("/+", "/-"):
             self.companion.rate(1.0 if command == "/+" else -1.0)
             self.reporter.say("noted")
+        elif command == "/again":
+            self._answer(self.companion.again())
         elif command == "/memories":
             self._show_memories(rest.strip() or self._said)
         elif command == "/forget":
@@ -78,11 +81,10 @@ class Chat:
             raise ToolkitError(f"a command must be one that /help shows, is {command!r:.40}")
         else:
             self._said = line
-            self._answer(line)
+            self._answer(self.companion.answer(line))
 
-    def _answer(self, line: str) -> None:
+    def _answer(self, answer: Generator[str, None, None]) -> None:
         start, first = time.monotonic(), None
-        answer = self.companion.answer(line)
         broken = False
         try:
             with _ctrl_c_breaks():

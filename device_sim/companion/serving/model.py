@@ -185,6 +185,6 @@ def _with_answers(companion: Companion, turns: Sequence[str]) -> list[str]:
             continue
         if body.role == "user":
             asked[body.conversation] = event.id
-        elif asked.pop(body.conversation, None) in gone:
+        elif asked.get(body.conversation) in gone:  # each answer to it, if another was asked for
             gone.add(event.id)
     return sorted(gone)

@@ -8,10 +8,10 @@ import pytest
 
 from device_sim.companion.companion import Companion, Parts
 from device_sim.companion.events import Body, Feedback, Forgotten, Redacted, Route, Session, Turn
-from device_sim.companion.export import conversations
+from device_sim.companion.export import conversations, preferences
 from device_sim.companion.log import EventLog
 from device_sim.companion.memory.sayings import remembered
-from device_sim.companion.models.model import Message, Sampling
+from device_sim.companion.models.model import Message, ModelError, Sampling
 from device_sim.companion.privacy.filter import Filter, Mode
 from device_sim.companion.prompt import Exchange, build_prompt
 from device_sim.companion.store import hold_store
@@ -278,3 +278,60 @@ def test_what_is_obscene_is_answered_and_neither_remembered_nor_trained_on(log: 
     assert memory.kept == {}
     assert list(remembered(log.read())) == []
     assert list(conversations(log.read())) == []
+
+
+def test_another_answer_takes_the_place_of_the_last(log: EventLog) -> None:
+    memory = Remembering()
+    model = Scripted(["One.", "Two.", "Three.", "Four."])
+    companion = talk(log, model, memory=lambda: memory, route=route)
+    with pytest.raises(ToolkitError, match="must be a message to answer again"):
+        list(companion.again())
+    list(companion.answer("adapter:0.9 first #no-train"))
+    list(companion.answer("adapter:0.8 second"))
+    assert "".join(companion.again()) == "Three."
+    assert model.asked[2] == model.asked[1]
+    list(companion.answer("and now"))
+    said = [message.text for message in model.asked[3] if message.role != "system"]
+    assert said == ["adapter:0.9 first", "One.", "adapter:0.8 second", "Three.", "and now"]
+    turns = [event for event in log.read() if isinstance(event.body, Turn)]
+    texts = [event.body.text for event in turns if isinstance(event.body, Turn)]
+    assert texts == [*said[:3], "Two.", "Three.", "and now", "Four."]
+    assert [b for b in bodies(log) if isinstance(b, Feedback)] == [Feedback(turns[3].id, -1.0, "regenerate")]
+    assert [b.turn for b in bodies(log) if isinstance(b, Route)] == [turns[0].id, turns[2].id]
+    assert [kept.text for kept in memory.kept.values()].count("adapter:0.8 second") == 1
+    # The night's data has the question once, with the answer that stayed; preferences have both.
+    (found,) = conversations(log.read())
+    assert [m["content"] for m in found["messages"]] == ["adapter:0.8 second", "Three.", "and now", "Four."]
+    (preferred,) = preferences(log.read())
+    assert {key: value[0]["content"] for key, value in preferred.items()} == {
+        "prompt": "adapter:0.8 second", "chosen": "Three.", "rejected": "Two.",
+    }  # fmt: skip
+
+
+def test_forgetting_after_another_answer_takes_both(log: EventLog) -> None:
+    companion = talk(log, Scripted(["One zzz.", "Two zzz."]))
+    list(companion.answer("first zzz"))
+    list(companion.again())
+    companion.rate(1.0)
+    assert companion.forget() == 3
+    assert "zzz" not in disk(log)
+    with pytest.raises(ToolkitError, match="must be a message to answer again"):
+        list(companion.again())
+    list(companion.answer("hush #off-record"))
+    list(companion.again())
+    assert [b.how for b in bodies(log) if isinstance(b, Feedback)] == ["regenerate", "thumbs"]
+
+
+def test_another_answer_that_breaks_off_at_once_leaves_the_last_in_the_prompt(log: EventLog) -> None:
+    def broken() -> None:
+        if len(model.asked) == 2:
+            raise ModelError("gone")
+
+    model = Scripted(["One.", "Two.", "Three."], between=broken)
+    companion = talk(log, model)
+    list(companion.answer("first"))
+    with pytest.raises(ModelError):
+        list(companion.again())
+    assert [exchange.answer for exchange in companion.history] == ["One."]
+    assert "".join(companion.again()) == "Three."
+    assert [exchange.answer for exchange in companion.history] == ["Three."]

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from device_sim.companion.events import Feedback, Turn
-from device_sim.companion.export import conversations, interactions, write_interactions, write_messages
+from device_sim.companion.export import (
+    conversations,
+    interactions,
+    write_interactions,
+    write_messages,
+    write_preferences,
+)
 from device_sim.companion.feedback import judge
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.store import hold_store
@@ -116,3 +122,14 @@ def test_what_cannot_be_judged(store: Path, tmp_path: Path) -> None:
     asked = next(e.id for e in read_events(store / "events") if isinstance(e.body, Turn))
     with pytest.raises(DataError, match="last or the id of a"):
         judge(store, asked, reward=1)  # of the user's
+
+
+def test_an_edit_is_preferred_to_what_it_is_of(store: Path, tmp_path: Path) -> None:
+    judge(store, "last", edit="say better")
+    out = tmp_path / "out.jsonl"
+    assert write_preferences(store, out) == 1
+    assert json.loads(out.read_text()) == {
+        "prompt": [{"role": "user", "content": "ask last"}],
+        "chosen": [{"role": "assistant", "content": "say better"}],
+        "rejected": [{"role": "assistant", "content": "say last"}],
+    }

@@ -17,8 +17,12 @@ from typing import Any
 import ollama
 import openai
 import pytest
+import torch
 from click.testing import CliRunner
 
+from device_sim.companion.models.huggingface import HuggingFaceModel
+from device_sim.companion.models.llama import LlamaModel
+from device_sim.companion.models.model import Message as ChatMessage
 from personality_common.cli import cli
 from personality_common.endpoint.config import EndpointConfig
 from personality_common.endpoint.model import (
@@ -34,6 +38,7 @@ from personality_common.endpoint.model import (
 )
 from personality_common.endpoint.server import Endpoint
 from personality_common.errors import DataError
+from pretrain.lm.bundle.manifest import HUGGING_FACE_DIR
 from pretrain.lm.chat import Document, Turn, call_text
 from pretrain.lm.chat_template import CHAT_TEMPLATE
 from pretrain.lm.run import Run
@@ -369,3 +374,14 @@ def test_ctrl_c_ends_a_chat_and_an_endpoint(foreign_file: Path) -> None:
     serve.send_signal(signal.SIGINT)
     out, err = serve.communicate(timeout=60)
     assert (serve.returncode, out, err.strip()) == (130, "", "interrupted")
+
+
+def test_the_companion_takes_the_folder_of_hugging_face_as_it_takes_the_file(lm_folder: Path) -> None:
+    hub = HuggingFaceModel(str(lm_folder / HUGGING_FACE_DIR), dtype=torch.float32)
+    file = LlamaModel(lm_folder / "model-f32.gguf")
+    asked = [ChatMessage("system", "Be brief."), ChatMessage("user", "Say <|end|> it, naïve 日本 12")]
+    assert hub.prompt_ids(asked) == file.prompt_ids(asked)
+    assert hub.context_length == file.context_length
+    ours, theirs = (one.log_probabilities(asked, "a tree, 12.") for one in (hub, file))
+    # llama.cpp's cache of keys and values is in float16.
+    assert ours == pytest.approx(theirs, abs=0.05)
