@@ -27,7 +27,7 @@ def inspect(path: Path, as_json: JsonPlace | None, **options: Any) -> None:
     Exits with 1 if something that was read is damaged, and says what.
     """
     config = InspectConfig(path, **options)
-    found = inspect_path(config.path, fingerprints=config.weights, limits=config.limits)
+    found = inspect_path(config.path, fingerprints=config.weights, cost=config.cost, limits=config.limits)
     if not emitted(as_json, lambda: to_json(found)):
         render(found, wide_output(), weights=config.weights)
     if problems_of(found):

@@ -16,11 +16,13 @@ class InspectConfig:
     Attributes:
         path: a bundle, an `.mlpackage`, an `.mlmodel`, an `.onnx` file, or a run.
         weights: add the table of tensors with their fingerprints.
+        cost: add what a prediction costs: operations, multiply-adds, bytes moved, peak memory; per op, too.
         max_model_mib: refuse a model whose protobuf is larger; weight files do not count.
     """
 
     path: Path
     weights: bool = False
+    cost: bool = False
     max_model_mib: int = MODEL_MIB
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from personality_common.coreml.package import Package
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.inside import refuse_links
+from personality_common.inspection.cost import Cost, cost_of
 from personality_common.inspection.damage import damaged_files, damaged_tensors
 from personality_common.inspection.difference import Comparison
 from personality_common.onnx.description import OnnxDescription, describe_onnx
@@ -35,6 +36,8 @@ class PackageInspection:
     bytes: int
     """All files of it."""
     model: ModelDescription
+    cost: Cost | None = None
+    """None where it was not asked for, or cannot be counted."""
     type: str = "model"
 
 
@@ -65,12 +68,17 @@ Inspection = PackageInspection | OnnxInspection | FolderInspection
 
 
 def inspect_path(
-    path: str | os.PathLike[str], *, fingerprints: bool = False, limits: Limits = DEFAULT_LIMITS
+    path: str | os.PathLike[str],
+    *,
+    fingerprints: bool = False,
+    cost: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Inspection:
     """Describe a bundle, an `.mlpackage`, an `.mlmodel`, an `.onnx` file, or a run.
 
     Args:
         fingerprints: compute those of all tensors.
+        cost: count what a prediction of each package costs; of a file alone, DataError says why it cannot be.
 
     Raises:
         DataError: it is none of these, or too broken to be described.
@@ -80,18 +88,19 @@ def inspect_path(
     # Exact names: where file names ignore case, Manifest.json answers to manifest.json.
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
     if MANIFEST_FILE in names:
-        return _folder(path, MANIFEST_FILE, "bundle", fingerprints, limits)
+        return _folder(path, MANIFEST_FILE, "bundle", fingerprints, cost, limits)
     if RUN_FILE in names:
-        return _folder(path, RUN_FILE, "run", fingerprints, limits)
-    return _file(path, fingerprints, limits)
+        return _folder(path, RUN_FILE, "run", fingerprints, cost, limits)
+    return _file(path, fingerprints, cost, limits)
 
 
-def _file(path: Path, fingerprints: bool, limits: Limits) -> PackageInspection | OnnxInspection:
+def _file(path: Path, fingerprints: bool, cost: bool, limits: Limits) -> PackageInspection | OnnxInspection:
     if path.suffix == ".onnx":
         found = describe_onnx(path, limits, fingerprints=fingerprints)
         return OnnxInspection(str(path), _size(path, limits), found)
-    model = describe(Package.open(path, limits), fingerprints=fingerprints)
-    return PackageInspection(str(path), _size(path, limits), model)
+    package = Package.open(path, limits)
+    model = describe(package, fingerprints=fingerprints)
+    return PackageInspection(str(path), _size(path, limits), model, cost_of(package) if cost else None)
 
 
 def problems_of(inspection: Inspection) -> tuple[str, ...]:
@@ -116,13 +125,15 @@ def to_json(found: Inspection | Comparison) -> str:
     return json.dumps(_finite(dataclasses.asdict(found)), indent=2, allow_nan=False)
 
 
-def _folder(path: Path, file: str, kind: str, fingerprints: bool, limits: Limits) -> FolderInspection:
+def _folder(
+    path: Path, file: str, kind: str, fingerprints: bool, cost: bool, limits: Limits
+) -> FolderInspection:
     summary = read_json_object(path / file, JSON_BYTES)
     found, problems = [], []
     for entry in sorted(path.iterdir()):
         if entry.suffix in (".mlpackage", ".mlmodel", ".onnx"):
             try:
-                found.append(_file(entry, fingerprints, limits))
+                found.append(_file(entry, fingerprints, cost, limits))
             except ToolkitError as error:
                 problems.append(str(error))
     try:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from personality_common.coreml.description import ModelDescription, ParameterCount, UpdateInfo, shape_text
 from personality_common.coreml.features import Feature
+from personality_common.inspection.cost_rendering import cost_table, render_cost
 from personality_common.inspection.layout import (
     LONG,
     ROWS,
@@ -70,6 +71,9 @@ def _folder(folder: FolderInspection, console: Console, weights: bool) -> None:
                 )
             )
         print_section(console, "Packages", Grid(columns, rows))
+    costs = [(Path(package.path).name, package.cost) for package in folder.packages if package.cost]
+    if costs and not weights:
+        print_section(console, "Cost of one prediction", cost_table(costs))
     _problems(console, folder.problems)
     for package in folder.packages:
         if weights:
@@ -85,6 +89,8 @@ def _folder(folder: FolderInspection, console: Console, weights: bool) -> None:
 def _package(package: PackageInspection, console: Console, weights: bool) -> None:
     print_title(console, package.path, human_bytes(package.bytes))
     _model(package.model, console, weights)
+    if package.cost is not None:
+        render_cost(package.cost, console)
 
 
 def _model(model: ModelDescription, console: Console, weights: bool) -> None:
