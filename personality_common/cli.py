@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.examples import EXAMPLES
 from personality_common.printable import excerpt
+from personality_common.terminal.command import dressed
 from personality_common.terminal.signals import Ended, end_on_signals
 from personality_common.terminal.streams import usable_streams
 
@@ -92,10 +95,19 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        self.commands[cmd_name] = dressed(command, cmd_name, EXAMPLES)
+        return self.commands[cmd_name]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click does, and imports no command to complete its name."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(n, help=line) for n, (_, line) in COMMANDS.items() if n.startswith(incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -26,8 +26,8 @@ _DEFAULTS: Final = FleetConfig(Path(), "")
     metavars={"data": "TEXTS", "user": "MIX", "out": "DIR"},
 )
 @report_options
-@dataclass_options(NightsConfig, defaults=_DEFAULTS.nights)
-@dataclass_options(GRPOConfig, skip=ONE_REWARD)
+@dataclass_options(NightsConfig, defaults=_DEFAULTS.nights, heading="Nights")
+@dataclass_options(GRPOConfig, skip=ONE_REWARD, heading="Update of the head")
 def fleet(bundle: Path, **options: Any) -> None:
     """Live through nights with many phones, to see what a rollout would do to a population."""
     nights, grpo, files = (take(kind, options) for kind in (NightsConfig, GRPOConfig, ReportFiles))

@@ -50,8 +50,8 @@ class _Simulate(click.Command):
     metavars={"user": "SIMULATOR[:k=v,…]", "data": "TEXTS", "out": "DIR", "rewards": "SPEC"},
 )
 @report_options
-@dataclass_options(NightsConfig)
-@dataclass_options(GRPOConfig, skip=ONE_REWARD)
+@dataclass_options(NightsConfig, heading="Nights")
+@dataclass_options(GRPOConfig, skip=ONE_REWARD, heading="Update of the head")
 def simulate(bundle: Path, **options: Any) -> None:
     """Live through nights of feedback with a bundle, as a phone would, and prove what must hold."""
     nights, grpo, files = (take(kind, options) for kind in (NightsConfig, GRPOConfig, ReportFiles))
@@ -109,7 +109,7 @@ def _print(result: Simulation, files: ReportFiles) -> None:
     types={"out": FILE},
     metavars={"out": "HEAD", "rewards": "SPEC"},
 )
-@dataclass_options(GRPOConfig, skip=ONE_REWARD)
+@dataclass_options(GRPOConfig, skip=ONE_REWARD, heading="Update of the head")
 def grpo(model: Path, **options: Any) -> None:
     """One update of the head from a feedback file."""
     settings = take(GRPOConfig, options)

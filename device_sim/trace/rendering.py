@@ -16,10 +16,14 @@ from device_sim.trace.config import TraceConfig
 from device_sim.trace.records import Error, Note, OpTrace, Overflow, by_accumulated, by_added
 from personality_common.terminal.tables import Column, Grid
 
+SCHEMA: Final = 1
+"""Of trace.schema.json."""
+
 
 def to_json(config: TraceConfig, records: list[OpTrace]) -> str:
-    """Both rankings."""
+    """Both rankings, after trace.schema.json."""
     found = {
+        "schema": SCHEMA,
         "package": str(config.package),
         "input": str(config.input),
         "against": config.against,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from personality_common.contract import CHECKPOINTS_DIR, RUN_FILE
-from personality_common.errors import DataError, ToolkitError
+from personality_common.errors import DataError, MismatchError, ToolkitError
 from personality_common.files.atomic import (
     LOCK_FILE,
     clear_unfinished,
@@ -78,31 +78,61 @@ def _gone_if_empty(run: Path) -> Iterator[None]:
         raise
 
 
-def take_up(run: Path, plan: Mapping[str, Any], resume: bool, reporter: Reporter) -> bool:
+def take_up(
+    run: Path, plan: Mapping[str, Any], resume: bool, reporter: Reporter, length: str | None = None
+) -> bool:
     """Make the work folder ready for a plan: all that the bits of the result depend on.
+
+    Args:
+        length: key of the plan that says how long training is. More of it takes up a run that is finished,
+            or was planned to be shorter, at its last checkpoint.
 
     Returns:
         Whether `resume` finds the run finished.
 
     Raises:
-        MismatchError: `resume` with another plan, see MAY_DIFFER.
+        MismatchError: `resume` with another plan, see MAY_DIFFER, or with a shorter one.
+        ToolkitError: more is asked of a finished run that has no checkpoint.
     """
     work = run / WORK_DIR
     advice = "--resume needs the same settings and data"
+    may_differ = MAY_DIFFER | ({length} if length else set())
+
+    def differing(theirs: Mapping[str, Any], where: Path) -> dict[str, Any]:
+        elsewhere = require_same_plan(theirs, plan, where, advice, may_differ)
+        if length in elsewhere and elsewhere[length] < theirs[length]:
+            raise MismatchError(
+                f"{where}: --{length} must be {theirs[length]} or more to go on, is {elsewhere[length]}"
+            )
+        return elsewhere
+
+    def go_on(theirs: Mapping[str, Any], before: list[Any], elsewhere: Mapping[str, Any]) -> None:
+        said = ", ".join(f"{key} {value} (was {theirs.get(key)})" for key, value in elsewhere.items())
+        reporter.warn(f"going on with {said}: the bits will not be those of a run without a break")
+        longer = {key: value for key, value in elsewhere.items() if key == length}
+        write_json(work / PLAN_FILE, {**theirs, **longer, RESUMED_WITH: [*before, elsewhere]})
+
     if resume and (work / PLAN_FILE).exists():
         theirs = read_json_object(work / PLAN_FILE)
         before = theirs.pop(RESUMED_WITH, [])
-        elsewhere = require_same_plan(theirs, plan, work, advice, MAY_DIFFER)
-        if elsewhere:
-            said = ", ".join(f"{key} {value} (was {theirs.get(key)})" for key, value in elsewhere.items())
-            reporter.warn(f"going on with {said}: the bits will not be those of a run without a break")
-            write_json(work / PLAN_FILE, theirs | {RESUMED_WITH: [*before, elsewhere]})
+        if elsewhere := differing(theirs, work):
+            go_on(theirs, before, elsewhere)
         return False
     if resume and (run / RUN_FILE).exists():
         theirs = dict(read_json_object(run / RUN_FILE).get("plan", {}))
-        theirs.pop(RESUMED_WITH, None)
-        require_same_plan(theirs, plan, run, advice, MAY_DIFFER)
-        return True
+        before = theirs.pop(RESUMED_WITH, [])
+        elsewhere = differing(theirs, run)
+        if length not in elsewhere:
+            return True
+        if not any((run / CHECKPOINTS_DIR).rglob("*.safetensors")):
+            raise ToolkitError(
+                f"{run}: must have a checkpoint to go on with {length}, has none; --overwrite starts again"
+            )
+        shutil.rmtree(work, ignore_errors=True)
+        # A copy: until the longer run is published, this one is whole. The plan comes last.
+        shutil.copytree(run / CHECKPOINTS_DIR, work / CHECKPOINTS_DIR)
+        go_on(theirs, before, elsewhere)
+        return False
     shutil.rmtree(work, ignore_errors=True)
     write_json(work / PLAN_FILE, dict(plan))
     return False

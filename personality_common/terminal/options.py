@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 import click
 
 from personality_common.errors import ConfigError, ToolkitError
+from personality_common.terminal.command import OPTIONS, GroupedOption
 from personality_common.terminal.json_output import json_option
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,6 +59,7 @@ def dataclass_options(
     names: Mapping[str, str] | None = None,
     types: Mapping[str, click.ParamType[Any]] | None = None,
     metavars: Mapping[str, str] | None = None,
+    heading: str = OPTIONS,
 ) -> Callable[[F], F]:
     """One option per field of a frozen dataclass; help is the field's text under "Attributes:".
 
@@ -71,6 +73,7 @@ def dataclass_options(
         names: field -> option, where they differ.
         types: field -> what its option takes, where the type alone does not tell.
         metavars: field -> what stands for its value in the help.
+        heading: of these options in the help.
     """
     names, types, metavars = names or {}, types or {}, metavars or {}
 
@@ -94,7 +97,7 @@ def dataclass_options(
                 settings |= {"default": default, "show_default": default is not None and not flag}
             option = click.option(
                 f"--{name}", field.name, required=required, metavar=metavars.get(field.name),
-                help=documented[field.name], **settings,
+                help=documented[field.name], cls=GroupedOption, heading=heading, **settings,
             )  # fmt: skip
             command = option(command)
         return command

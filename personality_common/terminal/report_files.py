@@ -76,5 +76,7 @@ class ReportFiles:
 
 def report_options(command: F) -> F:
     """`--html`, `--json` and `--junit`."""
-    files = dataclass_options(ReportFiles, skip=("json",), types=dict.fromkeys(("html", "junit"), FILE))
+    files = dataclass_options(
+        ReportFiles, skip=("json",), types=dict.fromkeys(("html", "junit"), FILE), heading="Report"
+    )
     return files(json_option("json")(command))

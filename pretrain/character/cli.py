@@ -44,7 +44,11 @@ def data(as_json: JsonPlace | None, **options: Any) -> None:
 @click.option("--data", required=True, type=GIVEN, help="Folder of pt character data, or a JSONL file.")
 @click.option("--output-dir", required=True, type=FOLDER, metavar="RUN", help="The run.")
 @dataclass_options(TrainConfig, skip=("data", "output_dir", "resume"))
-@click.option("--resume", is_flag=True, help="Go on where a killed run stopped; start where there is none.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where a killed run stopped, or a finished one with fewer epochs; start where there is none.",
+)
 @PRINT_JSON
 def train(as_json: JsonPlace | None, **options: Any) -> None:
     """Train a network from examples."""

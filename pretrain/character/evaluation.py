@@ -20,6 +20,8 @@ from pretrain.character.records import Examples, subset
 from pretrain.character.run import Run, outputs
 from pretrain.character.split import split
 
+SCHEMA: Final = 1
+"""Of character-evaluation.schema.json."""
 BASELINES_FILE: Final = "baselines.json"
 HELD_OUT: Final = {
     "group": "held-out cells",
@@ -45,7 +47,8 @@ class Evaluation:
     likeliest_speak: Mapping[str, tuple[float, float]]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """After character-evaluation.schema.json."""
+        return {"schema": SCHEMA, **asdict(self)}
 
 
 def evaluate(run: Run, data: Path | None, reporter: Reporter) -> Evaluation:

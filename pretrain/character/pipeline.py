@@ -64,7 +64,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
             f"{len(parts.train)} train, {len(parts.val)} fit temperatures, {len(parts.test)} are measured"
         )
         plan = _plan(config, examples, parts)
-        if take_up(run, plan, config.resume, reporter):
+        if take_up(run, plan, config.resume, reporter, "epochs"):
             reporter.say(f"{run}: this run is finished already; nothing to do")
             return TrainResult(run, read_json_object(run / HISTORY_FILE)["epochs"])
 

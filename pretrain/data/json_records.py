@@ -131,7 +131,14 @@ def _lines(file: BufferedIOBase | BinaryIO) -> Records:
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if line and not line.isspace():
-            yield number, _decode(line)
+            yield number, _last(line, _decode(line))
+
+
+def _last(line: bytes, record: object | BadRecord) -> object | BadRecord:
+    """A record that began and did not end before the file did was cut off with it."""
+    if isinstance(record, BadRecord) and not line.endswith(b"\n") and line.lstrip()[:1] in (b"{", b"["):
+        return Truncated(f"the file ends within the line, {record}")
+    return record
 
 
 def _decode(line: bytes) -> object | BadRecord:

@@ -19,6 +19,8 @@ from pretrain.lm.data.folder import Data, open_data
 from pretrain.lm.data.reasoning import final_answer
 from pretrain.lm.run import Run, load_run
 
+SCHEMA: Final = 1
+"""Of lm-evaluation.schema.json."""
 KINDS: Final = {"value": "held-out values", "phrasing": "held-out phrasings", None: "neither held out"}
 """Of examples of tools, by `held_out`."""
 
@@ -44,7 +46,8 @@ class Evaluation:
     samples: Sequence[Sample]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """After lm-evaluation.schema.json."""
+        return {"schema": SCHEMA, **asdict(self)}
 
 
 def evaluate(config: EvalConfig, reporter: Reporter) -> Evaluation:

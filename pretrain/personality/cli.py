@@ -6,11 +6,12 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from personality_common.contract import TOP_K
+from personality_common.terminal.command import GroupedOption
 from personality_common.terminal.json_output import JsonPlace, emitted, json_option
 from personality_common.terminal.options import (
     ALLOW_REMOTE,
@@ -28,14 +29,16 @@ from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import EvaluateConfig, PretrainConfig
 
+_DATA: Final = "Data"
+
 
 def data_options(command: F) -> F:
     """Those of `DataConfig`; --data may be given several times."""
     several = click.option(
         "--data", "source", multiple=True, required=True, metavar="PATH|hf:OWNER/NAME",
-        help=attribute_docs(DataConfig)["source"],
+        help=attribute_docs(DataConfig)["source"], cls=GroupedOption, heading=_DATA,
     )  # fmt: skip
-    return several(dataclass_options(DataConfig, skip=("source",))(command))
+    return several(dataclass_options(DataConfig, skip=("source",), heading=_DATA)(command))
 
 
 def take_data(options: dict[str, Any]) -> DataConfig:
@@ -52,6 +55,7 @@ def take_data(options: dict[str, Any]) -> DataConfig:
     skip=("data",),
     types={"output_dir": FOLDER, "cache_dir": FOLDER},
     metavars={"encoder": "minilm|openai|auto|DIR"},
+    heading="Training",
 )
 @PRINT_JSON
 def pretrain(as_json: JsonPlace | None, **options: Any) -> None:
@@ -150,7 +154,7 @@ def predict(
 @click.argument("run", type=GIVEN)
 @data_options
 @dataclass_options(EvaluateConfig, skip=("data", "allow_remote_encoder"))
-@dataclass_options(ReportFiles, skip=("junit", "json"), types={"html": FILE})
+@dataclass_options(ReportFiles, skip=("junit", "json"), types={"html": FILE}, heading="Report")
 @json_option("json")
 @ALLOW_REMOTE
 def evaluate(run: Path, **options: Any) -> None:

@@ -45,7 +45,8 @@ class PretrainConfig:
         lr: first learning rate of the cosine schedule; none: the start's own.
         val_fraction: share of the distinct texts that is held out.
         seed: of weights, order and dropout.
-        resume: go on where a killed run stopped; start where there is none.
+        resume: go on where a killed run stopped, or a finished one with fewer epochs; start where there is
+            none.
         overwrite: put the run in the place of a finished one.
         keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
         device: where to compute.

@@ -104,7 +104,9 @@ def pretrain(
 
         plan = _plan(config, device, vocabulary, encoder, corpus, processes)
         processes.require_same(json.dumps(plan), "settings, data, encoder and versions")
-        finished = processes.share(lambda: processes.leads and take_up(run, plan, config.resume, reporter))
+        finished = processes.share(
+            lambda: processes.leads and take_up(run, plan, config.resume, reporter, "epochs")
+        )
         if any(processes.gather_text("finished" if finished else "")):
             reporter.say(f"{run}: this run is finished already; nothing to do")
             history = read_json_object(run / HISTORY_FILE)["epochs"]

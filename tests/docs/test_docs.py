@@ -32,7 +32,7 @@ PAGES = (
             "pretrain", "evaluate", "export", "in-an-app", "parity", "simulate", "roll-out",
             "core-ml-on-linux", "extend", "on-the-device", "python", "character", "language-model-data",
             "language-model-training", "language-model-serving", "companion", "night",
-            "companion-privacy", "companion-memory", "companion-week", "adapters", "capability",
+            "companion-privacy", "companion-memory", "companion-week", "adapters", "capability", "expected",
         )
     ),
 )  # fmt: skip

@@ -82,7 +82,7 @@ def test_errors_are_one_line(tmp_path: Path, arguments: list[str], code: int, sa
 
 
 WRITTEN = {
-    "out", "output", "output_dir", "cache_dir", "state_out", "html", "json", "junit", "export",
+    "out", "output", "output_dir", "cache_dir", "state_out", "save_config", "html", "json", "junit", "export",
     "store of chat", "store of serve", "store of import", "store of add",
 }  # fmt: skip
 

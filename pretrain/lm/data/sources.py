@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from personality_common.errors import DataError
-from pretrain.data.schemas import BadRecord, Speaker, dialogue
+from pretrain.data.schemas import BadRecord, Speaker, Truncated, dialogue
 from pretrain.data.sources import HUB_PREFIX, Part, open_source
 from pretrain.lm.chat import Document, Turn
 from pretrain.lm.data.mix import Kind, MixFile, SourceConfig
@@ -101,10 +101,7 @@ def _corpus(source: SourceConfig, place: str, reading: Reading) -> Iterator[Foun
                 turns = [_turn(speaker, text, source) for speaker, text in dialogue(record)]
             except BadRecord as bad:
                 if not source.skip_bad_records:
-                    raise DataError(
-                        f"{part.position(number)}: {bad} (skip_bad_records = true in source "
-                        f"{source.name} leaves such records out and counts them)"
-                    ) from None
+                    raise DataError(f"{part.position(number)}: {bad}{_advice(bad, source)}") from None
                 reading.bad_records += 1
                 continue
             if not any(turn.loss for turn in turns):
@@ -115,6 +112,12 @@ def _corpus(source: SourceConfig, place: str, reading: Reading) -> Iterator[Foun
                 given += 1
                 if given == source.documents:
                     return
+
+
+def _advice(bad: BadRecord, source: SourceConfig) -> str:
+    if isinstance(bad, Truncated):
+        return "; what follows cannot be read: get the file again, or mend it"
+    return f" (skip_bad_records = true in source {source.name} leaves such records out and counts them)"
 
 
 def _documents(source: SourceConfig, at: str, group: str, turns: list[Turn]) -> Iterator[Document]:

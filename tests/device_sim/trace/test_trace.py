@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ from click.testing import CliRunner
 from torch.nn import functional
 
 from device_sim.mil import load_mil
-from device_sim.trace import torch_ops
+from device_sim.trace import rendering, torch_ops
 from device_sim.trace.cli import trace
 from device_sim.trace.config import TraceConfig
 from device_sim.trace.int8 import fake_quantize
@@ -429,6 +430,8 @@ def test_command(overflowing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.savez(tmp_path / "x.npz", x=_x(), other=np.zeros(3))
     arguments = [str(overflowing), "--input", str(tmp_path / "x.npz"), "--top", "3"]
     found = json.loads(CliRunner().invoke(trace, [*arguments, "--json"], catch_exceptions=False).stdout)
+    schema = Path(rendering.__file__).with_name("trace.schema.json")
+    jsonschema.validate(found, json.loads(schema.read_text()))
     assert [r["output"] for r in found["added"]][:2] == ["squares", "total"]
     assert found["added"][0] | {"position": 0} == {
         "model": "",

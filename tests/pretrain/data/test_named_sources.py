@@ -63,7 +63,15 @@ def test_tables(tmp_path: Path, name: str, dialect: str) -> None:
 def test_what_is_lost_to_the_end_is_not_to_be_skipped(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('text\nfine\n"open\n')
     (tmp_path / "t.json").write_text('[{"text": "fine"}, {"text": "br')
-    for name in ("t.csv", "t.json"):
+    (tmp_path / "t.jsonl").write_text('{"text": "fine"}\n{"text": "br')
+    for name in ("t.csv", "t.json", "t.jsonl"):
         with pytest.raises(DataError, match="what follows cannot be read: get the file again") as refused:
             texts(tmp_path / name)
         assert "--skip-bad-records" not in str(refused.value)
+
+
+def test_a_bad_last_line_is_one_like_others(tmp_path: Path) -> None:
+    for number, last in enumerate(('{"text": "br\n', "no record")):
+        (tmp_path / f"{number}.jsonl").write_text(f'{{"text": "fine"}}\n{last}')
+        with pytest.raises(DataError, match="--skip-bad-records"):
+            texts(tmp_path / f"{number}.jsonl")

@@ -163,6 +163,43 @@ def test_resume_gives_the_same_bits(
     assert "finished already" in listener.said[-1]
 
 
+def test_a_finished_run_is_trained_for_more_epochs(
+    finished: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, before = finished.output_dir, weights(finished.output_dir)
+    longer = dataclasses.replace(finished, resume=True, epochs=5)
+    with pytest.raises(MismatchError, match="--epochs must be 3 or more to go on, is 2"):
+        pipeline.pretrain(dataclasses.replace(longer, epochs=2), SILENT)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "_write_results", _interrupted)
+        pipeline.pretrain(longer, SILENT)
+    assert weights(run) == before  # until the longer one is whole
+    listener = Listener()
+    history = pipeline.pretrain(longer, listener).history
+    assert [entry["epoch"] for entry in history] == [0, 1, 2, 3, 4, 5]
+    old = load_run(run).record.content
+    assert old["plan"]["epochs"] == 5
+    assert old["plan"]["resumed_with"] == [{"epochs": 5}]
+    first = json.loads((run / "training_history.json").read_text())["epochs"][:4]
+    assert history[:4] == first
+    pipeline.pretrain(longer, listener)
+    assert "finished already" in listener.said[-1]
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ToolkitError, match="must have a checkpoint to go on with epochs"):
+        pipeline.pretrain(dataclasses.replace(longer, epochs=6), SILENT)
+
+
+def test_a_longer_run_says_that_it_goes_on(finished: PretrainConfig) -> None:
+    listener = Listener()
+    pipeline.pretrain(dataclasses.replace(finished, resume=True, epochs=4), listener)
+    assert "resuming after epoch 3 of 4" in listener.said
+    assert any("going on with epochs 4 (was 3)" in warning for warning in listener.warned)
+
+
+def _interrupted(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("victim", ["epoch_3_*[0-9].safetensors", "epoch_3_*.state.safetensors"])
 @pytest.mark.parametrize("damage", ["flip", "truncate"])
 def test_damaged_checkpoint_is_named_and_not_used(
