@@ -79,6 +79,7 @@ def simulate(bundle: Path, **options: Any) -> None:
 
 
 def _print(result: Simulation, files: ReportFiles) -> None:
+    from device_sim.simulate.phone_cost import dearest, night_costs, told
     from device_sim.simulate.rendering import gate_line, learners_table, nights_table, reasons, routes_table
     from personality_common.terminal.checks import ChecksTable
     from personality_common.terminal.console import output
@@ -88,6 +89,7 @@ def _print(result: Simulation, files: ReportFiles) -> None:
         output.print(reason, style="dim")
     if (line := gate_line(result.nights[-1].update)) is not None:
         output.print(line)
+    output.print(f"the dearest night costs a phone {told(dearest(night_costs(result)))}")
     if result.others:
         output.print()
         output.print(learners_table(result))

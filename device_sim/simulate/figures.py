@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from device_sim.heads.shipped import head_fingerprint, shipped_head
 from device_sim.simulate.lives import NightRecord, OtherLife, Said
+from device_sim.simulate.phone_cost import NightCost, night_costs
 from device_sim.simulate.simulation import Simulation
 from grpo.policies import PADDING
 from personality_common.evidence.claims import finite, to_json
@@ -49,7 +50,10 @@ def figures(simulation: Simulation) -> dict[str, Any]:
             "shipped": head_fingerprint(shipped_head(simulation.bundle)),
             "last": head_fingerprint(simulation.nights[-1].delivery.head),
         },
-        "nights": [_night(i, night) for i, night in enumerate(simulation.nights)],
+        "nights": [
+            _night(i, night, cost)
+            for i, (night, cost) in enumerate(zip(simulation.nights, night_costs(simulation), strict=True))
+        ],
         "lives": [_life(other) for other in simulation.others],
         "tokens": [asdict(shift) for shift in simulation.shifts],
     }
@@ -63,7 +67,7 @@ def _life(other: OtherLife) -> dict[str, Any]:
     return {"learner": other.learner, "seed": other.seed, **figures, "gate": other.gate._asdict()}
 
 
-def _night(index: int, night: NightRecord) -> dict[str, Any]:
+def _night(index: int, night: NightRecord, cost: NightCost) -> dict[str, Any]:
     lived = night.lived
     return {
         "night": index,
@@ -80,6 +84,7 @@ def _night(index: int, night: NightRecord) -> dict[str, Any]:
         "frozen": {route: asdict(found) for route, found in night.delivery.integrity.items()},
         "version": night.delivery.version,
         "activated": night.delivery.activated,
+        "phone": asdict(cost),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from device_sim.simulate.drift import Example, TokenShift
+from device_sim.simulate.phone_cost import dearest, night_costs, told
 from device_sim.simulate.rendering import gate_line
 from device_sim.simulate.simulation import Simulation
 from device_sim.users.users import NO_SIGNAL
@@ -28,7 +29,12 @@ def report(simulation: Simulation, made: Provenance) -> str:
     sections = [
         kit.heading(headline(simulation), f"{title}; {_subtitle(simulation)}", passed=simulation.passed),
         kit.card(f"Verdict: {word}", verdict(simulation.checks)),
-        kit.card("Night by night", kit.columns(_charts(simulation)), _reasons(simulation)),
+        kit.card(
+            "Night by night",
+            kit.columns(_charts(simulation)),
+            kit.note(f"The dearest night costs a phone {told(dearest(night_costs(simulation)))}."),
+            _reasons(simulation),
+        ),
         kit.card(
             "Tokens in the top 8",
             kit.note(f"Share of {simulation.measured} {kind}, before and after."),
