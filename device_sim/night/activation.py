@@ -39,7 +39,7 @@ def register(night: Night, desk: Desk) -> Night:
 
     A head that is refused is none: its learner makes none before its gate is open.
     """
-    if night.judged:
+    if night.training is not None:
         night = replace(night, version=_adapter(night, desk))
     if night.head is not None and (desk.folder / HEAD_FILE).exists():
         night = replace(night, head=replace(night.head, version=_head(night, night.head, desk)))

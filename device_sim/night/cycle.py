@@ -136,7 +136,7 @@ def _split(night: Night, desk: Desk) -> Night:
     night, divided = (replace(n, checks=tuple(found.check for found in checked)) for n in (night, divided))
     if wrong := tuple(found.reason for found in checked if found.check.failed):
         # Nothing is taken here, either: some of it may be forgotten, and more may be said.
-        return replace(night, step="activate", accepted=False, reasons=wrong)
+        return replace(night, step="register", accepted=False, reasons=wrong)
     learned = desk.chosen((*found.train, *found.validation))
     whole = desk.chosen((*found.train, *found.validation, *found.held_out, *found.earlier, *found.recall))
     return replace(divided, saw=_turns(learned), turns=_turns(whole))

@@ -194,7 +194,7 @@ def with_texts(minilm_run: Path, minilm_bundle: Path, tmp_path_factory: pytest.T
     texts = [HOSTILE_TEXT, "I love the sea.", "no"]
     record = {"conversations": [{"from": "human", "value": text} for text in texts]}
     (folder / "data.jsonl").write_text(json.dumps(record) + "\n")
-    config = ParityConfig(minilm_bundle, ("torch", "mil"), minilm_run, str(folder / "data.jsonl"))
+    config = ParityConfig(minilm_bundle, ("torch", "mil"), minilm_run, data=str(folder / "data.jsonl"))
     return check_parity(config, SILENT)
 
 
