@@ -28,6 +28,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "diff": "pt diff Before.mlpackage After.mlpackage",
     "trace": "pt trace Model.mlpackage --input inputs.npz",
     "simulate": "pt simulate bundles/first --user profile --data conversations.jsonl --nights 3",
+    "simulate --companion": "pt simulate --companion --out week --days 7 --budget-minutes 60",
     "fleet": "pt fleet bundles/first --data conversations.jsonl --user profile --devices 1000 --out fleet",
     "grpo": "pt grpo bundles/first --feedback feedback.jsonl --out heads/one.safetensors",
     "chat": "pt chat --store companion",

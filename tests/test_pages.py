@@ -11,6 +11,7 @@ from types import SimpleNamespace as Some
 from typing import Any
 
 import pytest
+from lived_week import lived_week
 
 from device_sim.fleet import html as fleet
 from device_sim.fleet.figures import Group, Population
@@ -22,9 +23,8 @@ from device_sim.simulate.drift import Example as Shown
 from device_sim.simulate.drift import TokenShift
 from device_sim.users.nights import NightsConfig
 from device_sim.week import html as week
-from device_sim.week.state import ARMS, Asked, Day, Exchange, Morning, NightCame, Settings, Styled, Week
-from device_sim.week.user import User
 from grpo.config import GRPOConfig
+from grpo.gate import GateReading
 from personality_common.evidence.claims import Check, claim, within
 from personality_common.evidence.distances import HISTOGRAM_EDGES, Measures
 from personality_common.evidence.provenance import Provenance
@@ -39,7 +39,8 @@ WIDTHS = (420, 1280)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BUNDLE: Any = Some(
     encoder=Some(name="all-MiniLM-L6-v2", fingerprint="e" * 64), vocabulary=Some(fingerprint="v" * 64),
-    run_fingerprint="r" * 64,
+    run_fingerprint="r" * 64, manifest=Some(reference=None),
+    part=lambda name: Some(entry=Some(tensors=(), bytes=24179801)),
 )  # fmt: skip
 LONG_USER = "profile:strength=0.5,noise=1.25,answers=0.35"
 
@@ -70,12 +71,21 @@ def fleet_page(made: Provenance) -> str:
 
 
 def simulation_page(made: Provenance) -> str:
-    metrics = Some(reward_mean=-0.0471, steps=48, scale=0.37, kl_old=0.03, overlap_shipped=0.8, entropy=3.1)
+    metrics = Some(
+        groups=50,
+        candidates=400,
+        reward_mean=-0.0471,
+        steps=48,
+        scale=0.37,
+        kl_old=0.03,
+        overlap_shipped=0.8,
+        entropy=3.1,
+    )
     lived = Some(rise=0.51, low=0.47, high=0.54)
-    update = Some(night=metrics, gate="open (wealth 5.52e+10 of 20)", steps=(), reasons=("scaled back " * 9,))
+    update = Some(night=metrics, gate=GateReading(5.52e10, 20.0, open=True), steps=(), reasons=("scaled back " * 9,))
     night = Some(
         lived=lived, drift=Some(overlap=0.701, kl=0.057), update=update, training_rise=0.4,
-        delivery=Some(version="h0002"),
+        delivery=Some(version="h0002", checks=[Some(route="patch")]),
     )  # fmt: skip
     config = Some(
         user="random", feedback=None, objective="learner", learners=("posterior",), route="all",
@@ -154,33 +164,7 @@ def language_page(made: Provenance) -> str:
 
 
 def week_page(made: Provenance) -> str:
-    user = User(0, 2, 12)
-    long = "An answer that goes on, and on, about what nobody asked for. " * 8
-    known = {"neither": 0, "memory": 3, "adapter": 4, "both": 5, "served": 3}
-
-    def day(number: int) -> Day:
-        exchanges = tuple(
-            Exchange(m.kind, m.said, long, f"t{i}", i % 6, None if m.kind == "tells" else i % 3 == 0, m.what,
-                     f"One sentence. {user.sign_off(number)}" if i % 4 else None, 1 if i % 4 == 0 else None)
-            for i, m in enumerate(user.day(number))
-        )  # fmt: skip
-        asked = tuple(
-            Asked(f.what, q, user.value(f, number),
-                  {arm: f"It is {user.value(f, number)}." if at < known[arm] else long for arm in ARMS})
-            for at, f in enumerate(user.facts) for q in f.ask
-        )  # fmt: skip
-        arms = ("memory", "both", "served")
-        styled = tuple(Styled(said, dict.fromkeys(arms, f"So. {user.sign_off(1)}")) for said in user.kept())
-        night = NightCame(
-            "refused" if number < 2 else "accepted", number, "a0001-0123456789ab", "a0000-0123456789ab",
-            ("the capability suite may lose 21% (4 lost, 1 won, of 36); it must surely be less than 10%: "
-             "'facts.capital-of-france' answered 'Tartu', before 'Paris'",) if number < 2 else (),
-            ("gate.capability",), 34, 8, 20588, 1.05, (0.55, 0.5), 4, 1, 312.5,
-        )  # fmt: skip
-        nats = {"neither": 0.5, "adapter": 0.51 + 0.01 * number, "served": 0.5}
-        return Day(number, exchanges, True, night, Morning(asked, styled, nats), 200.0)
-
-    return week.page(Week(Settings(2, 12, 0, "smollm2", "short"), tuple(map(day, (1, 2)))), made)
+    return week.page(lived_week(), made)
 
 
 PAGES = {

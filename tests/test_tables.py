@@ -3,11 +3,13 @@
 import io
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Some
 from typing import Any
 
 import pytest
+from lived_week import lived_week
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -17,6 +19,10 @@ from device_sim.capability import report as capability
 from device_sim.capability.running import Scored
 from device_sim.capability.suite import default_suite
 from device_sim.companion.memory import rendering as memory
+from device_sim.doctor import rendering as doctor
+from device_sim.doctor.examination import Examination, Part
+from device_sim.doctor.parts import Package
+from device_sim.doctor.probing import Found
 from device_sim.fleet import rendering as fleet
 from device_sim.heads import rendering as heads
 from device_sim.night import rendering as night
@@ -26,9 +32,12 @@ from device_sim.simulate import rendering as simulate
 from device_sim.trace import rendering as trace
 from device_sim.trace.config import TraceConfig
 from device_sim.trace.records import Error, Note, OpTrace, Overflow
+from device_sim.week import rendering as week
+from device_sim.week.figures import day_figures
 from personality_common.evidence.claims import Check, within
-from personality_common.inspection import diff_rendering, layout
+from personality_common.inspection import cost_rendering, diff_rendering, layout
 from personality_common.inspection import rendering as inspection
+from personality_common.inspection.cost import Cost, OpCost
 from personality_common.registry import rendering as registry
 from personality_common.terminal import checks
 from personality_common.terminal.console import TerminalConsole
@@ -177,7 +186,12 @@ def inspected() -> Any:
         predicted_feature="", metadata={"vocabulary": DIGEST}, details={}, custom_layers={}, preprocessing=[],
         parameters=[count, count], weight_files={}, update=info, tensors=[tensor], problems=[], submodels=[],
     )  # fmt: skip
-    package = Some(path="/x/TextEncoder.mlpackage", bytes=24179801, model=model)
+    op = OpCost("encoder_layer_11_output_LayerNorm_cast_fp16", "linear", 123456789, 246913578, 10**8, 1, 2, 3)
+    cost = Cost(
+        {"input_ids": (1, 128), "attention_mask": (1, 128)}, 1435041792, 2870083584, 10**9, 22713216, 10**8,
+        12345678, {"scaled_dot_product_attention": 12}, (op, replace(op, multiply_adds=None)),
+    )  # fmt: skip
+    package = Some(path="/x/TextEncoder.mlpackage", bytes=24179801, model=model, cost=cost)
 
     def show(console: TerminalConsole) -> None:
         inspection._model(model, console, True)  # type: ignore[arg-type]
@@ -191,8 +205,16 @@ def inspected() -> Any:
             onnx=[],
         )
         inspection._folder(folder, console, False)
+        cost_rendering.render_cost(cost, console)
 
     return printed_grids(show)
+
+
+def examined() -> Examination:
+    needs = (Package("sentence-transformers", ">=3.0", "5.1.0", True), Package("torch", ">=2.6", None, False))
+    found = {"torch": Found(True, "multiplies as NumPy does", 12.3), "gguf": Found(False, "ended by 11", 0.1)}
+    parts = (Part("core", needs, found), Part("companion", needs, {}))
+    return Examination("0.4.0", {"processor": "of 2 cores " * 9}, {"MiniLM": "of a package"}, parts, found)
 
 
 def compared() -> Any:
@@ -325,6 +347,9 @@ TABLES: dict[Any, Any] = {
     trace: traced,
     inspection: inspected,
     layout: inspected,
+    cost_rendering: inspected,
+    doctor: lambda: list(doctor.tables(examined())),
+    week: lambda: [week.nights_table(lived_week()), week.parts_table(day_figures(lived_week()))],
     diff_rendering: compared,
     checks: lambda: [checks.ChecksTable(parity_report().failures)._narrow()],
     character: character_tables,

@@ -10,6 +10,7 @@ import click
 from device_sim.simulate.config import SimulateConfig, TuneConfig
 from device_sim.users.nights import NightsConfig
 from grpo.config import GRPOConfig
+from personality_common.terminal.command import SplitCommand
 from personality_common.terminal.options import FILE, FOLDER, GIVEN, dataclass_options, take
 from personality_common.terminal.report_files import ReportFiles, report_options
 
@@ -21,21 +22,13 @@ ONE_REWARD: Final = ("reward_weights", "reward_aggregation")
 """Settings of several reward functions: on the command line there is one."""
 
 
-class _Simulate(click.Command):
-    """With `--companion` another command, of other options: neither has a use for those of the other."""
+def _week() -> click.Command:
+    from device_sim.week.cli import week
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        if COMPANION not in args:
-            return super().make_context(info_name, args, parent, **extra)
-        from device_sim.week.cli import week
-
-        rest = [word for word in args if word != COMPANION]
-        return week.make_context(f"{info_name} {COMPANION}", rest, parent, **extra)
+    return week
 
 
-@click.command(cls=_Simulate)
+@click.command(cls=SplitCommand, flag=COMPANION, other=_week)
 @click.argument("bundle", type=GIVEN)
 @click.option(
     COMPANION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,23 @@ class GroupedOption(click.Option):
         self.heading = heading
 
 
+class SplitCommand(click.Command):
+    """One that is another, of other options, where a flag is given: neither has a use for the other's."""
+
+    def __init__(self, *given: Any, flag: str, other: Callable[[], click.Command], **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.flag, self.other = flag, other
+
+
 class PtCommand(click.Command):
     """A command as users see it, made of one as its module defines it."""
 
     example = ""
+    split: SplitCommand | None = None
+    other_example = ""
 
     @classmethod
-    def of(cls, command: click.Command, example: str) -> PtCommand:
+    def of(cls, command: click.Command, path: str, examples: Mapping[str, str]) -> PtCommand:
         """The same command, with what all have."""
         made = cls(
             command.name,
@@ -42,8 +52,20 @@ class PtCommand(click.Command):
             short_help=command.short_help,
             no_args_is_help=command.no_args_is_help,
         )
-        made.example = example
+        made.example = examples.get(path, "")
+        if isinstance(command, SplitCommand):
+            made.split, made.other_example = command, examples.get(f"{path} {command.flag}", "")
         return made
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if self.split is None or self.split.flag not in args:
+            return super().make_context(info_name, args, parent, **extra)
+        flag = self.split.flag
+        other = PtCommand.of(self.split.other(), flag, {flag: self.other_example})
+        words = [word for word in args if word != flag]
+        return other.make_context(f"{info_name} {flag}", words, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         ctx.params.pop(CONFIG, None)
@@ -80,7 +102,7 @@ def dressed(command: click.Command, path: str, examples: Mapping[str, str]) -> c
         for name, inner in command.commands.items():
             command.commands[name] = dressed(inner, f"{path} {name}", examples)
         return command
-    return command if isinstance(command, PtCommand) else PtCommand.of(command, examples.get(path, ""))
+    return command if isinstance(command, PtCommand) else PtCommand.of(command, path, examples)
 
 
 def _heading(param: click.Parameter) -> str:

@@ -74,7 +74,7 @@ def test_lines_of_a_pipe_are_messages_and_commands(log: EventLog, monkeypatch: p
     assert written == "Hi.\n"
     assert not well
     assert said[0] == "mood: hello, you"
-    assert re.fullmatch(r"prompt \d+ tokens, 0 memories, first word after 0\.\d\d s", said[1])
+    assert re.fullmatch(r"prompt \d+ tokens, 0 memories, first word after 0\.\d\d s, mood by \S+", said[1])
     assert said[2] == "noted"
     assert [line.partition("  ")[2] for line in said[3:5]] == ["Hello you", "Hi."]
     assert said[5] == "forgot 2 turns"

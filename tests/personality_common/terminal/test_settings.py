@@ -34,7 +34,7 @@ def example(**options: Any) -> None:
         click.echo(f"{name}={value!r}")
 
 
-COMMAND = PtCommand.of(example, "pt example run --epochs 4")
+COMMAND = PtCommand.of(example, "example", {"example": "pt example run --epochs 4"})
 
 
 def run(*arguments: object) -> Result:
@@ -123,6 +123,8 @@ def commands(group: click.Group, above: str = "") -> dict[str, click.Command]:
             found |= commands(command, f"{above}{name} ")
         else:
             found[f"{above}{name}"] = command
+            if isinstance(command, PtCommand) and command.split is not None:
+                found[f"{above}{name} {command.split.flag}"] = command
     return found
 
 
