@@ -82,7 +82,9 @@ def simulation_page(made: Provenance) -> str:
         entropy=3.1,
     )
     lived = Some(rise=0.51, low=0.47, high=0.54)
-    update = Some(night=metrics, gate=GateReading(5.52e10, 20.0, open=True), steps=(), reasons=("scaled back " * 9,))
+    update = Some(
+        night=metrics, gate=GateReading(5.52e10, 20.0, open=True), steps=(), reasons=("scaled back " * 9,)
+    )
     night = Some(
         lived=lived, drift=Some(overlap=0.701, kl=0.057), update=update, training_rise=0.4,
         delivery=Some(version="h0002", checks=[Some(route="patch")]),
