@@ -41,4 +41,5 @@ def verdict(found: Examination) -> str:
     absent = sum(part.state == "absent" for part in found.parts)
     if broken:
         return f"broken: {', '.join(broken)}"
-    return f"all that is installed works; {counted(absent, 'extra')} not installed"
+    rest = f"; {counted(absent, 'extra')} not installed" if absent else ""
+    return f"all that is installed works{rest}"
