@@ -102,7 +102,7 @@ def _document(source: str, number: int, seed: int, held_out: float) -> Document:
     offered = rng.sample(tools(), OFFERED if unseen else rng.randint(1, OFFERED))
     turns = [Turn("tools", "\n".join(tool.signature for tool in offered), False)]
     for _ in range(1 if unseen else QUESTIONS):
-        turns += _exchange(offered, Values(rng, unseen == "value"), unseen)
+        turns += _exchange(offered, Values(rng, unseen == "value", unseen is None), unseen)
     name = f"{source}/{number}"
     return Document(name, source, name, None, tuple(turns), unseen)
 
