@@ -87,7 +87,7 @@ def test_there_are_enough_tools_and_phrasings() -> None:
 
 
 def test_a_call_is_json_as_it_is_trained_on_and_fits_its_signature(documents: list[Document]) -> None:
-    for held_out, share in ((False, 0.7), (True, 0.8)):
+    for held_out, share in ((False, 0.6), (True, 0.8)):
         asked = [one for d in documents if bool(d.held_out) == held_out for one in exchanges(d)]
         assert len([one for one in asked if "call" in one]) / len(asked) == pytest.approx(share, abs=0.05)
     for turn in (one for document in documents for one in exchanges(document) if "call" in one):
