@@ -20,7 +20,7 @@ QUESTIONS: Final = 4
 """Of an example that trains: what is offered is read once for all of them. What is held out has one."""
 NONE_SHARE: Final = 0.2
 """Of held-out questions for which the right tool is not offered."""
-TRAINED_NONE_SHARE: Final = 0.3
+TRAINED_NONE_SHARE: Final = 0.4
 """The same in training, where seldom is soon never."""
 RESULT_SHARE: Final = 0.1
 """Of the calls after which the result comes, and an answer made of it."""
@@ -102,7 +102,7 @@ def _document(source: str, number: int, seed: int, held_out: float) -> Document:
     offered = rng.sample(tools(), OFFERED if unseen else rng.randint(1, OFFERED))
     turns = [Turn("tools", "\n".join(tool.signature for tool in offered), False)]
     for _ in range(1 if unseen else QUESTIONS):
-        turns += _exchange(offered, Values(rng, unseen == "value"), unseen)
+        turns += _exchange(offered, Values(rng, unseen == "value", unseen is None), unseen)
     name = f"{source}/{number}"
     return Document(name, source, name, None, tuple(turns), unseen)
 

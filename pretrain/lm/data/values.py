@@ -18,7 +18,15 @@ HELD_OUT_SHARE: Final = 0.1
 """Of the values of each open kind."""
 INVENTED_SHARE: Final = 0.5
 """Of names: a list is learned by heart, and what is to be learned is to copy."""
+SPELLED_SHARE: Final = 0.2
+"""Of names and things in training, whose first word is letters in no order that a list or a syllable has."""
+SPELLED: Final = frozenset(
+    ("person", "city", "street", "title", "place", "artist", "thing", "food", "company")
+)
+"""Kinds of which that is done."""
 _TRIES: Final = 10_000
+_CONSONANTS: Final = "bcdfghjklmnpqrstvwxz"
+_VOWELS: Final = "aeiouy"
 
 Value = str | int
 
@@ -35,10 +43,12 @@ class Values:
     Attributes:
         rng: what decides.
         unseen: draw those that training never sees; else those that it may.
+        spells: some are spelled anew. A word that is not in training's lists is of pieces that training
+            seldom copies, unless it has words of any pieces.
     """
 
-    def __init__(self, rng: random.Random, unseen: bool) -> None:
-        self.rng, self.unseen = rng, unseen
+    def __init__(self, rng: random.Random, unseen: bool, spells: bool = False) -> None:
+        self.rng, self.unseen, self.spells = rng, unseen, spells
 
     def draw(self, kind: str) -> Value:
         """A value of an open kind that is on the wanted side, or any of a closed kind.
@@ -51,6 +61,8 @@ class Values:
         make = OPEN[kind]
         for _ in range(_TRIES):
             value = make(self.rng)
+            if self.spells and kind in SPELLED and self.rng.random() < SPELLED_SHARE:
+                value = _spelled_anew(str(value), self.rng)
             if is_held_out(kind, value) == self.unseen:
                 return value
         raise AssertionError(f"kind {kind} has too few values")
@@ -81,6 +93,16 @@ def _after_a(name: str) -> tuple[str, ...]:
 def invented(rng: random.Random, ends: str = "ends") -> str:
     middle = rng.choice(words("middles")) if rng.random() < 0.6 else ""
     return rng.choice(words("starts")) + middle + rng.choice(words(ends))
+
+
+def _spelled_anew(value: str, rng: random.Random) -> str:
+    """The value with letters for its first word, a consonant first: "a" may go before it."""
+    first, *others = value.split(" ")
+    word = ""
+    for _ in range(rng.randint(2, 3)):
+        word += rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
+        word += rng.choice(_CONSONANTS) if rng.random() < 0.4 else ""
+    return " ".join((word.capitalize() if first[0].isupper() else word, *others))
 
 
 def _person(rng: random.Random) -> str:
