@@ -29,6 +29,7 @@ from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, read_record, save_weights
+from personality_common.runs.tracking import require_tracker, tracking
 from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.consent import remember_run, tell
 from personality_common.text.encoder import load_encoder, require_encoder, resolve_auto
@@ -87,6 +88,7 @@ def pretrain(
     """
     run = config.output_dir
     require_encoder(config.encoder)
+    require_tracker(config.track)
     vocabulary = load_vocabulary(config.tokens)
     device = choose_device(config.device)
     with contextlib.ExitStack() as stack:
@@ -96,6 +98,7 @@ def pretrain(
                 stack.enter_context(hold_run(run, config.resume, config.overwrite))
 
         processes.share(hold)
+        track = stack.enter_context(tracking(config.track if processes.leads else None, run, "epoch"))
         known = {token: (i,) for i, token in enumerate(vocabulary.tokens)} if config.label_weight else None
         corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes, known))
         _say_what_was_read(corpus.summary, config, reporter)
@@ -110,6 +113,7 @@ def pretrain(
         if any(processes.gather_text("finished" if finished else "")):
             reporter.say(f"{run}: this run is finished already; nothing to do")
             history = read_json_object(run / HISTORY_FILE)["epochs"]
+            track(history)
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
         data, embedded, cached = _embed(corpus, vocabulary, config, encoder, reporter, processes)
@@ -121,7 +125,7 @@ def pretrain(
             if data.labels:
                 _start_at_labels(student, data, data.labels)
         work = run / WORK_DIR
-        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
+        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes, track)
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
             save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from pretrain.personality.config import PretrainConfig
 from pretrain.personality.run import load_run
 from pretrain.personality.targets import Quality
 
+RequireTracked = Callable[[Path, str, Sequence[Mapping[str, Any]]], None]
 TEXTS = [f"sentence number {i}" for i in range(120)]
 
 
@@ -161,6 +164,31 @@ def test_resume_gives_the_same_bits(
     # A restarted job that finds everything done ends at once.
     pipeline.pretrain(resumed, listener)
     assert "finished already" in listener.said[-1]
+
+
+def test_tensorboard_has_each_epoch_once_after_a_kill(
+    config: PretrainConfig, require_tracked: RequireTracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = dataclasses.replace(config, epochs=2, resume=True, track="tensorboard")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "_write_results", _interrupted)
+        pipeline.pretrain(dataclasses.replace(tracked, epochs=1), SILENT)
+    history = pipeline.pretrain(tracked, SILENT).history
+    require_tracked(config.output_dir, "epoch", history)
+    assert "learning_rate" in history[-1]
+    # Asked for once all is done, it is written too.
+    shutil.rmtree(config.output_dir / "tensorboard")
+    pipeline.pretrain(tracked, SILENT)
+    require_tracked(config.output_dir, "epoch", history)
+
+
+def test_a_tracker_that_is_missing_stops_the_run_before_any_work(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ToolkitError, match=r"pip install 'personality-toolkit\[tensorboard\]'"):
+        pipeline.pretrain(dataclasses.replace(config, track="tensorboard"), SILENT)
+    assert not config.output_dir.exists()
 
 
 def test_a_finished_run_is_trained_for_more_epochs(
