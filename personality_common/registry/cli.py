@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STORE: Final = click.argument("store", type=GIVEN)
 VERSION: Final = click.argument("version")
 
+SCHEMA: Final = 1
+"""Of the results as JSON, after `versions.schema.json`."""
+
 Open = Callable[[Path], "Registry[Any]"]
 
 
@@ -61,7 +64,7 @@ def add_reading_commands(
 
         versions = open_(store).versions()
         lines = [vars(v) | {"stored": v.stored and stored_json(v.stored)} for v in versions]
-        if not emitted(as_json, lines):
+        if not emitted(as_json, {"schema": SCHEMA, "versions": lines}):
             output.print(versions_table(versions, figures()))
 
     @group.command()
@@ -77,7 +80,7 @@ def add_reading_commands(
         version = opened.resolve(version)
         opened.load(version)
         stored = opened.show(version)
-        if not emitted(as_json, stored_json(stored)):
+        if not emitted(as_json, {"schema": SCHEMA, **stored_json(stored)}):
             output.print(*record_tables(stored), sep="\n")
 
     @group.command()
@@ -89,7 +92,7 @@ def add_reading_commands(
         from personality_common.terminal.console import output
 
         found = open_(store).audit()
-        if not emitted(as_json, asdict(found)):
+        if not emitted(as_json, {"schema": SCHEMA, **asdict(found)}):
             output.print(*audit_tables(found), sep="\n")
         return int(any(found.damage.values()))
 
@@ -167,5 +170,5 @@ def _changed(open_: Open, store: Path) -> Iterator[Registry[Any]]:
 def _say(as_json: JsonPlace | None, value: dict[str, Any], line: str) -> None:
     from personality_common.terminal.console import output
 
-    if not emitted(as_json, value):
+    if not emitted(as_json, {"schema": SCHEMA, **value}):
         output.print(line, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
+from personality_common.runs.tracking import TRACKERS, TrackerName
 from pretrain.character.schema import DEFAULT_SCHEMA, SCHEMA_NAMES, SchemaName
 from pretrain.character.split import SPLIT_NAMES, SplitName
 
@@ -73,6 +74,7 @@ class TrainConfig:
         resume: go on where a killed run stopped.
         overwrite: put the run in the place of a finished one.
         keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
+        track: tensorboard or wandb: write the history for it, too, in a folder of the run; nothing is sent.
     """
 
     data: Path
@@ -87,9 +89,12 @@ class TrainConfig:
     resume: bool = False
     overwrite: bool = False
     keep: Keep = "best"
+    track: TrackerName | None = None
 
     def __post_init__(self) -> None:
         _require_choice("--keep", self.keep, KEEP_CHOICES)
+        if self.track is not None:
+            _require_choice("--track", self.track, TRACKERS)
         _require(
             not (self.resume and self.overwrite), "--overwrite starts again and --resume goes on: give one"
         )

@@ -16,6 +16,7 @@ from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.keeping import choose
 from personality_common.runs.record import new_record, save_weights
+from personality_common.runs.tracking import require_tracker, tracking
 from personality_common.terminal.progress import Reporter
 from pretrain.character.bundle.manifest import SCHEMA_FILE
 from pretrain.character.calibration import fit_temperatures
@@ -55,7 +56,11 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         OSError: a file cannot be written; what was finished is kept.
     """
     run = config.output_dir
-    with hold_run(run, config.resume, config.overwrite):
+    require_tracker(config.track)
+    with (
+        hold_run(run, config.resume, config.overwrite),
+        tracking(config.track, run, "epoch") as track,
+    ):
         examples, _ = read_data(config.data)
         parts = split(examples, config.split, config.seed)
         labels = "drawn" if examples.expected is None else "expected"
@@ -66,7 +71,9 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         plan = _plan(config, examples, parts)
         if take_up(run, plan, config.resume, reporter, "epochs"):
             reporter.say(f"{run}: this run is finished already; nothing to do")
-            return TrainResult(run, read_json_object(run / HISTORY_FILE)["epochs"])
+            history = read_json_object(run / HISTORY_FILE)["epochs"]
+            track(history)
+            return TrainResult(run, history)
 
         work = run / WORK_DIR
         training, held_out = subset(examples, parts.train), subset(examples, parts.val)
@@ -74,7 +81,7 @@ def train_character(config: TrainConfig, reporter: Reporter) -> TrainResult:
         if training.expected is None:
             soft, measured = distilled(training, held_out, config, teachers, reporter)
         model = fresh_model(config, training)
-        history = train(model, soft, measured, config, work / CHECKPOINTS_DIR, reporter)
+        history = train(model, soft, measured, config, work / CHECKPOINTS_DIR, reporter, track)
         shutil.rmtree(teachers, ignore_errors=True)
         publish(
             run, _write_results(work, model, measured, config, history) | _source(config, examples, parts)

@@ -18,6 +18,7 @@ from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retenti
 from personality_common.runs.device import seed_everything
 from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.schedule import one_cycle, set_learning_rate
+from personality_common.runs.tracking import Track, untracked
 from personality_common.terminal.progress import Reporter
 from pretrain.character.config import (
     HEAD_WEIGHTS,
@@ -52,6 +53,7 @@ def train(
     config: TrainConfig,
     folder: Path,
     reporter: Reporter,
+    track: Track = untracked,
 ) -> list[dict[str, Any]]:
     """Train a model in place, on one thread; a checkpoint after every epoch, in `folder`.
 
@@ -66,6 +68,7 @@ def train(
         config: epochs, batch size, learning rate, seed; `resume` takes up the newest checkpoint.
         folder: for checkpoints.
         reporter: hears of progress.
+        track: hears of the history after each epoch.
 
     Returns:
         The history: an entry per epoch, and one (epoch 0) for the start.
@@ -119,6 +122,7 @@ def train(
                     checkpoints.save(
                         Checkpoint(step, {"epoch": epoch}, history), val_loss, step_of, [optimizer]
                     )
+            track(history)
             if epoch == config.epochs:
                 take_back(choose(history, "epoch", config.keep), step_of, at_start, checkpoints)
                 step_of.finish()

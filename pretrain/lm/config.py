@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
+from personality_common.runs.tracking import TRACKERS, TrackerName
 
 Quantization = Literal["f32", "f16", "bf16", "q8_0", "q5_0", "q4_0", "q4_k_m", "q6_k"]
 QUANTIZATIONS: Final = get_args(Quantization)
@@ -176,6 +177,7 @@ class TrainConfig:
         resume: go on where a killed run stopped.
         overwrite: put the run in the place of a finished one.
         keep: best: the state of the lowest held-out loss, be it the start; last: that of the end.
+        track: tensorboard or wandb: write the history for it, too, in a folder of the run; nothing is sent.
     """
 
     data: Path
@@ -194,10 +196,14 @@ class TrainConfig:
     resume: bool = False
     overwrite: bool = False
     keep: Keep = "best"
+    track: TrackerName | None = None
 
     def __post_init__(self) -> None:
         _require(
             self.keep in KEEP_CHOICES, f"--keep must be one of {', '.join(KEEP_CHOICES)}, got {self.keep}"
+        )
+        _require(
+            self.track in (None, *TRACKERS), f"--track must be one of {', '.join(TRACKERS)}, got {self.track}"
         )
         _require(
             not (self.resume and self.overwrite), "--overwrite starts again and --resume goes on: give one"

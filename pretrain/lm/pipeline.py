@@ -22,6 +22,7 @@ from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.record import new_record, save_weights
+from personality_common.runs.tracking import require_tracker, tracking
 from personality_common.terminal.progress import Reporter, Stage
 from pretrain.lm.chat import LossConfig
 from pretrain.lm.config import ModelConfig, TokenizerConfig, TrainConfig, sized
@@ -89,6 +90,7 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         )
     if config.prepare:
         fields_of(shape)
+    require_tracker(config.track)
     device = choose_device(config.device)
     memory = estimate(shape, config.batch_size, config.optimizer, device, fast_dtype(device))
     reporter.say(f"{shape.parameters:,} parameters; training takes {memory}")
@@ -104,8 +106,12 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
             stack.enter_context(hold_run(run, config.resume, config.overwrite))
             return take_up(run, plan, config.resume, reporter)
 
-        if any(processes.gather_text("finished" if processes.share(begin) else "")):
-            return TrainResult(run, read_json_object(run / HISTORY_FILE)["evaluations"])
+        finished = any(processes.gather_text("finished" if processes.share(begin) else ""))
+        track = stack.enter_context(tracking(config.track if processes.leads else None, run, "step"))
+        if finished:
+            history = read_json_object(run / HISTORY_FILE)["evaluations"]
+            track(history)
+            return TrainResult(run, history)
         work = run / WORK_DIR
         rows = work / ROWS_DIR
         fill = Fill(length)
@@ -116,7 +122,7 @@ def train_lm(config: TrainConfig, reporter: Reporter, processes: Processes = ALO
         if config.prepare:
             prepare(model, count_topics(data.documents("train"), tokenizer), config.seed)
         folder = work / CHECKPOINTS_DIR
-        history = train(model, packed, held_out, config, device, folder, reporter, processes)
+        history = train(model, packed, held_out, config, device, folder, reporter, processes, track)
         del packed, held_out
         if processes.leads:
             shutil.rmtree(rows)

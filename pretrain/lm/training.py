@@ -20,6 +20,7 @@ from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retenti
 from personality_common.runs.device import fast_dtype
 from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.processes import ALONE, Processes
+from personality_common.runs.tracking import Track, untracked
 from personality_common.terminal.progress import Reporter
 from pretrain.lm.config import TrainConfig
 from pretrain.lm.model import Decoder
@@ -45,6 +46,7 @@ def train(
     folder: Path,
     reporter: Reporter,
     processes: Processes = ALONE,
+    track: Track = untracked,
 ) -> list[dict[str, Any]]:
     """Train a decoder in place; a checkpoint at each measurement, in `folder`.
 
@@ -63,6 +65,7 @@ def train(
         folder: for checkpoints.
         reporter: hears of progress.
         processes: that train together; the leader writes the checkpoints.
+        track: hears of the history after each measurement.
 
     Returns:
         The history: an entry per measurement, the first of the start. What it says is the health of training:
@@ -110,6 +113,8 @@ def train(
                     checkpoints.save(Checkpoint(step, {}, history), val_loss, model, optimizers.all)
                 losses, norms = _Figures(), _Figures()
                 started = time.monotonic()
+            if due:
+                track(history)
             if step == steps:
                 take_back(choose(history, "step", config.keep), model, start, checkpoints)
                 return history

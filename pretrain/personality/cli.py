@@ -29,6 +29,8 @@ from personality_common.terminal.streams import input_lines
 from pretrain.data.conversations import DataConfig
 from pretrain.personality.config import EvaluateConfig, PretrainConfig
 
+PREDICTIONS: Final = 1
+"""Schema of what `pt predict` writes as JSON, after `predictions.schema.json`."""
 _DATA: Final = "Data"
 
 
@@ -142,7 +144,8 @@ def predict(
         for prediction in predictions:
             click.echo(json.dumps(dataclasses.asdict(prediction)))
         return
-    if emitted(as_json, [dataclasses.asdict(p) for p in predictions], private=True):
+    document = {"schema": PREDICTIONS, "predictions": [dataclasses.asdict(p) for p in predictions]}
+    if emitted(as_json, document, private=True):
         return
     from personality_common.terminal.console import output
     from pretrain.personality.rendering import prediction_table

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from personality_common.errors import ConfigError
 from personality_common.runs.keep_choices import KEEP_CHOICES, Keep
+from personality_common.runs.tracking import TRACKERS, TrackerName
 from pretrain.data.conversations import DataConfig
 
 Start = Literal["teacher", "plain"]
@@ -56,6 +57,7 @@ class PretrainConfig:
         token_template: how a token is put to the encoder, with `{}` in its place.
         keep_checkpoints: of the last epochs; the best one stays, too. none: of all epochs.
         cache_dir: base embeddings, which several runs may share, one after another; left out, in the run.
+        track: tensorboard or wandb: write the history for it, too, in a folder of the run; nothing is sent.
     """
 
     data: DataConfig
@@ -77,6 +79,7 @@ class PretrainConfig:
     token_template: str = PLAIN_TEMPLATE
     keep_checkpoints: int | None = 2
     cache_dir: Path | None = None
+    track: TrackerName | None = None
 
     def __post_init__(self) -> None:
         checks = {
@@ -91,6 +94,8 @@ class PretrainConfig:
             "--overwrite starts again and --resume goes on: give one": not (self.resume and self.overwrite),
             f"--start must be one of {', '.join(STARTS)}, got {self.start}": self.start in STARTS,
             f"--keep-checkpoints must be 1 or more, got {self.keep_checkpoints}": self.kept >= 1,
+            f"--track must be one of {', '.join(TRACKERS)}, got {self.track}": self.track
+            in (None, *TRACKERS),
             f"--label-weight must be between 0 and 1, got {self.label_weight}": 0 <= self.label_weight <= 1,
             f"--token-template must have {PLAIN_TEMPLATE} once and at most {MAX_TEMPLATE} characters, got "
             f"{self.token_template!r:.60}": is_template(self.token_template),

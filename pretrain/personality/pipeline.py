@@ -22,17 +22,19 @@ from personality_common.contract import (
     TOKENS_FILE,
 )
 from personality_common.errors import DataError
-from personality_common.files.atomic import read_json_object, write_json
+from personality_common.files.atomic import atomic_writer, read_json_object, write_json
 from personality_common.runs.curve import Panel, draw_learning_curve
 from personality_common.runs.device import choose_device, fast_dtype, seed_everything
 from personality_common.runs.folder import WORK_DIR, hold_run, publish, take_up
 from personality_common.runs.keeping import choose
 from personality_common.runs.processes import ALONE, Processes
-from personality_common.runs.record import new_record, read_record, save_weights
+from personality_common.runs.record import Record, new_record, save_weights
+from personality_common.runs.tracking import require_tracker, tracking
 from personality_common.terminal.progress import SILENT, Reporter
 from personality_common.text.consent import remember_run, tell
 from personality_common.text.encoder import load_encoder, require_encoder, resolve_auto
 from personality_common.text.identity import Encoder
+from personality_common.text.sentence import SentenceEncoder
 from personality_common.vocabulary import Vocabulary, load_vocabulary
 from pretrain.data.conversations import ReadSummary
 from pretrain.data.corpus import Corpus, read_corpus
@@ -41,6 +43,7 @@ from pretrain.personality.config import PLAIN_TEMPLATE, PretrainConfig, as_put
 from pretrain.personality.embedding_cache import EmbeddingCache
 from pretrain.personality.label_start import start_at_labels
 from pretrain.personality.labels import LabelMix
+from pretrain.personality.model_card import MODEL_CARD, run_card
 from pretrain.personality.reference import sampled, save_sample
 from pretrain.personality.run import TRAINER
 from pretrain.personality.student import Student, start_at_teacher
@@ -87,6 +90,7 @@ def pretrain(
     """
     run = config.output_dir
     require_encoder(config.encoder)
+    require_tracker(config.track)
     vocabulary = load_vocabulary(config.tokens)
     device = choose_device(config.device)
     with contextlib.ExitStack() as stack:
@@ -96,6 +100,7 @@ def pretrain(
                 stack.enter_context(hold_run(run, config.resume, config.overwrite))
 
         processes.share(hold)
+        track = stack.enter_context(tracking(config.track if processes.leads else None, run, "epoch"))
         known = {token: (i,) for i, token in enumerate(vocabulary.tokens)} if config.label_weight else None
         corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes, known))
         _say_what_was_read(corpus.summary, config, reporter)
@@ -110,6 +115,7 @@ def pretrain(
         if any(processes.gather_text("finished" if finished else "")):
             reporter.say(f"{run}: this run is finished already; nothing to do")
             history = read_json_object(run / HISTORY_FILE)["epochs"]
+            track(history)
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
         data, embedded, cached = _embed(corpus, vocabulary, config, encoder, reporter, processes)
@@ -121,13 +127,14 @@ def pretrain(
             if data.labels:
                 _start_at_labels(student, data, data.labels)
         work = run / WORK_DIR
-        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes)
+        history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes, track)
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
             save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
-            publish(run, record | _sources(corpus, data, cached, vocabulary, encoder, config))
-            made = read_record(run, TRAINER)
-            remember_run(made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint))
+            record |= _sources(corpus, data, cached, vocabulary, encoder, config)
+            fingerprint = _write_card(work, record, vocabulary, encoder, config)
+            publish(run, record)
+            remember_run(fingerprint)
     return PretrainResult(run, history, corpus.summary, embedded)
 
 
@@ -278,6 +285,23 @@ def _write_results(
     draw_learning_curve("epoch", epochs, _panels(history), work / CURVE_FILE)
     kept = choose(history, "epoch", config.keep)
     return new_record(TRAINER, config, RECORDED_PACKAGES, kept.entry, tensors) | {"kept": kept.record()}
+
+
+def _write_card(
+    work: Path, content: dict[str, Any], vocabulary: Vocabulary, encoder: Encoder, config: PretrainConfig
+) -> str:
+    """The model card, from what `run.json` will say; returns the run's fingerprint."""
+    tensors = {
+        file: {name: entry["fingerprint"] for name, entry in entries.items()}
+        for file, entries in content["tensors"].items()
+    }
+    made = Record(work, content["finished"], tensors, content)
+    fingerprint = made.fingerprint(vocabulary.fingerprint, encoder.identity.fingerprint)
+    folder = encoder.folder if isinstance(encoder, SentenceEncoder) else None
+    card = run_card(content, fingerprint, vocabulary.fingerprint, encoder.identity, folder, config)
+    with atomic_writer(work / MODEL_CARD) as file:
+        file.write(card.encode())
+    return fingerprint
 
 
 def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:

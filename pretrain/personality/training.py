@@ -22,6 +22,7 @@ from personality_common.runs.device import fast_dtype
 from personality_common.runs.keeping import choose, start_of, take_back
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
+from personality_common.runs.tracking import Track, untracked
 from personality_common.terminal.progress import Reporter
 from pretrain.personality.config import GRADIENT_CLIP, WEIGHT_DECAY, PretrainConfig
 from pretrain.personality.labels import LabelMix
@@ -64,6 +65,7 @@ def train(
     folder: Path,
     reporter: Reporter,
     processes: Processes = ALONE,
+    track: Track = untracked,
 ) -> list[dict[str, Any]]:
     """Train the student in place; a checkpoint after every epoch, in `folder`.
 
@@ -82,6 +84,7 @@ def train(
         folder: for checkpoints.
         reporter: hears of progress, and of each epoch's end.
         processes: that train together; the leader writes the checkpoints.
+        track: hears of the history after each epoch.
 
     Returns:
         The history: an entry per epoch, and one (epoch 0) for the start.
@@ -126,6 +129,7 @@ def train(
                 place = Checkpoint(step, {"epoch": epoch}, history)
                 checkpoints.save(place, quality.loss, student, [optimizer])
             reporter.say(_sentence(epoch, config.epochs, quality, trained))
+        track(history)
         if epoch == config.epochs:
             take_back(choose(history, "epoch", config.keep), student, start, checkpoints)
             return history

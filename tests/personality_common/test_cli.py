@@ -12,10 +12,13 @@ import click
 import numpy as np
 import pytest
 import warm
+from json_results import followed
 
 from personality_common.cli import LazyGroup, cli, main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
+
+PREDICTIONS = "pretrain/personality/predictions"
 
 
 def pt(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -168,7 +171,7 @@ def test_pretrain_and_predict_with_the_real_encoder(
     texts = ["What a lovely, cheerful morning!", "I am furious with you."]
     predicted = pt("predict", str(run), *texts, "--json", "--top-k", "20")
     assert predicted.returncode == 0, predicted.stderr
-    from_arguments = json.loads(predicted.stdout)
+    from_arguments = followed(predicted.stdout, PREDICTIONS)["predictions"]
     assert [entry["text"] for entry in from_arguments] == texts
     assert all(len(entry["tokens"]) == len(entry["probabilities"]) == 20 for entry in from_arguments)
     # What MiniLM itself finds close: words that appear in the text.
@@ -181,7 +184,8 @@ def test_pretrain_and_predict_with_the_real_encoder(
         main(["predict", str(run), "--json", "--top-k", "20"])
     assert not end.value.code
     blank = {"text": "", "tokens": [], "probabilities": []}
-    assert json.loads(capsys.readouterr().out) == [from_arguments[0], blank, from_arguments[1]]
+    again = followed(capsys.readouterr().out, PREDICTIONS)["predictions"]
+    assert again == [from_arguments[0], blank, from_arguments[1]]
     head = tmp_path / "head.safetensors"
     head_of_one_token(run, head)
     long = "and so on " * 100

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,6 +20,9 @@ from personality_common.terminal.options import FILE, FOLDER, GIVEN, PRINT_JSON,
 if TYPE_CHECKING:
     from device_sim.companion.memory.memory import Memory
     from personality_common.text.identity import Encoder
+
+SCHEMA: Final = 1
+"""Of the results as JSON, after `memory.schema.json`."""
 
 _store = click.argument("store", type=GIVEN)
 _user = click.option("--user", default="default", show_default=True, help="Whose memories.")
@@ -55,7 +58,7 @@ def search(store: Path, query: str, count: int, user: str, encoder: str, as_json
 
     with _opened(store, encoder) as opened:
         hits = opened.search(query, user, count)
-    _show(as_json, [asdict(hit) for hit in hits], lambda: hits_table(hits), "nothing is remembered")
+    _show(as_json, "hits", [asdict(hit) for hit in hits], lambda: hits_table(hits), "nothing is remembered")
 
 
 @memory.command()
@@ -73,7 +76,8 @@ def show(store: Path, name: str, as_json: JsonPlace | None) -> None:
         raise ToolkitError(
             f"{store}: a chunk or a turn must be remembered, {name!r} is not; see pt memory audit"
         )
-    if not emitted(as_json, [asdict(chunk) for chunk in found], private=True):
+    document = {"schema": SCHEMA, "chunks": [asdict(chunk) for chunk in found]}
+    if not emitted(as_json, document, private=True):
         output.print(*map(chunk_table, found), sep="\n")
 
 
@@ -111,7 +115,8 @@ def forget(
             if chosen and not yes and not click.confirm(question, err=True):
                 chosen = []
             turns, chunks = forget_turns(log, opened, [one.turn for one in chosen]) if chosen else (0, 0)
-    if emitted(as_json, {"turns": [one.turn for one in chosen], "chunks": chunks}):
+    forgotten = {"schema": SCHEMA, "turns": [one.turn for one in chosen], "chunks": chunks}
+    if emitted(as_json, forgotten):
         return
     if turns or chunks:
         output.print(f"forgotten: {counted(turns, 'turn')}, {counted(chunks, 'chunk')}", soft_wrap=True)
@@ -135,7 +140,7 @@ def import_(store: Path, file: Path, as_json: JsonPlace | None, **options: Any) 
 
     config = take(ImportConfig, options, store=store, file=file)
     done = import_file(config, _load(config.encoder), ConsoleReporter())
-    if not emitted(as_json, done.as_json()):
+    if not emitted(as_json, {"schema": SCHEMA, **done.as_json()}):
         output.print(str(done), soft_wrap=True)
 
 
@@ -166,7 +171,7 @@ def audit(store: Path, user: str | None, as_json: JsonPlace | None) -> None:
 
     known = _known(store, user, checked=True)
     lines = [asdict(chunk) for chunk in known]
-    _show(as_json, lines, lambda: known_table(known), "nothing is remembered")
+    _show(as_json, "chunks", lines, lambda: known_table(known), "nothing is remembered")
 
 
 @memory.command()
@@ -185,7 +190,7 @@ def rebuild(store: Path, encoder: str, as_json: JsonPlace | None) -> None:
         build(held.memory, loaded := _load(encoder), remembered(log.read()))
         with Memory(held.memory, loaded) as opened:
             figures = {"turns": len(opened.turns()), "chunks": len(opened.audit())}
-    if not emitted(as_json, figures):
+    if not emitted(as_json, {"schema": SCHEMA, **figures}):
         counts = f"{counted(figures['turns'], 'turn')}, {counted(figures['chunks'], 'chunk')}"
         output.print(f"rebuilt: {counts}", soft_wrap=True)
 
@@ -210,7 +215,7 @@ def eval_(store: Path, questions: Path | None, user: str, encoder: str, as_json:
     with _opened(store, encoder) as opened:
         asked = read_questions(questions, user) if questions else keyword_questions(opened, user)
         found = evaluate(opened, asked)
-    if not emitted(as_json, asdict(found)):
+    if not emitted(as_json, {"schema": SCHEMA, **asdict(found)}):
         output.print(evaluation_table(found))
         output.print(
             f"{counted(found.questions, 'question')}; a search: {found.ms[0]:.1f} ms, p95 {found.ms[1]:.1f}",
@@ -263,10 +268,10 @@ def _load(name: str) -> Encoder:
     return load_encoder(name)
 
 
-def _show(as_json: JsonPlace | None, lines: list[dict[str, Any]], table: Any, none: str) -> None:
+def _show(as_json: JsonPlace | None, key: str, lines: list[dict[str, Any]], table: Any, none: str) -> None:
     from personality_common.terminal.console import output
 
-    if emitted(as_json, lines, private=True):
+    if emitted(as_json, {"schema": SCHEMA, key: lines}, private=True):
         return
     if lines:
         output.print(table())

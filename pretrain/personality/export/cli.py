@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -11,6 +11,9 @@ from personality_common.terminal.json_output import JsonPlace, emitted
 from personality_common.terminal.options import FOLDER, GIVEN, PRINT_JSON, dataclass_options
 from pretrain.personality.export.config import ExportConfig
 from pretrain.personality.rules.family import PARTS
+
+SCHEMA: Final = 1
+"""Of the result as JSON, after `export.schema.json`."""
 
 
 @click.command()
@@ -31,7 +34,7 @@ def export(run: Path, only: tuple[str, ...], as_json: JsonPlace | None, **option
 
     result = run_export(config, ConsoleReporter())
     packages = {part: entry.file for part, entry in result.manifest.packages.items()}
-    made = {"bundle": str(config.out), "packages": packages, "seconds": result.seconds}
+    made = {"schema": SCHEMA, "bundle": str(config.out), "packages": packages, "seconds": result.seconds}
     if emitted(as_json, made):
         return
     output.print(bundle_table(result.manifest))

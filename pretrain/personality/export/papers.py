@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,6 @@ from personality_common.bundle.manifest import Manifest, PackageEntry
 from personality_common.contract import (
     EMBEDDING_DIM,
     HEAD_PARAMETERS,
-    LATENT_DIM,
     MANIFEST_FILE,
     TOKENIZER_FILE,
     TOKENS_FILE,
@@ -26,10 +24,10 @@ from personality_common.inspection.layout import human_bytes
 from personality_common.text.encoder import MINILM_REPOSITORY
 from personality_common.text.identity import EncoderIdentity
 from personality_common.text.sentence import MINILM_SHA256
+from pretrain.personality.model_card import MODEL_CARD, model_card, said_licence
 from pretrain.personality.run import Run
 
 README: Final = "README.md"
-MODEL_CARD: Final = "MODEL_CARD.md"
 LICENSES_DIR: Final = "licenses/TextEncoder"
 _MAX_BYTES: Final = 1 << 20
 _OF_LICENSES: Final = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*")
@@ -73,8 +71,26 @@ def write_licenses(folder: Path, encoder: EncoderIdentity, source: Path, weights
 
 def write_papers(folder: Path, run: Run, manifest: Manifest) -> None:
     """README and model card of a bundle whose other files are all written."""
-    for name, lines in ((README, _readme(manifest, folder)), (MODEL_CARD, _model_card(run, manifest))):
-        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    card = bundle_card(run, manifest)
+    for name, text in ((README, "\n".join(_readme(manifest, folder)) + "\n"), (MODEL_CARD, card)):
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def bundle_card(run: Run, manifest: Manifest) -> str:
+    """The run's card, of which the bundle keeps latents and no embeddings."""
+    return model_card(
+        run.record.content,
+        manifest.run.fingerprint,
+        manifest.run.finished,
+        manifest.vocabulary.fingerprint,
+        run.encoder,
+        run.token_template,
+        (
+            "What it keeps of its training texts: embeddings of a sample, as latents in `reference/`, beside"
+            " the weights. No text of a user is in the bundle; `golden/` has texts that the toolkit made up."
+        ),
+        {"licence of the text encoder": f"see `{LICENSES_DIR}`"} if "encoder" in manifest.packages else {},
+    )
 
 
 def _terms(place: Path, source: Path) -> Iterator[str]:
@@ -83,11 +99,8 @@ def _terms(place: Path, source: Path) -> Iterator[str]:
         name = f"original-{path.name}"
         (place / name).write_bytes(read_bounded(path, _MAX_BYTES, path.name))
         yield f"{name}, beside this file, came with them."
-    card = source / "README.md"
-    text = read_bounded(card, _MAX_BYTES, "README.md").decode(errors="replace") if card.is_file() else ""
-    front = re.match(r"---\n(.*?)\n---\n", text, re.S)
-    if front and (said := re.search(r"^license: *([\w.+-]{1,60})$", front[1], re.M)):
-        yield f"The model card that came with them says: license: {said[1]}."
+    if said := said_licence(source):
+        yield f"The model card that came with them says: license: {said}."
     elif not copied:
         yield "Nothing in their folder says under which licence they are: find out before you ship them."
 
@@ -173,60 +186,3 @@ _FILES: Final = {
     "reference": "a sample of training texts, as numbers: budgets of updates are measured there",
     "golden": "texts with all that becomes of them, and nights of learning step by step, for the app's tests",
 }
-
-
-def _model_card(run: Run, manifest: Manifest) -> Iterator[str]:
-    content = run.record.content
-    yield "# Model card"
-    yield ""
-    yield "| | |"
-    yield "|---|---|"
-    facts = {
-        "run": f"{manifest.run.fingerprint}, finished {manifest.run.finished or 'at an unknown time'}",
-        "tokens": f"{VOCAB_SIZE}, fingerprint {manifest.vocabulary.fingerprint}",
-        "text encoder": f"{run.encoder.name}, {run.encoder.dim} numbers a text, up to"
-        f" {run.encoder.max_length} tokens",
-        "model": f"transformer blocks from {EMBEDDING_DIM} to {LATENT_DIM} numbers, then the head",
-        "teacher": f"closeness of text and token in the encoder, the token put as {run.token_template!r}",
-    }
-    for name, text in (facts | dict(_training(content))).items():
-        yield f"| {name} | {text} |"
-    yield ""
-    yield (
-        "What it says: how well each token fits the moment of a text, in the eyes of that teacher. The"
-        " sigmoid of a logit is that token's own figure; the figures are no distribution and do not add up"
-        " to 1."
-    )
-    yield ""
-    yield (
-        "What it is for: to choose tokens for the prompt of a language model. It does not measure anybody's"
-        " personality or health, and must not decide about people. It knows the languages of its encoder and"
-        " of its training texts, and was not examined for how it treats groups of people."
-    )
-    yield ""
-    yield (
-        "What it keeps of its training texts: embeddings of a sample, as latents in `reference/`, beside the"
-        " weights. No text of a user is in the bundle; `golden/` has texts that the toolkit made up."
-    )
-
-
-def _training(content: object) -> Iterator[tuple[str, str]]:
-    """What the run says of data and quality; a run of a test or an earlier version may say nothing."""
-    record = content if isinstance(content, dict) else {}
-    data, quality = record.get("data"), record.get("quality")
-    if isinstance(data, dict) and isinstance(data.get("train_texts"), int):
-        held = f" and {data['val_texts']} held out" if isinstance(data.get("val_texts"), int) else ""
-        yield (
-            "training texts",
-            f"{data['train_texts']}{held}, fingerprint {data.get('fingerprint', 'unknown')}",
-        )
-        if isinstance(labelled := data.get("labelled_texts"), int) and labelled:
-            yield "texts with labels", f"{labelled}"
-    names = {
-        "val_loss": "loss", "val_loss_floor": "floor of the loss", "val_top8_recall": "top-8 recall",
-        "val_ndcg8": "NDCG@8",
-    }  # fmt: skip
-    if isinstance(quality, dict):
-        for key, name in names.items():
-            if isinstance(quality.get(key), float):
-                yield f"{name}, on held-out texts", f"{quality[key]:.6g}"

@@ -1,7 +1,6 @@
 """`pt adapters`: a store's life, what changed, what goes out, and how it fails."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from json_results import followed
 
 from device_sim.adapters.adapter import Adapter
 from device_sim.adapters.difference import difference
@@ -30,6 +30,11 @@ try:
 except SystemExit:
     print([name for name in ("torch", "transformers", "peft", "gguf") if name in sys.modules])
 """
+
+
+def result(text: str) -> Any:
+    """Of a command that all versions have, or of one of adapters alone."""
+    return followed(text, "personality_common/registry/versions", "device_sim/adapters/adapters")
 
 
 @pytest.fixture
@@ -118,13 +123,13 @@ def test_a_life(pt: Any, learned: tuple[Path, list[str]]) -> None:
     line = next(line for line in out.splitlines() if versions[2] in line)
     for cell in ("active", "2026-01-02", "03:04", "2.50", "1.25", "1 passed"):
         assert cell in line
-    assert json.loads(pt("rollback", store, "--json")[1]) == {"active": versions[1]}
-    assert json.loads(pt("activate", store / LEARNED, "a0003", "--json")[1]) == {"active": versions[2]}
-    shown = json.loads(pt("show", store, "a0002", "--json")[1])
+    assert result(pt("rollback", store, "--json")[1]) == {"active": versions[1]}
+    assert result(pt("activate", store / LEARNED, "a0003", "--json")[1]) == {"active": versions[2]}
+    shown = result(pt("show", store, "a0002", "--json")[1])
     assert shown["record"]["data"] == {"examples": "e" * 64}
     assert "examples fingerprint" in pt("show", store, "a0002")[1]
     assert pt("pin", store, "a0002")[1] == f"pinned: {versions[1]}\n"
-    assert json.loads(pt("prune", store, "--keep", 1, "--yes", "--json")[1]) == {"removed": []}
+    assert result(pt("prune", store, "--keep", 1, "--yes", "--json")[1]) == {"removed": []}
     assert pt("audit", store)[0] == 0
 
 
@@ -170,7 +175,7 @@ def test_diff_is_shown(pt: Any, learned: tuple[Path, list[str]]) -> None:
     assert code == 0
     for words in ("self_attn.q_proj", "mlp.down_proj", "difference"):
         assert words in out
-    found = json.loads(pt("diff", store, "a0002", "a0003", "--json")[1])
+    found = result(pt("diff", store, "a0002", "a0003", "--json")[1])
     assert (found["before_version"], found["after_version"]) == tuple(versions[1:])
     assert abs(found["cosine"]) < 0.1
 
@@ -184,7 +189,7 @@ def test_export(pt: Any, learned: tuple[Path, list[str]], tiny_llama: Path, tmp_
     assert (out / "adapter.gguf").read_bytes() == served.read_bytes()
     again = tmp_path / "again"
     arguments = ("--version", "a0002", "--formats", "gguf", "--merged", "q8_0", "--base", tiny_llama)
-    done = json.loads(pt("export", store, "--out", again, *arguments, "--json")[1])
+    done = result(pt("export", store, "--out", again, *arguments, "--json")[1])
     assert (done["version"], done["files"]) == (versions[1], ["adapter.gguf", "merged-q8_0.gguf"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hash_encoder import HashEncoder
+from json_results import followed
 
 from device_sim.companion.config import ImportConfig
 from device_sim.companion.events import Event, Redacted, Turn
@@ -269,7 +270,7 @@ def test_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = written(tmp_path / "said.json", OPENAI)
     arguments = ["import", str(tmp_path / "store"), str(file), "--json"]
     done = CliRunner().invoke(cli.memory, arguments, catch_exceptions=False)
-    assert json.loads(done.stdout) == {
+    assert followed(done.stdout, "device_sim/companion/memory/memory") == {
         "conversations": 1,
         "turns": 2,
         "known": 0,

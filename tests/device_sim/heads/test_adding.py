@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from json_results import followed
 
 from device_sim.heads.adding import add_head
 from device_sim.heads.heads import open_heads
@@ -109,7 +110,7 @@ def test_a_head_becomes_a_version(tune: Tune, openai_bundle: Path, tmp_path: Pat
     store = tmp_path / "heads"
     one = tune("one")
     code, out, _ = cli("heads", "add", store, one, "--bundle", openai_bundle, "--json")
-    added = json.loads(out)
+    added = followed(out, "device_sim/heads/heads")
     assert (code, added["passed"]) == (0, True)
     opened = open_heads(store)
     shipped = opened.active

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_results import followed
 
 from device_sim.heads.difference import difference
 from device_sim.heads.heads import create_heads
@@ -26,6 +27,11 @@ try:
 except SystemExit:
     print([name for name in ("torch", "coremltools") if name in sys.modules])
 """
+
+
+def result(text: str) -> Any:
+    """Of a command that all versions have, or of one of heads alone."""
+    return followed(text, "personality_common/registry/versions", "device_sim/heads/heads")
 
 
 @pytest.fixture
@@ -58,24 +64,24 @@ def whole(tmp_path: Path, make_head: Any, make_record: Any) -> Any:
 
 def test_a_life(pt: Any, whole: Any) -> None:
     store, first, second = whole
-    assert json.loads(pt("activate", store.path, second, "--json")[1]) == {"active": second}
+    assert result(pt("activate", store.path, second, "--json")[1]) == {"active": second}
     code, out, _ = pt("list", store.path)
     assert code == 0
     assert "active" in next(line for line in out.splitlines() if second in line)
     assert "shipped" in next(line for line in out.splitlines() if line.startswith(first))
-    listed = json.loads(pt("list", store.path, "--json")[1])
-    assert [(v["version"], v["active"], v["pinned"]) for v in listed] == [
+    listed = result(pt("list", store.path, "--json")[1])
+    assert [(v["version"], v["active"], v["pinned"]) for v in listed["versions"]] == [
         (first, False, True),
         (second, True, False),
     ]
-    assert json.loads(pt("rollback", store.path, "--json")[1]) == {"active": first}
+    assert result(pt("rollback", store.path, "--json")[1]) == {"active": first}
     assert store.active == first
-    assert json.loads(pt("pin", store.path, second, "--json")[1]) == {"version": second, "pinned": True}
-    assert json.loads(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": []}
+    assert result(pt("pin", store.path, second, "--json")[1]) == {"version": second, "pinned": True}
+    assert result(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": []}
     assert pt("pin", store.path, second, "--off")[1] == f"unpinned: {second}\n"
     assert pt("pin", store.path, first, "--off")[0] == 0
     store.add(store.load(first), store.show(second).record)
-    assert json.loads(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": [second]}
+    assert result(pt("prune", store.path, "--keep", 1, "--yes", "--json")[1]) == {"removed": [second]}
 
 
 def test_show(pt: Any, whole: Any) -> None:
@@ -84,7 +90,7 @@ def test_show(pt: Any, whole: Any) -> None:
     assert code == 0
     for words in ("dr-grpo", "frozen tensors identical", "26 tensors", "0.25", "0.5", "f" * 64):
         assert words in out
-    shown = json.loads(pt("show", store.path, second, "--json")[1])
+    shown = result(pt("show", store.path, second, "--json")[1])
     assert shown["record"]["feedback"] == "f" * 64
     assert shown["record"]["parent"] == store.active
     assert shown["head_sha256"] == shown["files"]["head.safetensors"]["sha256"]
@@ -94,7 +100,7 @@ def test_diff_names_what_moved(pt: Any, whole: Any) -> None:
     """By hand: two weights by 0.5, norm sqrt(0.5); biases by 0.25 and -2."""
     store, first, second = whole
     tokens = load_vocabulary().tokens
-    found = json.loads(pt("diff", store.path, first, second, "--json")[1])
+    found = result(pt("diff", store.path, first, second, "--json")[1])
     assert found["weight_norm"] == pytest.approx(0.5**0.5, rel=1e-6)
     assert found["bias_norm"] == pytest.approx((0.25**2 + 2**2) ** 0.5, rel=1e-6)
     assert (found["changed_weights"], found["changed_biases"]) == (2, 2)
@@ -128,7 +134,7 @@ def test_diff_of_another_vocabulary(pt: Any, make_head: Any, make_record: Any, t
     assert (code, err.count("\n")) == (3, 1)
     assert "vocabulary of the toolkit" in err
     assert "--tokens" in err
-    found = json.loads(pt("diff", store.path, "h0001", "h0002", "--tokens", path, "--json")[1])
+    found = result(pt("diff", store.path, "h0001", "h0002", "--tokens", path, "--json")[1])
     assert [c["token"] for c in found["gained"]] == ["token 5"]
     assert found["after"].startswith("h0002-")
 
@@ -150,12 +156,10 @@ def test_prune_shows_what_it_would_do(pt: Any, grown: Any) -> None:
     store, versions = grown
     code, out, _ = pt("prune", store.path, "--keep", 3, "--dry-run")
     assert (code, out) == (0, f"would remove: {versions[1]}, {versions[2]}\n")
-    found = json.loads(pt("prune", store.path, "--keep", 3, "--dry-run", "--json")[1])
+    found = result(pt("prune", store.path, "--keep", 3, "--dry-run", "--json")[1])
     assert found == {"would_remove": versions[1:3]}
     assert len(store.versions()) == 6
-    assert json.loads(pt("prune", store.path, "--keep", 3, "--yes", "--json")[1]) == {
-        "removed": versions[1:3]
-    }
+    assert result(pt("prune", store.path, "--keep", 3, "--yes", "--json")[1]) == {"removed": versions[1:3]}
 
 
 def test_audit(pt: Any, grown: Any) -> None:
@@ -166,7 +170,7 @@ def test_audit(pt: Any, grown: Any) -> None:
     assert out.count("activated") == 5
     (store.path / "versions" / versions[2] / "head.safetensors").write_bytes(b"")
     code, out, _ = pt("audit", store.path, "--json")
-    found = json.loads(out)
+    found = result(out)
     assert (code, len(found["log"])) == (1, 6)
     assert "damaged" in found["damage"][versions[2]]
     assert found["damage"][versions[1]] is None

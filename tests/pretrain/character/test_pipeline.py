@@ -1,7 +1,7 @@
 """A run: its resume, its record, its evaluation, and the commands."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,8 @@ from pretrain.character.model import SkipModel
 from pretrain.character.pipeline import train_character
 from pretrain.character.records import read_examples
 from pretrain.character.run import WEIGHTS_FILE, load_run
+
+RequireTracked = Callable[[Path, str, Sequence[Mapping[str, Any]]], None]
 
 
 class Stops(Silent):
@@ -65,6 +67,16 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     train_character(config(character_data, run, resume=True), Silent())
     assert (run / WEIGHTS_FILE).read_bytes() == (character_run / WEIGHTS_FILE).read_bytes()
     assert load_run(run).temperatures == load_run(character_run).temperatures
+
+
+def test_tensorboard_has_each_epoch_once_after_a_kill(
+    character_data: Path, require_tracked: RequireTracked, tmp_path: Path
+) -> None:
+    tracked = config(character_data, tmp_path / "run", resume=True, track="tensorboard")
+    with pytest.raises(KeyboardInterrupt):
+        train_character(tracked, Stops(int(2.5 * 360)))
+    history = train_character(tracked, Silent()).history
+    require_tracked(tracked.output_dir, "epoch", history)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -27,6 +27,8 @@ from pretrain.lm.packing import Encoded, Fill, pack
 from pretrain.lm.pipeline import train_lm
 from pretrain.lm.run import WEIGHTS_FILE, load_run
 from pretrain.lm.training import train, update_to_weight
+
+RequireTracked = Callable[[Path, str, Sequence[Mapping[str, Any]]], None]
 
 
 class Stops(Silent):
@@ -68,6 +70,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
         "tokenizer.json",
         "training_history.json",
     ]
+
+
+def test_tensorboard_has_each_measurement_once_after_a_kill(
+    train_config: TrainConfig, require_tracked: RequireTracked, tmp_path: Path
+) -> None:
+    """Killed in step 13: behind a measurement, and before the next."""
+    config = replace(train_config, output_dir=tmp_path / "run", resume=True, track="tensorboard")
+    with pytest.raises(KeyboardInterrupt):
+        train_lm(config, Stops(13 * 8 * 128))
+    history = train_lm(config, Silent()).history
+    assert [entry["step"] for entry in history] == [0, 8, 16, 24]
+    require_tracked(config.output_dir, "step", history)
 
 
 def test_a_run_learns_and_says_how(trained_run: Path) -> None:

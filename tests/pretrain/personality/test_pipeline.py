@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from personality_common.files.atomic import write_json
 from personality_common.runs import folder
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints
 from personality_common.terminal.progress import SILENT, Silent
+from personality_common.text.sentence import MINILM_SHA256
 from pretrain.data.conversations import DataConfig
 from pretrain.data.split import is_validation
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.run import load_run
 from pretrain.personality.targets import Quality
 
+RequireTracked = Callable[[Path, str, Sequence[Mapping[str, Any]]], None]
 TEXTS = [f"sentence number {i}" for i in range(120)]
 
 
@@ -87,6 +91,7 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
     names = {path.name for path in config.output_dir.iterdir()}
     assert names == {
         ".lock",
+        "MODEL_CARD.md",
         "cache",
         "checkpoints",
         "embedding_projector_weights.safetensors",
@@ -115,6 +120,59 @@ def test_run_holds_what_the_readme_says(config: PretrainConfig) -> None:
     assert [entry["epoch"] for entry in result.history] == [0, 1, 2, 3]
     assert run.record.content["quality"] == result.history[-1]
     assert (config.output_dir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_model_card_says_what_was_made_and_names_no_place(whole: Path) -> None:
+    run, card = load_run(whole), (whole / "MODEL_CARD.md").read_text()
+    data, quality = run.record.content["data"], run.record.content["quality"]
+    assert f"| run | {run.fingerprint}, finished {run.record.finished} |" in card
+    assert (
+        f"{data['train_texts']} and {data['val_texts']} held out, fingerprint {data['fingerprint']}" in card
+    )
+    assert f"| loss, on held-out texts | {quality['val_loss']:.6g} |" in card
+    assert "`pt pretrain --data DATA --output-dir RUN --batch-size 32 --val-fraction 0.2`" in card
+    assert not any(
+        private in card for private in ("data.jsonl", str(whole), whole.parent.name, "sentence number")
+    )
+
+
+def test_the_command_of_a_card_can_be_typed() -> None:
+    from pretrain.personality.model_card import command
+
+    data = DataConfig(("/home/me/a", "b"), max_samples=None, skip_bad_records=True)
+    config = PretrainConfig(
+        data,
+        Path("/home/me/r"),
+        Path("/home/me/t.json"),
+        "/home/me/encoder",
+        lr=0.5,
+        token_template="I am {}",
+    )
+    assert command(config) == (
+        "pt pretrain --data DATA --output-dir RUN --max-samples none --skip-bad-records --tokens TOKENS "
+        "--encoder ENCODER --lr 0.5 --token-template 'I am {}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "said"),
+    [
+        ("README.md", "---\nlicense: mit\n---\n# A model\n", "mit, says the model card that came with it"),
+        ("README.md", "# A model\nlicense: mit\n", "nothing in its folder says which"),
+        ("other", "", "nothing in its folder says which"),
+        (None, None, "the encoder is hosted"),
+    ],
+)
+def test_whose_the_encoder_is(tmp_path: Path, name: str | None, written: str | None, said: str) -> None:
+    from personality_common.text.identity import EncoderIdentity
+    from pretrain.personality.model_card import encoder_licence
+
+    if name and written is not None:
+        (tmp_path / name).write_text(written)
+    identity = EncoderIdentity("theirs", "", "0" * 64, "mean", 256, 384)
+    assert encoder_licence(identity, tmp_path if name else None).startswith(said)
+    minilm = dataclasses.replace(identity, weights_sha256=MINILM_SHA256)
+    assert encoder_licence(minilm, None).startswith("Apache License, Version 2.0")
 
 
 def test_same_seed_same_bits_other_seed_other_bits(
@@ -161,6 +219,31 @@ def test_resume_gives_the_same_bits(
     # A restarted job that finds everything done ends at once.
     pipeline.pretrain(resumed, listener)
     assert "finished already" in listener.said[-1]
+
+
+def test_tensorboard_has_each_epoch_once_after_a_kill(
+    config: PretrainConfig, require_tracked: RequireTracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = dataclasses.replace(config, epochs=2, resume=True, track="tensorboard")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "_write_results", _interrupted)
+        pipeline.pretrain(dataclasses.replace(tracked, epochs=1), SILENT)
+    history = pipeline.pretrain(tracked, SILENT).history
+    require_tracked(config.output_dir, "epoch", history)
+    assert "learning_rate" in history[-1]
+    # Asked for once all is done, it is written too.
+    shutil.rmtree(config.output_dir / "tensorboard")
+    pipeline.pretrain(tracked, SILENT)
+    require_tracked(config.output_dir, "epoch", history)
+
+
+def test_a_tracker_that_is_missing_stops_the_run_before_any_work(
+    config: PretrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ToolkitError, match=r"pip install 'personality-toolkit\[tensorboard\]'"):
+        pipeline.pretrain(dataclasses.replace(config, track="tensorboard"), SILENT)
+    assert not config.output_dir.exists()
 
 
 def test_a_finished_run_is_trained_for_more_epochs(

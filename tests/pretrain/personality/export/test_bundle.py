@@ -16,6 +16,7 @@ import pytest
 import torch
 import warm
 from forked_workers import Forked
+from json_results import followed
 
 import pretrain.personality.export.bundle as bundle_module
 from personality_common.cli import main
@@ -337,7 +338,7 @@ def test_command(run_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         == 0
     )
     captured = capfd.readouterr()
-    result = json.loads(captured.out)
+    result = followed(captured.out, "pretrain/personality/export/export")
     assert result["bundle"] == str(out)
     assert result["packages"] == {
         "model": "PersonalityModel.mlpackage",

@@ -85,7 +85,7 @@ def test_the_model_card_says_what_the_run_says(minilm_run: Path, minilm_bundle: 
 
 def test_the_model_card_of_a_run_that_says_more(run: Any, bundle: Path) -> None:
     from personality_common.bundle.manifest import read_manifest
-    from pretrain.personality.export.papers import _model_card
+    from pretrain.personality.export.papers import bundle_card
 
     content = dict(run.record.content) | {
         "data": {
@@ -96,9 +96,7 @@ def test_the_model_card_of_a_run_that_says_more(run: Any, bundle: Path) -> None:
         },
         "quality": {"val_loss": 0.25, "val_loss_floor": 0.125, "val_top8_recall": 0.5, "epoch": 3},
     }
-    card = "\n".join(
-        _model_card(replace(run, record=replace(run.record, content=content)), read_manifest(bundle))
-    )
+    card = bundle_card(replace(run, record=replace(run.record, content=content)), read_manifest(bundle))
     assert "| training texts | 171 and 9 held out, fingerprint ffff" in card
     assert "| loss, on held-out texts | 0.25 |" in card
     assert "NDCG" not in card
