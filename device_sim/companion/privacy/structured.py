@@ -21,7 +21,9 @@ _SPOKEN_EMAIL: Final = re.compile(
     r"(?:com|org|net|edu|gov|io|dev|info|[a-z]{2})\b",
     re.I,
 )
-_CARD: Final = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,24}")
+_CARD: Final = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,}")
+_CARD_DIGITS: Final = 19
+"""At most (ISO/IEC 7812-1)."""
 _IBAN: Final = re.compile(r"(?<![^\W_])[A-Z]{2}\d{2}(?=[ -]?[A-Z0-9])", re.I)
 # The registry of ISO 13616 (SWIFT, release 99).
 _IBAN_LENGTHS: Final = {
@@ -80,9 +82,9 @@ def find_structured(text: str) -> Iterator[Finding]:
     numbers += [one for one in _cards(text) if not _within(one, numbers)]
     numbers += [*_ips(text), *_ssns(text)]
     yield from numbers
-    for one in _phones(text, contact=bool(emails)):
-        if not _within(one, numbers):
-            yield one
+    for one in numbers:  # no telephone number goes on in another number
+        text = text[: one.start] + "\0" * (one.end - one.start) + text[one.end :]
+    yield from _phones(text, contact=bool(emails))
 
 
 def _within(one: Finding, others: list[Finding]) -> bool:
@@ -90,16 +92,29 @@ def _within(one: Finding, others: list[Finding]) -> bool:
 
 
 def _cards(text: str) -> Iterator[Finding]:
-    at = 0
-    while found := _CARD.search(text, at):
-        at = found.end()
-        # An expiry date or a second card may follow: the longest beginning that ends a group and checks.
-        for end in [m.end() for m in re.finditer(r"\d+", found[0])][::-1]:
-            digits = [int(c) for c in found[0][:end] if c.isdigit()]
-            if _luhn(digits) and _issued(digits):
-                at = found.start() + end
-                yield Finding("card", found.start(), at)
-                break
+    for found in _CARD.finditer(text):
+        # A telephone number may stand before it, an expiry date or a second card after it: of the groups of
+        # digits that begin with each, the most that check.
+        groups = [(found.start() + m.start(), found.start() + m.end()) for m in re.finditer(r"\d+", found[0])]
+        at = 0
+        while at < len(groups):
+            most = _card_groups(text, groups[at : at + _CARD_DIGITS])
+            if most:
+                yield Finding("card", groups[at][0], groups[at + most - 1][1])
+            at += max(most, 1)
+
+
+def _card_groups(text: str, groups: list[tuple[int, int]]) -> int:
+    """How many of the first groups of digits are a card's number together; 0: however many are none."""
+    digits: list[int] = []
+    most = 0
+    for count, (start, end) in enumerate(groups, 1):
+        if len(digits) + end - start > _CARD_DIGITS:
+            break
+        digits += map(int, text[start:end])
+        if _issued(digits) and _luhn(digits):
+            most = count
+    return most
 
 
 def _luhn(digits: list[int]) -> bool:
