@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from .findings import Finding
@@ -24,6 +24,8 @@ _SPOKEN_EMAIL: Final = re.compile(
 _CARD: Final = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,}")
 _CARD_DIGITS: Final = 19
 """At most (ISO/IEC 7812-1)."""
+_CARD_FORMS: Final = ((4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4))
+"""How numbers are set on cards, in groups."""
 _IBAN: Final = re.compile(r"(?<![^\W_])[A-Z]{2}\d{2}(?=[ -]?[A-Z0-9])", re.I)
 # The registry of ISO 13616 (SWIFT, release 99).
 _IBAN_LENGTHS: Final = {
@@ -96,24 +98,32 @@ def _cards(text: str) -> Iterator[Finding]:
         # A telephone number may stand before it, an expiry date or a second card after it: of the groups of
         # digits that begin with each, the most that check.
         groups = [(found.start() + m.start(), found.start() + m.end()) for m in re.finditer(r"\d+", found[0])]
-        at = 0
+        at = begun = 0
         while at < len(groups):
-            most = _card_groups(text, groups[at : at + _CARD_DIGITS])
+            most = _card_groups(text, groups[at : at + _CARD_DIGITS], anyhow=at == begun)
             if most:
                 yield Finding("card", groups[at][0], groups[at + most - 1][1])
+                begun = at + most
             at += max(most, 1)
 
 
-def _card_groups(text: str, groups: list[tuple[int, int]]) -> int:
-    """How many of the first groups of digits are a card's number together; 0: however many are none."""
+def _card_groups(text: str, groups: Sequence[tuple[int, int]], *, anyhow: bool) -> int:
+    """How many of the first groups of digits are a card's number together; 0: however many are none.
+
+    Args:
+        anyhow: in whatever groups, as behind a word or a card. Behind other digits chance finds too many: there
+            they must be one, or as on a card.
+    """
     digits: list[int] = []
+    lengths: tuple[int, ...] = ()
     most = 0
-    for count, (start, end) in enumerate(groups, 1):
-        if len(digits) + end - start > _CARD_DIGITS:
+    for start, end in groups:
+        lengths = (*lengths, end - start)
+        if sum(lengths) > _CARD_DIGITS:
             break
         digits += map(int, text[start:end])
-        if _issued(digits) and _luhn(digits):
-            most = count
+        if (anyhow or len(lengths) == 1 or lengths in _CARD_FORMS) and _issued(digits) and _luhn(digits):
+            most = len(lengths)
     return most
 
 

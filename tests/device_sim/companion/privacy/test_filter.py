@@ -165,6 +165,7 @@ def test_masking_keeps_the_rest(text: str) -> None:
         ("+49 30 1234567 4111111111111111", "[phone] [card]"),
         ("+49 171 1234567 89 4111 1111 1111 1111 12 34", "[phone] [card] 12 34"),
         ("4111111111111111 5500 0000 0000 0004", "[card] [card]"),
+        ("The checksum of DE00 1234 5678 9012 3456 78 is wrong.",) * 2,  # 5678 9012 3456 78 would check
     ],
 )
 def test_a_card_behind_another_number_is_seen(text: str, kept: str) -> None:
