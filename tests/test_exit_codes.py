@@ -3,12 +3,13 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from every_command import every_command
 
 from personality_common.cli import cli, main
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
@@ -29,20 +30,7 @@ def pt(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def leaves(
-    group: click.Group, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from leaves(command, (*above, name))
-        else:
-            yield (*above, name), command
-
-
-COMMANDS = dict(leaves(cli))
+COMMANDS = dict(every_command(cli))
 NAMES = [" ".join(name) for name in COMMANDS]
 
 

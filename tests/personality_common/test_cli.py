@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 import warm
+from every_command import every_command
 from json_results import followed
 
 from personality_common.cli import LazyGroup, cli, main
@@ -90,24 +91,11 @@ WRITTEN = {
 }  # fmt: skip
 
 
-def commands(
-    group: click.Group, words: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, (*words, name))
-        else:
-            yield (*words, name), command
-
-
 def test_a_path_that_a_command_reads_must_be_there() -> None:
     """Exit code 2, before any work; those that are written need not be."""
     read = {
         (*words, str(parameter.name)): parameter.type.exists
-        for words, command in commands(cli)
+        for words, command in every_command(cli)
         for parameter in command.params
         if isinstance(parameter.type, click.Path)
         and not {str(parameter.name), f"{parameter.name} of {words[-1]}"} & WRITTEN
