@@ -37,7 +37,9 @@ def main() -> None:
         for start in STARTS:
             finals = []
             for seed in options.seeds:
-                config = PretrainConfig(DataConfig(options.data), run, seed=seed, start=start, device="cpu")
+                config = PretrainConfig(
+                    DataConfig(options.data), run, seed=seed, start=start, device="cpu", overwrite=True
+                )
                 history = pretrain(config, SILENT).history
                 finals.append({name: history[-1][name] for name in FIGURES})
                 finals[-1]["gap"] = history[-1]["val_loss"] - history[-1]["val_loss_floor"]
