@@ -25,6 +25,10 @@ from grpo.scoring import combined_reward
 
 TEXT_VARIANCE: Final = 1.0
 """w: variance of what depends on the text alone, in units of s2."""
+FARTHEST: Final = 4.0
+"""Deviations from a night's median beyond which a reward counts as being that far."""
+DEVIATION: Final = 1.4826
+"""Of normal numbers, in units of their median distance from the median."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,22 @@ def hear(groups: Groups, shipped: Tensor, weights: Mapping[str, float]) -> Heard
     tokens = groups.actions[text, candidate]
     logits = shipped.double()
     fits = (logits - logits.mean(-1, keepdim=True))[text].gather(1, tokens.clamp(min=0))
-    heard = Heard(tokens, text, torch.zeros(()), reward[text, candidate], shipped.shape[1])
+    heard = Heard(tokens, text, torch.zeros(()), bounded(reward[text, candidate]), shipped.shape[1])
     return Heard(tokens, text, (fits * heard.shares).sum(-1), heard.reward, heard.vocabulary)
+
+
+def bounded(reward: Tensor) -> Tensor:
+    """(n,) rewards of a night, of which those beyond `FARTHEST` deviations of its median are brought there.
+
+    One reward of a hundred times the usual size would count as ten thousand. Bounds that are the same
+    whichever set has which reward leave the gate's bets fair. Where half of the rewards or more are equal, as
+    with thumbs, nothing tells what is usual, and none is moved.
+    """
+    if not len(reward):
+        return reward
+    middle = reward.median()
+    far = FARTHEST * DEVIATION * (reward - middle).abs().median()
+    return reward.clamp(middle - far, middle + far) if far > 0 else reward
 
 
 class Whitening:

@@ -6,17 +6,16 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.head import top_tokens
 from personality_common.contract import TOP_K
 
-SHORT_LIST: Final = 64
-"""Tokens of a text, the best after its top 8, that are looked at first where the bias alone has moved."""
-_ROUNDING: Final = 1e-5
-"""Of a logit and 1: more than float32 rounds a sum by."""
+_HALVES: Final = (4, 2, 1)
+"""Steps of a search among 0 to 7."""
+_COUNTED: Final = 255
+"""Rows that are counted in 8 bits at once."""
 
 Array = NDArray[np.float32]
 
@@ -29,7 +28,8 @@ class Overlap(NamedTuple):
 
 
 class KeptTops:
-    """The shipped head's top 8 on a sample.
+    """The shipped head's top 8 on a sample. Arrays inside have a column for each text: a token's number is
+    then added to a whole row, and a row is compared at once.
 
     Attributes:
         tokens: (R, 8) int64, the top 8.
@@ -41,58 +41,52 @@ class KeptTops:
             products: (R, V) float32, logits without the bias.
             bias: (V,) float32.
         """
-        logits = products + bias
-        self.tokens = top_tokens(logits)
-        self._products, self._bias, self._top = products.numpy(), bias.numpy(), self.tokens.numpy()
-        self._inside = products.gather(1, self.tokens).numpy()
-        listed = min(SHORT_LIST, logits.shape[1])
-        best, order = logits.scatter(1, self.tokens, -torch.inf).sort(dim=1, descending=True)
-        self._order = order[:, :listed].contiguous().numpy()
-        short = products.gather(1, order[:, :listed])
-        # Of few tokens, the list holds the top 8 themselves, too.
-        self._short = short.masked_fill(best[:, :listed].isinf(), -torch.inf).numpy()
-        beyond = best[:, listed] if listed < logits.shape[1] else torch.full((len(logits),), -torch.inf)
-        self._beyond = (beyond + _ROUNDING * (1 + beyond.nan_to_num(neginf=0.0).abs())).numpy()
+        self.tokens = top_tokens(products + bias)
+        self._top = np.ascontiguousarray(self.tokens.numpy().T)
+        self._inside, self._outside = self._apart(products)
+        self._logits = np.empty_like(self._outside)
 
     def overlap(self, logits: Tensor) -> Overlap:
         """Of a head with logits (R, V) float32."""
-        return _share(_left(logits.gather(1, self.tokens).numpy(), _without(logits.numpy(), self._top)))
+        return _share(_left(*self._apart(logits)))
 
     def overlap_by_bias(self, bias: Tensor) -> Overlap:
         """Of the shipped head with another bias (V,) float32; the same as of its logits."""
         theirs = bias.numpy()
-        inside, short = self._inside + theirs[self._top], self._short + theirs[self._order]
-        worst, eighth, left = _held(inside, short)
-        # No token beyond the list can have more than this.
-        most = self._beyond + (theirs - self._bias).max()
-        unsure = np.flatnonzero((most > worst) & (most > eighth))
-        if len(unsure):
-            rows = _without(self._products[unsure] + theirs, self._top[unsure])
-            left[unsure] = _left(inside[unsure], rows)
-        return _share(left)
+        outside = np.add(self._outside, theirs[:, None], out=self._logits)
+        return _share(_left(self._inside + theirs[self._top], outside))
 
-
-def _without(logits: Array, top: NDArray[np.int64]) -> Array:
-    """-inf in place of the top 8."""
-    rest = logits.copy()
-    np.put_along_axis(rest, top, -np.inf, axis=1)
-    return rest
+    def _apart(self, values: Tensor) -> tuple[Array, Array]:
+        """(8, R) of the top 8, and (V, R) of the others: -inf in place of the top 8."""
+        inside = np.take_along_axis(values.numpy().T, self._top, axis=0)
+        outside = np.array(values.numpy().T, order="C")
+        np.put_along_axis(outside, self._top, -np.inf, axis=0)
+        return inside, outside
 
 
 def _left(inside: Array, outside: Array) -> NDArray[np.int64]:
-    return _held(inside, outside)[2]
+    """How many of the 8 leave; (R,).
 
-
-def _held(inside: Array, outside: Array) -> tuple[Array, Array, NDArray[np.int64]]:
-    """The worst of the 8, the eighth best of the others, and how many of the 8 leave; (R,) each.
-
-    A token of the 8 leaves for each of the others' best that beats one of them: the best of the others is
-    held against the worst of these, the second best against the second worst, and so on.
+    The j + 1 worst leave if j + 1 of the others beat the best of them. If they do not, neither do more, so
+    the number is found by halving: nothing is sorted but the 8.
     """
-    first = outside.shape[1] - TOP_K
-    best = np.sort(np.partition(outside, first, axis=1)[:, first:], axis=1)[:, ::-1]
-    ordered = np.sort(inside, axis=1)
-    return ordered[:, 0], best[:, -1], (best > ordered).sum(1)
+    ordered = np.sort(inside, axis=0)
+    texts = np.arange(inside.shape[1])
+    left = np.zeros(len(texts), np.int64)
+    for half in _HALVES:
+        worst = left + (half - 1)
+        left += half * (_counted(outside > ordered[worst, texts]) > worst)
+    if (left == TOP_K - 1).any():
+        left += (left == TOP_K - 1) & (_counted(outside > ordered[-1]) >= TOP_K)
+    return left
+
+
+def _counted(hits: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """(rows, R) to (R,): how many rows hit."""
+    found = np.zeros(hits.shape[1], np.uint16)
+    for start in range(0, len(hits), _COUNTED):
+        found += np.add.reduce(hits[start : start + _COUNTED].view(np.uint8), axis=0, dtype=np.uint8)
+    return found
 
 
 def _share(left: NDArray[np.int64]) -> Overlap:

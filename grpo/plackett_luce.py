@@ -117,8 +117,8 @@ class PlackettLuceAt:
 
     @cached_property
     def _narrow(self) -> Tensor:
-        """(N, V) float32."""
-        return self.exponentials.float()
+        """(V, N) float32: texts side by side, as two sums for each of them are quickest."""
+        return self.exponentials.float().T.contiguous()
 
     @cached_property
     def _entropy(self) -> Tensor:
@@ -180,7 +180,8 @@ class PlackettLuceAt:
         by = shift / self.temperature
         by = by - by.max()
         grown = by.exp()
-        mass, moment = (self._narrow @ torch.stack([grown, grown * by], 1).float()).double().unbind(1)
+        sums = torch.stack([grown, grown * by]).float() @ self._narrow
+        mass, moment = sums.double().unbind(0)
         return moment / mass - (mass.log() - self.log_total[:, 0])
 
     def kl_gradient(self, other: PlackettLuceAt, weights: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def normal_equations(evidence: Evidence) -> Normal:
     loadings = with_m / m if m > 0 else torch.zeros_like(with_m)
     slope = m_y / m if m > 0 else 0.0
     return Normal(
-        products[:-2, :-2] - with_m[:, None] * loadings, with_y - with_m * slope,
+        torch.addr(products[:-2, :-2], with_m, loadings, alpha=-1), with_y - with_m * slope,
         max(LEAST_NOISE * y, y - m_y * slope), evidence.contrasts, slope, loadings,
     )  # fmt: skip
 

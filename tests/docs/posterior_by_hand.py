@@ -94,9 +94,18 @@ def softmax(z: Matrix) -> Matrix:
     return np.asarray(e / e.sum())
 
 
+def bounds(rewards: list[float]) -> tuple[float, float]:
+    """Step 1: what a reward of the night is brought between."""
+    middle = sorted(rewards)[(len(rewards) - 1) // 2] if rewards else 0.0
+    apart = sorted(abs(r - middle) for r in rewards)
+    far = 4 * 1.4826 * apart[(len(rewards) - 1) // 2] if rewards else 0.0
+    return (middle - far, middle + far) if far > 0 else (-math.inf, math.inf)
+
+
 def rows_of(texts: list[list[Candidate]], shipped: Matrix) -> tuple[list[Matrix], list[list[float | None]]]:
     """Step 1: of each text the rows [x m y] of its heard candidates, and m of every one."""
     rows, relevance = [], []
+    low, high = bounds([c.reward for candidates in texts for c in candidates if c.reward is not None])
     for n, candidates in enumerate(texts):
         found: list[Matrix] = []
         ms: list[float | None] = []
@@ -108,7 +117,7 @@ def rows_of(texts: list[list[Candidate]], shipped: Matrix) -> tuple[list[Matrix]
             for token in candidate.tokens:
                 row[token] = 1 / len(candidate.tokens)
             m = sum(shipped[n][t] - shipped[n].mean() for t in candidate.tokens) / len(candidate.tokens)
-            row[-2], row[-1] = m, candidate.reward
+            row[-2], row[-1] = m, min(max(candidate.reward, low), high)
             ms.append(float(m))
             found.append(row)
         rows.append(np.array(found).reshape(len(found), len(shipped[n]) + 2))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, Whitening, evidence_of, hear
+from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, Whitening, bounded, evidence_of, hear
 from grpo.groups import Groups
 
 VOCABULARY, TEXTS, GROUP, WIDTH = 11, 6, 4, 3
@@ -110,6 +110,21 @@ def test_rewards_of_several_functions_are_weighted_and_all_must_speak() -> None:
     heard = hear(Groups(groups.actions, {"reward": reward, "other": other}), logits, {"reward": 2.0})
     assert len(heard) == len(heard_of(0)) - 1
     torch.testing.assert_close(heard.reward, 2 * heard_of(0).reward[1:])
+
+
+def test_rewards_far_from_the_nights_median_are_brought_to_four_deviations_of_it() -> None:
+    rewards = torch.tensor([-1.0, 100.0, 0.0, 1.0, -50.0, 2.0, -2.0], dtype=torch.float64)
+    far = 4 * 1.4826 * 2  # the distances are 0, 1, 1, 2, 2, 50, 100
+    expected = torch.tensor([-1.0, far, 0.0, 1.0, -far, 2.0, -2.0], dtype=torch.float64)
+    torch.testing.assert_close(bounded(rewards), expected)
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    torch.testing.assert_close(bounded(rewards[order]), expected[order])
+    thumbs = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+    assert torch.equal(bounded(thumbs), thumbs)
+    assert bounded(thumbs[:0]).shape == (0,)
+    groups, logits = night(0)
+    groups.rewards["reward"][0, 0] = 1e6
+    assert float(hear(groups, logits, {}).reward.max()) < 100
 
 
 def test_worth_and_per_token_are_products_with_the_rows() -> None:

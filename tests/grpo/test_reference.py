@@ -5,7 +5,6 @@ import torch
 
 from grpo.config import GRPOConfig
 from grpo.head import Head, top_overlap
-from grpo.kept_tops import SHORT_LIST
 from grpo.policies import Policy
 from grpo.reference import CONFIDENCE, Reference, largest
 
@@ -19,10 +18,10 @@ def reference_of(tokens: int) -> Reference:
     return Reference(latents, Head(weight, torch.randn(tokens, generator=generator) / 4), GRPOConfig())
 
 
-@pytest.mark.parametrize("tokens", [20, SHORT_LIST + 8, 325])
+@pytest.mark.parametrize("tokens", [20, 72, 325])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_what_a_moved_bias_has_spent_is_what_its_logits_say(tokens: int, scale: float) -> None:
-    """At 30, tokens from beyond the short list come in."""
+    """At 30, whatever is far down comes in."""
     reference = reference_of(tokens)
     way = torch.randn(tokens, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     head = reference.moved(scale * way, None)
@@ -34,6 +33,17 @@ def test_what_a_moved_bias_has_spent_is_what_its_logits_say(tokens: int, scale: 
     other = reference.spent(Head(head.weight.clone(), head.bias))
     assert (spent.overlap, spent.error) == (other.overlap, other.error)
     assert spent.kl == pytest.approx(other.kl, rel=1e-4, abs=1e-6)
+
+
+def test_a_text_may_lose_all_of_its_top_8() -> None:
+    reference = reference_of(325)
+    away = torch.zeros(325, dtype=torch.float64)
+    away[reference.top[0]] = -1e3
+    head = reference.moved(away, None)
+    spent = reference.spent(head)
+    shares = top_overlap(head.logits(reference.latents), reference.logits)
+    assert shares[0] == 0
+    assert spent.overlap == pytest.approx(float(shares.mean()), abs=1e-12)
 
 
 @pytest.mark.parametrize("policy", ["plackett-luce", "bernoulli"])

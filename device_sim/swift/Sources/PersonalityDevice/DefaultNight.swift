@@ -41,7 +41,7 @@ public struct DefaultNight {
 
     static let changed = log(1000.0), grown = 1.2
     static let klBudget = 0.5, overlapBudget = 0.7, errors = 1.64
-    static let deviations = 10.0, precision = 1.0 / 1024
+    static let farthest = 4 * 1.4826, deviations = 10.0, precision = 1.0 / 1024
 
     let shipped: Head
     private let reference: [[Double]]
@@ -99,6 +99,7 @@ public struct DefaultNight {
     // Step 1: of each text the rows [x m y] of its heard candidates, and m of every one.
     private func rows(_ logits: [[Double]], _ texts: [[Candidate]]) -> ([[[Double]]], [[Double?]]) {
         var rows: [[[Double]]] = [], relevance: [[Double?]] = []
+        let bounds = Self.bounds(texts.joined().compactMap { $0.tokens.isEmpty ? nil : $0.reward })
         for (z, candidates) in zip(logits, texts) {
             let mean = z.reduce(0, +) / Double(z.count)
             var ofText: [[Double]] = [], ms: [Double?] = []
@@ -115,7 +116,7 @@ public struct DefaultNight {
                     m += part * (z[token] - mean)
                 }
                 row[shipped.tokens] = m
-                row[shipped.tokens + 1] = reward
+                row[shipped.tokens + 1] = min(max(reward, bounds.lowerBound), bounds.upperBound)
                 ofText.append(row)
                 ms.append(m)
             }
@@ -123,6 +124,14 @@ public struct DefaultNight {
             relevance.append(ms)
         }
         return (rows, relevance)
+    }
+
+    // Step 1: what a reward of the night is brought between.
+    private static func bounds(_ rewards: [Double]) -> ClosedRange<Double> {
+        guard !rewards.isEmpty else { return -Double.infinity...Double.infinity }
+        let median = rewards.sorted()[(rewards.count - 1) / 2]
+        let far = farthest * rewards.map { abs($0 - median) }.sorted()[(rewards.count - 1) / 2]
+        return far > 0 ? (median - far)...(median + far) : -Double.infinity...Double.infinity
     }
 
     // Step 4, with step 3 of the evidence that counts.
