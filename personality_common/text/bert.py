@@ -257,4 +257,4 @@ def _window(device: str, dtype: torch.dtype) -> int:
 
     if device != "cpu":
         return 2048
-    return 128 if dtype == torch.float32 else 512
+    return 256 if dtype == torch.float32 else 512
