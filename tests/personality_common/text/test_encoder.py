@@ -69,14 +69,25 @@ def test_token_ids_are_the_library_s(folder: Path) -> None:
     assert max(map(len, found)) == 256
 
 
-def test_an_embedding_depends_on_no_other_text(folder: Path) -> None:
-    encoder = SentenceEncoder(folder, "here", "cpu", torch.float32)
-    texts = [*hard_texts(40), *TEXTS, "a", "b", "Thank you!", "Thank you."]
-    together = encoder.encode(texts)
-    backwards = encoder.encode(texts[::-1])[::-1]
-    alone = np.concatenate([encoder.encode([text]) for text in texts])
-    np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(together, backwards)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_embedding_depends_on_no_other_text(folder: Path, dtype: torch.dtype, threads: int) -> None:
+    """Bit for bit, with whatever it is encoded, wherever among it."""
+    encoder = SentenceEncoder(folder, "here", "cpu", dtype)
+    draw = random.Random(threads)
+    lengths = [*range(1, 40), 60, 61, 62, 63, 77, 125, 126, 200, 253, 254, 300]
+    texts = [*hard_texts(10), *TEXTS, *("Thank you. " * n + "No!" * draw.randint(0, 2) for n in lengths)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = encoder.encode(texts)
+        waiting = draw.sample(range(len(texts)), len(texts))
+        while waiting:
+            size = draw.choice([1, 2, 3, 12, 30])
+            waiting, picked = waiting[size:], waiting[:size]
+            np.testing.assert_array_equal(encoder.encode([texts[i] for i in picked]), together[picked])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_token_ids_with_holes_in_their_mask(folder: Path) -> None:
