@@ -100,7 +100,7 @@ class Processes:
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(together)
         together /= self.size
-        parts = together.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(together, [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
