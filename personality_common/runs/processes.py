@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
@@ -83,6 +83,26 @@ class Processes:
         if self.size > 1:
             dist.all_reduce(total)
         return total
+
+    def follow(self, tensors: Sequence[Tensor]) -> None:
+        """Give each of some tensors the leader's values, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Make each of some tensors, of one dtype and device, its mean over processes, in place.
+
+        All processes have the same bits then: each element's sum is made once, and sent around.
+        """
+        if self.size == 1:
+            return
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(together)
+        together /= self.size
+        parts = torch.split(together, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def share(self, step: Callable[[], T]) -> T:
         """Do a step that may fail; where it fails on one process, it fails on all.

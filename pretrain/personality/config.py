@@ -43,6 +43,8 @@ class PretrainConfig:
         encoder: what turns text into base embeddings: minilm, openai, auto, or a folder.
         epochs: passes over the training texts.
         batch_size: texts per step, over all processes.
+        local_steps: steps that each of several processes takes alone before their weights are averaged; 1:
+            gradients are averaged at every step, as one process has them.
         lr: first learning rate of the cosine schedule; none: the start's own.
         val_fraction: share of the distinct texts that is held out.
         seed: of weights, order and dropout.
@@ -66,6 +68,7 @@ class PretrainConfig:
     encoder: str = "minilm"
     epochs: int = 3
     batch_size: int = 256
+    local_steps: int = 1
     lr: float | None = None
     val_fraction: float = 0.05
     seed: int = 0
@@ -85,6 +88,7 @@ class PretrainConfig:
         checks = {
             f"--epochs must be 1 or more, got {self.epochs}": self.epochs >= 1,
             f"--batch-size must be 1 or more, got {self.batch_size}": self.batch_size >= 1,
+            f"--local-steps must be 1 or more, got {self.local_steps}": self.local_steps >= 1,
             f"--lr must be above 0 and at most 1, got {self.lr}": self.lr is None or 0 < self.lr <= 1,
             f"--val-fraction must be above 0 and below 1, got {self.val_fraction}": 0 < self.val_fraction < 1,
             f"--seed must be between 0 and 2^63 - 1, got {self.seed}": 0 <= self.seed < 2**63,

@@ -43,6 +43,9 @@ REQUEST_TEXTS: Final = 256
 MOST_OPEN: Final = 512
 """Shards that are open at a time; a process may have 1,024 files open, by the usual limit."""
 
+ROUNDING: Final = "one shape"
+"""How embeddings computed here round; another word when their last bits change, so that none are mixed."""
+
 
 class EmbeddingCache:
     """The shards of one encoder under a folder."""
@@ -58,6 +61,8 @@ class EmbeddingCache:
             OSError: the folder cannot be read or written.
         """
         identity = f"{encoder.identity.fingerprint} {encoder.compute_dtype}"
+        if encoder.identity.weights_sha256:  # else hosted: paid for, and computed elsewhere
+            identity += f" {ROUNDING}"
         self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.encoder = encoder
         self.dim = encoder.identity.dim

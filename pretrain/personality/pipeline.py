@@ -243,6 +243,8 @@ def _plan(
     own: dict[str, Any] = {}
     if config.label_weight:
         own |= {"label_weight": config.label_weight, "labels_fingerprint": corpus.labels_fingerprint}
+    if config.local_steps > 1 and processes.size > 1:
+        own["local_steps"] = config.local_steps
     if config.keep == "last":
         own["keep"] = config.keep
     if config.token_template != PLAIN_TEMPLATE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,11 @@ def train(
     epoch alone.
 
     Several processes (DistributedDataParallel) take an equal part of every batch, and the loss is the mean
-    over the whole batch: but for rounding, and for dropout's draws, their number changes nothing.
+    over the whole batch: but for rounding, and for dropout's draws, their number changes nothing. With
+    `local_steps` above 1 each steps on the mean over its own part, and every so many steps, and at the end of
+    each epoch, their weights are averaged: local SGD (arXiv:1805.09767), or DiLoCo (arXiv:2311.08105) with
+    an outer step of 1 and no momentum. At the end of an epoch the moments are averaged, too, so that
+    the leader's checkpoint is everybody's.
 
     Args:
         student: at its start; on the CPU.
@@ -116,8 +120,10 @@ def train(
         step, epoch, history = checkpoint.step, checkpoint.position["epoch"], checkpoint.history
         reporter.say(f"resuming after epoch {epoch} of {config.epochs}")
     processes.require_same(str(epoch), "the checkpoint that training goes on from")
-    # Gives all processes the leader's weights.
-    model = DistributedDataParallel(student) if processes.size > 1 else student
+    alone = processes.size == 1 or config.local_steps > 1
+    with torch.no_grad():
+        processes.follow(list(student.parameters()))
+    model = student if alone else DistributedDataParallel(student)
     trained: dict[str, float] = {}
 
     while True:
@@ -153,12 +159,15 @@ def train(
                 summed = summed / len(tokens)
                 optimizer.zero_grad(set_to_none=True)
                 # Gradients are averaged over processes, whose parts of a batch may differ by one text.
-                (summed * (processes.size / len(batch))).backward()  # type: ignore[no-untyped-call]
+                scale = 1 / max(1, len(rows)) if alone else processes.size / len(batch)
+                (summed * scale).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
                 lr = cosine(step, steps, config.first_lr, config.last_lr)
                 set_learning_rate(optimizer, lr)
                 optimizer.step()
                 step += 1
+                if alone and step % config.local_steps == 0:
+                    _average(processes, parameters)
 
                 loss_sum += summed.detach()
                 seen += len(rows)
@@ -174,6 +183,8 @@ def train(
                     figures = {"loss": f"{loss:.5f}", "top-5 recall": f"{top5:.3f}"}
                 stage.advance(len(batch), figures)
 
+        if alone:
+            _average(processes, [*parameters, *_moments(optimizer)])
         seconds = time.monotonic() - started
         trained = {
             "train_loss": processes.sum(loss_sum.cpu().double()).item() / texts,
@@ -181,6 +192,16 @@ def train(
             "seconds": round(seconds, 3),
             "samples_per_second": round(texts / seconds, 1),
         }
+
+
+@torch.no_grad()
+def _average(processes: Processes, tensors: Sequence[Tensor]) -> None:
+    processes.average(tensors)
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Adam's, of all parameters; the numbers of steps are everybody's already."""
+    return [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """What the number of processes changes: weights, validation figures, speed.
 
     python tests/benchmarks/bench_processes.py [--data FILE] [--processes 1 2 4] [--seeds 0 1 2]
+        [--local-steps 1]
 
 Prints JSON. Each run is `torchrun --nproc-per-node N -m pretrain` with one thread a process, and the real
 encoder. Without dropout the weights after an epoch are compared with those of one process, and with how far
@@ -66,13 +67,13 @@ def largest(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     return max(float(np.abs(ours[name] - theirs[name]).max()) for name in theirs)
 
 
-def without_dropout(sizes: list[int], data: str, folder: Path) -> list[dict[str, Any]]:
+def without_dropout(sizes: list[int], data: str, folder: Path, more: list[str]) -> list[dict[str, Any]]:
     """An epoch, everything from the start: reading, embedding, training."""
     rows: list[dict[str, Any]] = []
     alone: dict[str, Any] = {}
     for size in sizes:
         run = folder / f"plain-{size}"
-        result, came = torchrun(size, data, run, "--epochs", "1", "--dropout", "0")
+        result, came = torchrun(size, data, run, "--epochs", "1", "--dropout", "0", *more)
         ours = weights(run)
         alone = alone or ours
         moved = float(np.abs(ours[f"{WEIGHTS[0]}/encoder.0.ffn_out.weight"]).max())  # zero at the start
@@ -90,14 +91,16 @@ def without_dropout(sizes: list[int], data: str, folder: Path) -> list[dict[str,
     return rows
 
 
-def with_dropout(sizes: list[int], seeds: list[int], data: str, folder: Path) -> list[dict[str, Any]]:
+def with_dropout(
+    sizes: list[int], seeds: list[int], data: str, folder: Path, more: list[str]
+) -> list[dict[str, Any]]:
     rows = []
     for size in sizes:
         found = []
         for seed in seeds:
             run = folder / f"{size}-{seed}"
             shutil.copytree(folder / f"plain-{sizes[0]}" / "cache", run / "cache")
-            found.append(torchrun(size, data, run, "--seed", str(seed))[0]["quality"])
+            found.append(torchrun(size, data, run, "--seed", str(seed), *more)[0]["quality"])
             shutil.rmtree(run)
         for_all = {name: [one[name] for one in found] for name in ("val_top5_recall", "val_loss")}
         rows.append(
@@ -120,12 +123,14 @@ def main() -> None:
     parser.add_argument("--data", default=str(FIXTURE))
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--local-steps", type=int, default=1)
     options = parser.parse_args()
+    more = ["--local-steps", str(options.local_steps)] if options.local_steps > 1 else []
     with tempfile.TemporaryDirectory() as folder:
-        plain = without_dropout(options.processes, options.data, Path(folder))
+        plain = without_dropout(options.processes, options.data, Path(folder), more)
         report = {
             "without_dropout": plain,
-            "with_dropout": with_dropout(options.processes, options.seeds, options.data, Path(folder)),
+            "with_dropout": with_dropout(options.processes, options.seeds, options.data, Path(folder), more),
         }
     print(json.dumps(report, indent=2))
 

@@ -169,7 +169,8 @@ def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
     """Hours that many machines like this one would take, from its rates with the real encoder.
 
     Reading and embedding are divided by the machines. A step of training is a machine's part of the batch,
-    and the exchange of all gradients, float32, each sent and received 2 (k - 1) / k times (a ring).
+    and the exchange of all gradients, float32, each sent and received 2 (k - 1) / k times (a ring); with
+    local steps, of the weights, once in so many steps.
     """
     epochs, batch = (
         PretrainConfig(DataConfig("-"), Path("-")).epochs,
@@ -178,8 +179,11 @@ def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
     gradients = 4 * sum(p.numel() for p in Student(384, 0.0).parameters() if p.requires_grad)
     rows = []
     for texts in (10_000_000, 1_000_000_000):
-        for machines, size in ((1, batch), (8, batch), (8, 8 * batch), (64, batch), (64, 64 * batch)):
-            exchange = 2 * (machines - 1) / machines * gradients / NETWORK_BYTES_PER_SECOND
+        for machines, size, local in (
+            (1, batch, 1), (8, batch, 1), (8, batch, 40), (8, 8 * batch, 1), (8, 8 * batch, 40),
+            (64, batch, 1), (64, 64 * batch, 1), (64, 64 * batch, 40),
+        ):  # fmt: skip
+            exchange = 2 * (machines - 1) / machines * gradients / NETWORK_BYTES_PER_SECOND / local
             step = size / machines / rates["training_samples_per_second"] + exchange
             hours = {
                 "reading": texts / machines / rates["records_per_second"] / 3600,
@@ -187,7 +191,7 @@ def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
                 "training": epochs * texts / size * step / 3600,
             }
             rows.append(
-                {"texts": texts, "machines": machines, "batch": size}
+                {"texts": texts, "machines": machines, "batch": size, "local_steps": local}
                 | {name: float(f"{value:.2g}") for name, value in hours.items()}
                 | {"share_of_training_that_is_exchange": round(exchange / step, 2)}
             )
