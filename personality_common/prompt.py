@@ -49,6 +49,16 @@ def memories_block(texts: Iterable[str]) -> str:
     return "\n".join(["<memory>", *lines, "</memory>", told])
 
 
+def memories_question(texts: Iterable[str], question: str) -> str:
+    """A question after what may answer it, in one message: what the user said on earlier days, as data.
+
+    The quotes are as safe as those of `memories_block`, and stand in the user's own message, which orders
+    nothing that the user may not.
+    """
+    lines = [f"- {quoted(text)}" for text in texts]
+    return "\n".join(["<memory>", *lines, "</memory>", f"Question: {question}", "Answer using the memory."])
+
+
 def quoted(text: str) -> str:
     """A text on one line, without anything that could be taken for a mark of the prompt."""
     line = " ".join(text.split()).translate(_LOOKALIKES)

@@ -287,8 +287,14 @@ class Companion:
             return ()
         hits = self.parts.memory().search(said, self.user, 3 * MEMORIES)
         here = {id for _, ids in self._history for id in ids}
-        # What models said is no fact, and what was said just now stands in the prompt anyway.
-        return [hit for hit in hits if hit.role == "user" and hit.turn_id not in here][:MEMORIES]
+        again = _folded(said)
+        # What models said is no fact, what was said just now stands in the prompt anyway, and a question that
+        # was asked before, found first since nothing is nearer, does not answer it.
+        return [
+            hit
+            for hit in hits
+            if hit.role == "user" and hit.turn_id not in here and _folded(hit.text) != again
+        ][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
         """Log a turn as it may be kept; None: not at all."""
@@ -322,3 +328,7 @@ class Companion:
         if "no-memory" not in turn.tags and turn.text:
             self.parts.memory().add(event.id, turn.text, self.user, event.time, turn.role, turn.tags)
             self._known = True
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -8,7 +8,7 @@ from typing import Final
 
 from device_sim.companion.models.model import ChatModel, Message
 from personality_common.errors import ToolkitError
-from personality_common.prompt import memories_block, tokens_block
+from personality_common.prompt import memories_block, memories_question, tokens_block
 
 SYSTEM: Final = "You are a helpful AI assistant."
 """Where neither the model's own template nor a character says who speaks."""
@@ -54,7 +54,8 @@ def build_prompt(
 
     What must be in it is the system prompt, the mood, and what the user says now. Then memories, the best
     first, and of the conversation the newest. Mood and memories stand right before what the user says: they
-    change each turn, and what stands before them is computed once.
+    change each turn, and what stands before them is computed once. A question is put together with the
+    memories: a small model hardly reads what stands further from it (BENCHMARKS.md).
 
     Args:
         room: tokens that the prompt may have.
@@ -66,14 +67,18 @@ def build_prompt(
 
     def messages(memories: Sequence[str], history: Sequence[Exchange]) -> list[Message]:
         blocks = [tokens_block(mood)] if mood else []
-        blocks += [memories_block(memories)] if memories else []
+        asked = said
+        if memories and is_question(said):
+            asked = memories_question(memories, said)
+        elif memories:
+            blocks.append(memories_block(memories))
         now = "\n\n".join(blocks)
         if not history:
             first = Message("system", "\n\n".join([system, *blocks]))
-            return [first, Message("user", said)]
+            return [first, Message("user", asked)]
         turns = [turn for e in history for turn in (Message("user", e.said), Message("assistant", e.answer))]
         late = [Message("system", now)] if now else []
-        return [Message("system", system), *turns, *late, Message("user", said)]
+        return [Message("system", system), *turns, *late, Message("user", asked)]
 
     least = model.count(messages((), ()))
     if least > room:
@@ -87,6 +92,11 @@ def build_prompt(
     turns = _most(len(history), lambda n: model.count(messages(known, history[len(history) - n :])) <= room)
     chosen = messages(known, history[len(history) - turns :])
     return Prompt(tuple(chosen), model.count(chosen), kept, len(history) - turns)
+
+
+def is_question(said: str) -> bool:
+    """Whether a message ends as a question does."""
+    return said.rstrip().endswith("?")
 
 
 def _most(most: int, fits: Callable[[int], bool]) -> int:

@@ -1,0 +1,97 @@
+"""Whether the model reads its memory: facts told on a day, asked the next, with the memory alone.
+
+    python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 4]
+
+Prints JSON; users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no
+memory; system, memories in the system prompt, as where no question is asked; question, as `pt chat` asks.
+
+answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
+tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
+have nothing to do with them; leaks: of these answers, those with a value that the user told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from device_sim.capability.suite import default_suite
+from device_sim.companion.companion import MEMORIES
+from device_sim.companion.memory.memory import Memory
+from device_sim.companion.models.llama import LlamaModel, smollm2
+from device_sim.companion.models.model import Message, Sampling
+from device_sim.companion.prompt import SYSTEM, build_prompt, is_question
+from device_sim.week.user import User, knows
+from personality_common.prompt import memories_block
+from personality_common.text.encoder import load_encoder
+
+TURNS: Final = 24
+DAYS: Final = 7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--first-seed", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=4)
+    given = parser.parse_args()
+    model, encoder = LlamaModel(smollm2()), load_encoder("minilm")
+    system = model.system or SYSTEM
+
+    def plain(said: str, memories: Sequence[str]) -> list[Message]:
+        return list(build_prompt(model, said, room=4000, system=system).messages)
+
+    def in_system(said: str, memories: Sequence[str]) -> list[Message]:
+        block = memories_block(memories)
+        return [Message("system", f"{system}\n\n{block}"), Message("user", said)]
+
+    def served(said: str, memories: Sequence[str]) -> list[Message]:
+        return list(build_prompt(model, said, room=4000, system=system, memories=memories).messages)
+
+    ways: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {
+        "none": plain, "system": in_system, "question": served,
+    }  # fmt: skip
+    tasks = [
+        t for t in default_suite().tasks if t.domain in ("facts", "arithmetic") and is_question(t.prompt)
+    ]
+    figures: dict[str, dict[str, int]] = {way: {"answered": 0, "tasks": 0, "leaks": 0} for way in ways}
+    of: dict[str, Any] = {"questions": 0, "found": 0, "tasks": 0}
+
+    def answer(way: str, said: str, memories: Sequence[str], max_tokens: int) -> str:
+        pieces = model.stream(ways[way](said, memories), Sampling(max_tokens, temperature=0.0))
+        return "".join(piece.text for piece in pieces)
+
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        user = User(seed, DAYS, TURNS)
+        with tempfile.TemporaryDirectory() as folder, Memory(Path(folder) / "memory", encoder) as memory:
+            for i, message in enumerate(user.day(1)):
+                memory.add(f"{i:03}", message.said, "me", f"2026-01-01T00:00:{i:02}Z", "user")
+
+            def recalled(said: str, memory: Memory = memory) -> list[str]:
+                return [hit.text for hit in memory.search(said, "me", MEMORIES)]
+
+            for fact in user.facts:
+                for asked in fact.ask:
+                    memories = recalled(asked)
+                    of["questions"] += 1
+                    of["found"] += any(knows(text, fact.value) for text in memories)
+                    for way in ways:
+                        figures[way]["answered"] += knows(answer(way, asked, memories, 48), fact.value)
+            mine = tasks[(seed - given.first_seed) % given.seeds :: given.seeds]
+            of["tasks"] += len(mine)
+            for task in mine:
+                memories = recalled(task.prompt)
+                for way in ways:
+                    said = answer(way, task.prompt, memories, task.max_tokens)
+                    figures[way]["tasks"] += task.rules.score(said) == 1
+                    figures[way]["leaks"] += any(knows(said, fact.value) for fact in user.facts)
+    print(json.dumps({"of": of, **figures}))
+
+
+if __name__ == "__main__":
+    main()
