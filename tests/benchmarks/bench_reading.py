@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 4]
 
-Prints JSON; users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no
-memory; system, memories in the system prompt, as where no question is asked; question, as `pt chat` asks.
+Prints JSON, and to stderr a line for each question: how near the nearest memory was, and each arm's answer.
+Users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no memory (tasks
+alone); system, memories in the system prompt, as where no question is asked; question, as `pt chat` asks.
 
 answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
 tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +33,8 @@ from personality_common.text.encoder import load_encoder
 
 TURNS: Final = 24
 DAYS: Final = 7
+ANSWER: Final = 48
+"""Tokens."""
 
 
 def main() -> None:
@@ -59,7 +63,9 @@ def main() -> None:
     tasks = [
         t for t in default_suite().tasks if t.domain in ("facts", "arithmetic") and is_question(t.prompt)
     ]
-    figures: dict[str, dict[str, int]] = {way: {"answered": 0, "tasks": 0, "leaks": 0} for way in ways}
+    with_memory = [way for way in ways if way != "none"]
+    figures: dict[str, dict[str, int]] = {way: {"tasks": 0, "leaks": 0} for way in ways}
+    figures |= {way: {"answered": 0, "tasks": 0, "leaks": 0} for way in with_memory}
     of: dict[str, Any] = {"questions": 0, "found": 0, "tasks": 0}
 
     def answer(way: str, said: str, memories: Sequence[str], max_tokens: int) -> str:
@@ -72,24 +78,36 @@ def main() -> None:
             for i, message in enumerate(user.day(1)):
                 memory.add(f"{i:03}", message.said, "me", f"2026-01-01T00:00:{i:02}Z", "user")
 
-            def recalled(said: str, memory: Memory = memory) -> list[str]:
-                return [hit.text for hit in memory.search(said, "me", MEMORIES)]
-
             for fact in user.facts:
                 for asked in fact.ask:
-                    memories = recalled(asked)
+                    hits = memory.search(asked, "me", MEMORIES)
+                    memories = [hit.text for hit in hits]
                     of["questions"] += 1
                     of["found"] += any(knows(text, fact.value) for text in memories)
-                    for way in ways:
-                        figures[way]["answered"] += knows(answer(way, asked, memories, 48), fact.value)
-            mine = tasks[(seed - given.first_seed) % given.seeds :: given.seeds]
-            of["tasks"] += len(mine)
-            for task in mine:
-                memories = recalled(task.prompt)
+                    said = {way: answer(way, asked, memories, ANSWER) for way in with_memory}
+                    right = {way: knows(text, fact.value) for way, text in said.items()}
+                    for way in with_memory:
+                        figures[way]["answered"] += right[way]
+                    row = {"seed": seed, "asked": asked, "score": hits[0].score, "right": right, "said": said}
+                    print(json.dumps(row), file=sys.stderr, flush=True)
+            for task in tasks[(seed - given.first_seed) % given.seeds :: given.seeds]:
+                hits = memory.search(task.prompt, "me", MEMORIES)
+                memories = [hit.text for hit in hits]
+                of["tasks"] += 1
+                said = {way: answer(way, task.prompt, memories, task.max_tokens) for way in ways}
+                right = {way: task.rules.score(text) == 1 for way, text in said.items()}
+                leaks = {way: any(knows(text, f.value) for f in user.facts) for way, text in said.items()}
                 for way in ways:
-                    said = answer(way, task.prompt, memories, task.max_tokens)
-                    figures[way]["tasks"] += task.rules.score(said) == 1
-                    figures[way]["leaks"] += any(knows(said, fact.value) for fact in user.facts)
+                    figures[way]["tasks"] += right[way]
+                    figures[way]["leaks"] += leaks[way]
+                row = {
+                    "seed": seed,
+                    "task": task.prompt,
+                    "score": hits[0].score,
+                    "right": right,
+                    "leaks": leaks,
+                }
+                print(json.dumps(row | {"said": said}), file=sys.stderr, flush=True)
     print(json.dumps({"of": of, **figures}))
 
 
