@@ -44,6 +44,8 @@ class Hit(Protocol):
     def role(self) -> str: ...
     @property
     def turn_id(self) -> str: ...
+    @property
+    def score(self) -> float: ...
 
 
 class Memory(Protocol):
@@ -193,6 +195,7 @@ class Companion:
             system=self._system(),
             mood=self.mood,
             memories=[hit.text for hit in hits],
+            score=hits[0].score if hits else 0.0,
             history=self.history,
         )
 

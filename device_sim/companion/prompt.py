@@ -14,6 +14,8 @@ SYSTEM: Final = "You are a helpful AI assistant."
 """Where neither the model's own template nor a character says who speaks."""
 MEMORY_SHARE: Final = 4
 """Memories may take a quarter of the room."""
+NEAR: Final = 0.35
+"""Score of a memory, as MiniLM has it, from which a question is taken to be about it (BENCHMARKS.md)."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,20 @@ def build_prompt(
     system: str = SYSTEM,
     mood: Sequence[str] = (),
     memories: Sequence[str] = (),
+    score: float = 0.0,
     history: Sequence[Exchange] = (),
 ) -> Prompt:
     """Put a prompt together that has room.
 
     What must be in it is the system prompt, the mood, and what the user says now. Then memories, the best
     first, and of the conversation the newest. Mood and memories stand right before what the user says: they
-    change each turn, and what stands before them is computed once. A question is put together with the
-    memories: a small model hardly reads what stands further from it (BENCHMARKS.md).
+    change each turn, and what stands before them is computed once. A question is put together with memories
+    that are near it: a small model hardly reads what stands further away, and repeats what stands so near
+    whether it answers the question or not (BENCHMARKS.md).
 
     Args:
         room: tokens that the prompt may have.
+        score: of the best memory.
         history: without the turn that is to be answered, the oldest first.
 
     Raises:
@@ -68,7 +73,7 @@ def build_prompt(
     def messages(memories: Sequence[str], history: Sequence[Exchange]) -> list[Message]:
         blocks = [tokens_block(mood)] if mood else []
         asked = said
-        if memories and is_question(said):
+        if memories and score >= NEAR and is_question(said):
             asked = memories_question(memories, said)
         elif memories:
             blocks.append(memories_block(memories))

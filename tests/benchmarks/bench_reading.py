@@ -4,7 +4,8 @@
 
 Prints JSON, and to stderr a line for each question: how near the nearest memory was, and each arm's answer.
 Users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no memory (tasks
-alone); system, memories in the system prompt, as where no question is asked; question, as `pt chat` asks.
+alone); system, memories in the system prompt; question, before the question; served, the latter where a
+memory is near and the former elsewhere, as `pt chat` asks.
 
 answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
 tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
@@ -17,6 +18,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +28,7 @@ from device_sim.companion.companion import MEMORIES
 from device_sim.companion.memory.memory import Memory
 from device_sim.companion.models.llama import LlamaModel, smollm2
 from device_sim.companion.models.model import Message, Sampling
-from device_sim.companion.prompt import SYSTEM, build_prompt, is_question
+from device_sim.companion.prompt import NEAR, SYSTEM, build_prompt, is_question
 from device_sim.week.user import User, knows
 from personality_common.prompt import memories_block
 from personality_common.text.encoder import load_encoder
@@ -54,18 +56,18 @@ def main() -> None:
         block = memories_block(memories)
         return [Message("system", f"{system}\n\n{block}"), Message("user", said)]
 
-    def served(said: str, memories: Sequence[str]) -> list[Message]:
-        return list(build_prompt(model, said, room=4000, system=system, memories=memories).messages)
+    def before(said: str, memories: Sequence[str]) -> list[Message]:
+        found = build_prompt(model, said, room=4000, system=system, memories=memories, score=NEAR)
+        return list(found.messages)
 
     ways: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {
-        "none": plain, "system": in_system, "question": served,
+        "none": plain, "system": in_system, "question": before,
     }  # fmt: skip
     tasks = [
         t for t in default_suite().tasks if t.domain in ("facts", "arithmetic") and is_question(t.prompt)
     ]
     with_memory = [way for way in ways if way != "none"]
-    figures: dict[str, dict[str, int]] = {way: {"tasks": 0, "leaks": 0} for way in ways}
-    figures |= {way: {"answered": 0, "tasks": 0, "leaks": 0} for way in with_memory}
+    figures = {way: Counter[str]() for way in [*ways, "served"]}
     of: dict[str, Any] = {"questions": 0, "found": 0, "tasks": 0}
 
     def answer(way: str, said: str, memories: Sequence[str], max_tokens: int) -> str:
@@ -86,8 +88,9 @@ def main() -> None:
                     of["found"] += any(knows(text, fact.value) for text in memories)
                     said = {way: answer(way, asked, memories, ANSWER) for way in with_memory}
                     right = {way: knows(text, fact.value) for way, text in said.items()}
-                    for way in with_memory:
-                        figures[way]["answered"] += right[way]
+                    right["served"] = right["question" if hits[0].score >= NEAR else "system"]
+                    for way, good in right.items():
+                        figures[way]["answered"] += good
                     row = {"seed": seed, "asked": asked, "score": hits[0].score, "right": right, "said": said}
                     print(json.dumps(row), file=sys.stderr, flush=True)
             for task in tasks[(seed - given.first_seed) % given.seeds :: given.seeds]:
@@ -97,7 +100,9 @@ def main() -> None:
                 said = {way: answer(way, task.prompt, memories, task.max_tokens) for way in ways}
                 right = {way: task.rules.score(text) == 1 for way, text in said.items()}
                 leaks = {way: any(knows(text, f.value) for f in user.facts) for way, text in said.items()}
-                for way in ways:
+                right["served"] = right["question" if hits[0].score >= NEAR else "system"]
+                leaks["served"] = leaks["question" if hits[0].score >= NEAR else "system"]
+                for way in figures:
                     figures[way]["tasks"] += right[way]
                     figures[way]["leaks"] += leaks[way]
                 row = {

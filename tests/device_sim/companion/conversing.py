@@ -42,6 +42,7 @@ class Found:
     turn_id: str
     text: str
     role: str = "user"
+    score: float = 1.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ from device_sim.companion.log import EventLog
 from device_sim.companion.memory.sayings import remembered
 from device_sim.companion.models.model import Message, ModelError, Sampling
 from device_sim.companion.privacy.filter import Filter, Mode
-from device_sim.companion.prompt import Exchange, build_prompt
+from device_sim.companion.prompt import NEAR, Exchange, build_prompt
 from device_sim.companion.store import hold_store
 from personality_common.errors import ToolkitError
 
@@ -275,6 +275,7 @@ def test_a_question_stands_with_its_memories_in_the_users_message() -> None:
         room=500,
         system="s",
         memories=[hostile],
+        score=NEAR,
         history=[Exchange("q", "a")],
     )
     assert [(m.role, m.text) for m in found.messages[:-1]] == [
@@ -288,6 +289,11 @@ def test_a_question_stands_with_its_memories_in_the_users_message() -> None:
         "Question: Where do I live? ",
         "Answer using the memory.",
     ]
+    far = build_prompt(
+        Scripted(), "Where do I live?", room=500, system="s", memories=["Hi."], score=NEAR - 0.01
+    )
+    assert far.messages[0].text.startswith("s\n\n<memory>\n- Hi.")
+    assert far.messages[1] == Message("user", "Where do I live?")
     bare = build_prompt(Scripted(), "Where do I live?", room=500, system="s")
     assert [m.text for m in bare.messages] == ["s", "Where do I live?"]
 
@@ -299,6 +305,18 @@ def test_what_is_said_again_is_no_memory_of_itself(log: EventLog) -> None:
     companion = talk(log, Scripted(["In Graz."]), memory=lambda: memory)
     list(companion.answer("where do I live?"))
     assert companion.recalled == ("I live in Graz.",)
+
+
+@pytest.mark.parametrize(("score", "role"), [(NEAR, "user"), (NEAR - 0.01, "system")])
+def test_how_near_the_best_memory_is_says_where_memories_stand(
+    log: EventLog, score: float, role: str
+) -> None:
+    memory = Remembering({"2": Found("2.0", "2", "I live in Graz.", score=score)})
+    model = Scripted(["In Graz."])
+    companion = talk(log, model, memory=lambda: memory)
+    list(companion.answer("where do I live?"))
+    assert companion.prompt is not None
+    assert [m.role for m in companion.prompt.messages if "<memory>" in m.text] == [role]
 
 
 def test_what_is_obscene_is_answered_and_neither_remembered_nor_trained_on(log: EventLog) -> None:
