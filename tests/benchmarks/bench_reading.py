@@ -1,6 +1,6 @@
 """Whether the model reads its memory: facts told on a day, asked the next, with the memory alone.
 
-    python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 4]
+    python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 2]
 
 Prints JSON, and to stderr a line for each question: how near the nearest memory was, and each arm's answer.
 Users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no memory (tasks
@@ -44,7 +44,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
     model, encoder = LlamaModel(smollm2()), load_encoder("minilm")
     system = model.system or SYSTEM
