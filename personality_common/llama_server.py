@@ -24,6 +24,8 @@ TIMEOUT_S: Final = 120.0
 """Without a token; a prompt of some thousand is read in that time."""
 MAX_LINE: Final = 1 << 24
 _QUIET: Final = -1
+_FITS: Final = 1 << 30
+"""Bytes of a model that has room on any accelerator."""
 
 
 class LlamaServer:
@@ -66,6 +68,8 @@ class LlamaServer:
         # One that is busy with an answer, and one for what is asked beside it.
         settings.n_threads_http = 2
         settings.warmup = settings.endpoint_slots = settings.ui = False
+        # Else it is loaded twice, the first time to see whether it has room.
+        settings.fit_params = path.is_file() and path.stat().st_size > _FITS
         settings.verbosity = _QUIET
         settings.use_jinja = True
         settings.port = 0

@@ -131,6 +131,28 @@ def test_what_needs_no_torch_does_not_import_it(module: str) -> None:
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
+def test_what_needs_torch_imports_nothing_else_that_is_slow() -> None:
+    """Each of the slow would add from a fifth of a second to ten to the start of a command."""
+    script = (
+        "import importlib, sys\n"
+        "slow = {'scipy', 'sentence_transformers', 'transformers', 'sklearn', 'torch._dynamo'}\n"
+        "for module in sys.argv[1:]:\n"
+        "    importlib.import_module(module)\n"
+        "    print(module, 'torch' in sys.modules, sorted(slow & sys.modules.keys()))"
+    )
+    modules = [
+        "pretrain.personality.pipeline",
+        "pretrain.personality.export.bundle",
+        "pretrain.lm.pipeline",
+        "pretrain.character.pipeline",
+        "device_sim.fleet.cli",
+        "device_sim.simulate.texts",
+    ]
+    command = [sys.executable, "-c", script, *modules]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{module} True []" for module in modules]
+
+
 def test_judge_borrows_nothing_from_the_exporter(graph: grimp.ImportGraph) -> None:
     wrong = [
         (a, b)

@@ -7,8 +7,8 @@ rank fusion, and the memory's own search, on three kinds of questions that `memo
 (each user's own 54 turns, in one file), natural questions, and keywords (one user, some 3,200 turns). Seeds
 below 100 are to choose on, others to report. `--data` adds conversations in ShareGPT form to the one user's
 history. `scale`: how long building, loading and searching take with that many chunks of 14 words drawn by
-Zipf's law and random vectors, by words as common and a question that MiniLM embeds, in CPU time of one
-thread; and how many bytes they are.
+Zipf's law and random vectors, by words as common and a question that MiniLM embeds as it does for `pt chat`,
+without PyTorch, in CPU time of one thread (start it with OMP_NUM_THREADS=1); and how many bytes they are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from memory_questions import Asked, make
 from numpy.typing import NDArray
 from suite import clock
@@ -65,8 +64,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    minilm = load_encoder("minilm", "cpu", torch.float32)
+    minilm = load_encoder("minilm")
     by_seed = {seed: of_seed(seed, minilm, options.data) for seed in options.seeds}
     figures = {
         kind: {

@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS: Final = 4096
-"""Rows that are kept together: what grows by blocks is never copied, and two of them are in no cache."""
+BLOCK_ROWS: Final = 16384
+"""Rows that are kept together: what grows by blocks is never copied. 25 MB, of which the system gives what is
+written to; with a quarter of them a search of 100,000 takes a sixth longer."""
 
 
 class Vectors:

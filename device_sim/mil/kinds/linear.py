@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from scipy.special import ndtr
 
 from device_sim.mil.kinds.binding import Bound, Run, chosen, logistic, require_width, row, softmax
 from device_sim.mil.limits import Usage
@@ -18,7 +17,16 @@ from personality_common.errors import DataError
 
 _PROBIT: Final = 1
 _ONE_VS_REST: Final = 1
-_LINKS: Final[dict[int, Callable[[Array], Array]]] = {0: lambda x: x, 1: logistic, 2: ndtr}
+
+
+def _probit(z: Array) -> Array:
+    from scipy.special import ndtr  # a fifth of a second to import, for what few models have
+
+    found: Array = ndtr(z)
+    return found
+
+
+_LINKS: Final[dict[int, Callable[[Array], Array]]] = {0: lambda x: x, 1: logistic, 2: _probit}
 """`PostEvaluationTransform` of a regressor."""
 
 
@@ -69,7 +77,7 @@ def glm_classifier(bound: Bound) -> Run:
     def run(values: Mapping[str, Any], _: Usage) -> dict[str, Any]:
         z = scores(values)
         if binary:
-            second = ndtr(z) if probit else logistic(z)
+            second = _probit(z) if probit else logistic(z)
             found = np.concatenate([1 - second, second])
         elif one_vs_rest:
             found = logistic(z)

@@ -31,6 +31,7 @@ MAX_ENTRIES: Final = 1 << 20
 MAX_STRING: Final = 1 << 20
 _SCALARS: Final = dict(enumerate(("B", "b", "H", "h", "I", "i", "f", "?"))) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _LIST = 8, 9
+_LENGTH: Final = struct.Struct("<Q")
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,18 @@ class _Header:
         return struct.unpack(f"<{code}", self.take(struct.calcsize(code)))[0]
 
     def count(self, most: int = MAX_ENTRIES) -> int:
-        count = int(self.number("Q"))
+        return self.bounded(int(self.number("Q")), most)
+
+    def bounded(self, count: int, most: int) -> int:
         if count > most:
             raise DataError(f"{self.path}: a count in it must be {most} or less, is {count}")
         return count
 
     def string(self) -> str:
         try:
-            return self.take(self.count(MAX_STRING)).decode()
+            # A vocabulary and its merges are 100,000 of them, for which the first word of a chat waits.
+            (size,) = _LENGTH.unpack(self.take(_LENGTH.size))
+            return self.take(self.bounded(size, MAX_STRING)).decode()
         except UnicodeDecodeError as error:
             raise DataError(f"{self.path}: a string in it must be UTF-8: {error.reason}") from None
 
@@ -163,8 +168,11 @@ class _Header:
         if kind == _STRING:
             return self.string()
         if kind == _LIST and not nested:
-            kind = self.number("I")
-            return [self.value(kind, nested=True) for _ in range(self.count())]
+            kind, count = self.number("I"), self.count()
+            if kind in _SCALARS:
+                code = f"<{_SCALARS[kind]}"
+                return [one for (one,) in struct.iter_unpack(code, self.take(count * struct.calcsize(code)))]
+            return [self.value(kind, nested=True) for _ in range(count)]
         if kind not in _SCALARS:
             raise DataError(
                 f"{self.path}: a value in it must be a number, a string or a list, is of type {kind}"
