@@ -30,6 +30,7 @@ class Batch:
         active: (rows, G) bool.
         lengths: (rows, G) float64, number of decisions of each candidate, at least 1.
         weights: (rows, G) float64, of one unit of the surrogate: a decision, or a set.
+        up, down: (rows, G) float64, weights times the advantages that are positive, and that are negative.
         decision_weights: (rows, G) float64, of one decision; what k1, k2, k3 are summed with, groups without
             spread included.
         rows: (rows,) float64, weights of the texts with feedback; sum 1 per device.
@@ -48,6 +49,8 @@ class Batch:
     active: Tensor
     lengths: Tensor
     weights: Tensor
+    up: Tensor
+    down: Tensor
     decision_weights: Tensor
     rows: Tensor
     start: PolicyAt
@@ -129,6 +132,8 @@ def make_batch(
         active=advantages.active,
         lengths=lengths,
         weights=weights,
+        up=weights * advantages.values.clamp(min=0),
+        down=weights * advantages.values.clamp(max=0),
         decision_weights=of_decisions,
         rows=(texts / texts.sum(-1, keepdim=True).clamp(min=1)).view(-1),
         start=at_start,

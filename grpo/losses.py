@@ -105,4 +105,5 @@ def _decision_loss(here: PolicyAt, batch: Batch, options: LossOptions, *, with_s
 
 def _clip_shares(terms: Surrogate, counted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     count = batch.total(counted).double().clamp(min=1)
-    return batch.total(terms.low & counted) / count, batch.total(terms.high & counted) / count
+    clipped = terms.clipped()
+    return batch.total(clipped.low & counted) / count, batch.total(clipped.high & counted) / count
