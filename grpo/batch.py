@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -61,6 +62,24 @@ class Batch:
     per_set: bool
     old_tables: Tables | None
     shipped_tables: Tables | None
+
+    @cached_property
+    def row_up(self) -> Tensor:
+        """(rows, 1): of all candidates."""
+        return self.up.sum(-1, keepdim=True)
+
+    @cached_property
+    def row_down(self) -> Tensor:
+        return self.down.sum(-1, keepdim=True)
+
+    @cached_property
+    def drawn_up(self) -> Tensor:
+        """(rows, G, K): of each token of the actions, 0 at the padding."""
+        return self.up[..., None] * (self.actions >= 0)
+
+    @cached_property
+    def drawn_down(self) -> Tensor:
+        return self.down[..., None] * (self.actions >= 0)
 
     def total(self, values: Tensor) -> Tensor:
         """(rows, …) to (devices,): each device's sum."""

@@ -34,7 +34,10 @@ class PolicyAt(Protocol):
         ...
 
     def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
-        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`."""
+        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`.
+
+        Weights of decisions that there are not count for nothing.
+        """
         ...
 
     def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
@@ -175,7 +178,7 @@ class BernoulliAt:
     def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
         weights = weights.double()
         gradient = self.p * weights.sum(1, keepdim=True).neg_()
-        taken = (actions >= 0) * weights[..., None]
+        taken = weights[..., None].masked_fill(actions < 0, 0.0)
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
         return gradient if self.temperature == 1 else gradient / self.temperature
 

@@ -64,21 +64,21 @@ class KLEstimate(NamedTuple):
     slope: Tensor  # derivative at the log-probability
 
 
-def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOptions) -> Surrogate:
+def surrogate(log_prob: Tensor, old: Tensor, up: Tensor, down: Tensor, options: LossOptions) -> Surrogate:
     """The clipped objective of one decision or set, as a loss, with its derivative.
 
-    Elementwise; `advantage` broadcasts.
+    Elementwise; `up` and `down`, the positive and the negative part of the advantage A, broadcast. All
+    but `clipped` is linear in them, so that they may be weighted.
 
     - cispo: -sg(min(r, 1 + clip_high)) A l, where sg stops the gradient (MiniMax-M1, arXiv:2506.13585)
     - others: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (PPO, arXiv:1707.06347), where for A < 0
       the ratio is first held to `delta` at most (two-sided clip, INTELLECT-2, arXiv:2505.07291).
     """
     liked, disliked = surrogates_of_one(log_prob, old, options)
-    up, down = advantage.clamp(min=0), advantage.clamp(max=0)
 
     def clipped() -> Clipped:
         of_liked, of_disliked = liked.clipped(), disliked.clipped()
-        positive = advantage > 0
+        positive = up > 0
         return Clipped(*(torch.where(positive, a, b) for a, b in zip(of_liked, of_disliked, strict=True)))
 
     return Surrogate(

@@ -21,13 +21,13 @@ def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossRe
     assert batch.old_tables is not None
     off, off_here, on_here = here.off_and_on(batch.actions)
     old_off, _, old_on_here = batch.old_tables
-    up, down = batch.up.sum(-1, keepdim=True), batch.down.sum(-1, keepdim=True)
+    up, down = batch.row_up, batch.row_down
     liked, disliked = surrogates_of_one(off, old_off, options)
     dense = torch.addcmul(up * liked.slope, down, disliked.slope, value=-1)
 
     on = batch.actions >= 0
     are_liked, are_disliked = surrogates_of_one(on_here, old_on_here, options)
-    ups, downs = batch.up[..., None] * on, batch.down[..., None] * on
+    ups, downs = batch.drawn_up, batch.drawn_down
 
     def weighted(of_liked: Tensor, of_disliked: Tensor) -> Tensor:
         """(N, G, K), of values or slopes under an advantage of 1 and of -1."""
@@ -63,7 +63,8 @@ def switch_loss(here: BernoulliAt, batch: Batch, options: LossOptions) -> LossRe
         if kl is not None and kl_were is not None and kl_are is not None:
             value = value + batch.total(of_all.sum(-1, keepdim=True) * kl.value())
             value = value + batch.total(of_drawn * (kl_are.value() - kl_were.value()))
-        low, high = map(share, liked.clipped(), disliked.clipped(), are_liked.clipped(), are_disliked.clipped())
+        sides = (liked, disliked, are_liked, are_disliked)
+        low, high = map(share, *(side.clipped() for side in sides))
         return LossMetrics(value, low, high)
 
     def share(off_liked: Tensor, off_disliked: Tensor, on_liked: Tensor, on_disliked: Tensor) -> Tensor:
