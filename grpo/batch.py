@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -30,6 +31,7 @@ class Batch:
         active: (rows, G) bool.
         lengths: (rows, G) float64, number of decisions of each candidate, at least 1.
         weights: (rows, G) float64, of one unit of the surrogate: a decision, or a set.
+        up, down: (rows, G) float64, weights times the advantages that are positive, and that are negative.
         decision_weights: (rows, G) float64, of one decision; what k1, k2, k3 are summed with, groups without
             spread included.
         rows: (rows,) float64, weights of the texts with feedback; sum 1 per device.
@@ -48,6 +50,8 @@ class Batch:
     active: Tensor
     lengths: Tensor
     weights: Tensor
+    up: Tensor
+    down: Tensor
     decision_weights: Tensor
     rows: Tensor
     start: PolicyAt
@@ -58,6 +62,24 @@ class Batch:
     per_set: bool
     old_tables: Tables | None
     shipped_tables: Tables | None
+
+    @cached_property
+    def row_up(self) -> Tensor:
+        """(rows, 1): of all candidates."""
+        return self.up.sum(-1, keepdim=True)
+
+    @cached_property
+    def row_down(self) -> Tensor:
+        return self.down.sum(-1, keepdim=True)
+
+    @cached_property
+    def drawn_up(self) -> Tensor:
+        """(rows, G, K): of each token of the actions, 0 at the padding."""
+        return self.up[..., None] * (self.actions >= 0)
+
+    @cached_property
+    def drawn_down(self) -> Tensor:
+        return self.down[..., None] * (self.actions >= 0)
 
     def total(self, values: Tensor) -> Tensor:
         """(rows, …) to (devices,): each device's sum."""
@@ -129,6 +151,8 @@ def make_batch(
         active=advantages.active,
         lengths=lengths,
         weights=weights,
+        up=weights * advantages.values.clamp(min=0),
+        down=weights * advantages.values.clamp(max=0),
         decision_weights=of_decisions,
         rows=(texts / texts.sum(-1, keepdim=True).clamp(min=1)).view(-1),
         start=at_start,

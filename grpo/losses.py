@@ -11,6 +11,8 @@ gradient of a weighted sum of log-probabilities, with weights weight * f'(l).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -62,47 +64,47 @@ def loss_and_gradient(here: PolicyAt, batch: Batch, options: LossOptions) -> Los
 
 
 def _set_loss(here: PolicyAt, batch: Batch, options: LossOptions) -> LossResult:
-    new, old, weights = here.set_log_prob(batch.actions), batch.old, batch.weights
+    new, old = here.set_log_prob(batch.actions), batch.old
     if options.loss == "gspo":
         new, old = new / batch.lengths, old / batch.lengths
-    terms = surrogate(new, old, batch.advantages, options)
-    slopes = weights * terms.slope
-    if options.loss == "gspo":
-        slopes = slopes / batch.lengths
+    terms = surrogate(new, old, batch.up, batch.down, options)
+    slopes = terms.slope / batch.lengths if options.loss == "gspo" else terms.slope
 
     def measure() -> LossMetrics:
-        return LossMetrics(batch.total(weights * terms.value()), *_clip_shares(terms, batch.active, batch))
+        return LossMetrics(batch.total(terms.value()), *_clip_shares(terms, batch.active, batch))
 
     return LossResult(here.set_gradient(batch.actions, slopes), measure)
 
 
 def _decision_loss(here: PolicyAt, batch: Batch, options: LossOptions, *, with_surrogate: bool) -> LossResult:
     log_prob = here.log_prob(batch.actions)
-    slopes, values = torch.zeros_like(log_prob), []
+    slopes: list[Tensor] = []
+    values: list[Callable[[], Tensor]] = []
     terms = None
     if with_surrogate:
         assert batch.old_decisions is not None
-        terms = surrogate(log_prob, batch.old_decisions, batch.advantages[..., None], options)
-        weights = batch.weights[..., None]
-        slopes = weights * terms.slope
-        values.append((weights, terms.value))
+        up, down = batch.up[..., None], batch.down[..., None]
+        terms = surrogate(log_prob, batch.old_decisions, up, down, options)
+        slopes.append(terms.slope)
+        values.append(terms.value)
     if batch.reference is not None:
         kl = kl_estimate(log_prob, batch.reference, options.kl_estimator)
         weights = options.kl_weight * batch.decision_weights[..., None]
-        slopes = slopes + weights * kl.slope
-        values.append((weights, kl.value))
+        slopes.append(weights * kl.slope)
+        values.append(lambda: weights * kl.value())
 
     def measure() -> LossMetrics:
-        total = sum((w * value() for w, value in values), torch.zeros_like(log_prob))
+        total = sum((value() for value in values), torch.zeros_like(log_prob))
         value = batch.total(torch.where(batch.exists, total, 0.0))
         if terms is None:
             return LossMetrics(value, torch.zeros_like(value), torch.zeros_like(value))
         return LossMetrics(value, *_clip_shares(terms, batch.active[..., None] & batch.exists, batch))
 
-    gradient = here.gradient(batch.actions, torch.where(batch.exists, slopes, 0.0))
-    return LossResult(gradient, measure)
+    slope = slopes[0] if len(slopes) == 1 else slopes[0] + slopes[1]
+    return LossResult(here.gradient(batch.actions, slope), measure)
 
 
 def _clip_shares(terms: Surrogate, counted: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     count = batch.total(counted).double().clamp(min=1)
-    return batch.total(terms.low & counted) / count, batch.total(terms.high & counted) / count
+    clipped = terms.clipped()
+    return batch.total(clipped.low & counted) / count, batch.total(clipped.high & counted) / count

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from grpo.head import top_tokens
-from grpo.policies import check_temperature, gather
+from grpo.policies import check_temperature
 from personality_common.contract import TOP_K
 from personality_common.errors import ToolkitError
 
@@ -92,12 +92,16 @@ class PlackettLuce:
 
 class _Draws(NamedTuple):
     actions: Tensor  # (N, G, K)
-    exists: Tensor  # (N, G, K) bool: not padding
+    missing: Tensor | None  # (N, G, K) bool: padding; None if there is none
     tokens: Tensor  # (N, G * K) actions, with token 0 for padding
     drawn: Tensor  # (N, G, K) the drawn tokens' exponentials, 0 at the padding
     left: Tensor  # (N, G, K) mass not yet drawn before draw j
     log_left: Tensor  # (N, G, K) its logarithm
     steep: Tensor | None  # (N, G) bool: the draws leave less than _SAFE_REST; None if none does
+
+    def existing(self, values: Tensor) -> Tensor:
+        """The values (N, G, K), 0 at the padding; where there is none, the same tensor."""
+        return values if self.missing is None else values.masked_fill(self.missing, 0.0)
 
 
 class PlackettLuceAt:
@@ -128,8 +132,8 @@ class PlackettLuceAt:
 
     def log_prob(self, actions: Tensor) -> Tensor:
         draws = self.draws(actions)
-        log_prob = gather(self.shifted, actions).sub_(draws.log_left)
-        return torch.where(draws.exists, log_prob, 0.0)
+        log_prob = self.shifted.gather(1, draws.tokens).view(actions.shape).sub_(draws.log_left)
+        return draws.existing(log_prob)
 
     def set_log_prob(self, actions: Tensor) -> Tensor:
         return self.log_prob(actions).sum(-1)
@@ -141,15 +145,16 @@ class PlackettLuceAt:
         which gives back what the later draws took from a token that was already gone.
         """
         draws = self.draws(actions)
-        weights = torch.where(draws.exists, weights.double(), 0.0)
+        weights = draws.existing(weights.double())
         if draws.steep is None:
             rate = weights / draws.left
         else:
             steep = draws.steep[..., None]
             rate = torch.where(steep, 0.0, weights) / torch.where(steep, 1.0, draws.left)
-        later = _sum_from_here(rate).sub_(rate)
-        gradient = self.exponentials * rate.sum((1, 2)).neg_()[:, None]
-        corrections = later.mul_(draws.drawn).add_(weights)
+        until = rate.cumsum(-1)
+        total = until[..., -1:]
+        gradient = self.exponentials * total.sum(1).neg_()
+        corrections = torch.addcmul(weights, total - until, draws.drawn)
         gradient.scatter_add_(1, draws.tokens, corrections.flatten(1))
         if draws.steep is not None:
             _subtract_steep(gradient, self.shifted, weights, draws, draws.steep)
@@ -193,30 +198,27 @@ class PlackettLuceAt:
     def draws(self, actions: Tensor) -> _Draws:
         """The mass left before each draw, from `total - drawn` where that is sound.
 
-        The mass before draw j is what is left after all draws plus what draws j..k take: sums of positive
-        numbers. Only `total - drawn` can cancel, and where it does, the rest is summed token by token.
+        That can cancel, and where it does, the rest is summed token by token.
         """
         if self._draws is not None and self._draws.actions is actions:
             return self._draws
-        exists, tokens = actions >= 0, actions.clamp(min=0).flatten(1)
-        drawn = torch.where(exists, self.exponentials.gather(1, tokens).view(actions.shape), 0.0)
-        from_here = _sum_from_here(drawn)
-        rest = self.total - from_here[..., 0]
-        left = from_here.add_(rest[..., None])
-        steep = rest < _SAFE_REST * self.total
+        tokens, missing = actions.flatten(1), None
+        if tokens.numel() > 0 and int(tokens.amin()) < 0:
+            tokens, missing = tokens.clamp(min=0), actions < 0
+        drawn = self.exponentials.gather(1, tokens).view(actions.shape)
+        if missing is not None:
+            drawn.masked_fill_(missing, 0.0)
+        total = self.total[..., None]
+        left = torch.sub(total, drawn.cumsum(-1).sub_(drawn))
+        steep = left[..., -1] - drawn[..., -1] < _SAFE_REST * self.total
         if not bool(steep.any()):
-            self._draws = _Draws(actions, exists, tokens, drawn, left, left.log(), None)
+            self._draws = _Draws(actions, missing, tokens, drawn, left, left.log(), None)
             return self._draws
         log_left = torch.where(steep[..., None], 1.0, left).log()
         text, candidate = steep.nonzero(as_tuple=True)
         log_left[text, candidate] = _log_left_steep(self.shifted[text], actions[text, candidate])
-        self._draws = _Draws(actions, exists, tokens, drawn, left, log_left, steep)
+        self._draws = _Draws(actions, missing, tokens, drawn, left, log_left, steep)
         return self._draws
-
-
-def _sum_from_here(values: Tensor) -> Tensor:
-    """(N, G, K): of each entry and those after it."""
-    return values.flip(-1).cumsum(-1).flip(-1)
 
 
 def _log_left_steep(shifted: Tensor, actions: Tensor) -> Tensor:

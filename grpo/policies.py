@@ -34,7 +34,10 @@ class PolicyAt(Protocol):
         ...
 
     def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
-        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`."""
+        """(N, V) float64: gradient at the logits of the sum of weights (N, G, D) times `log_prob`.
+
+        Weights of decisions that there are not count for nothing.
+        """
         ...
 
     def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
@@ -124,22 +127,31 @@ class BernoulliAt:
 
     def __init__(self, logits: Tensor, temperature: float) -> None:
         self.temperature = temperature
-        self.z = logits.double() / temperature
+        self.z = logits.double() / temperature if temperature != 1 else logits.double()
+
+    @cached_property
+    def _rest(self) -> Tensor:
+        """(N, V) 1 + e^-|z|: with p or 1 - p, whichever is larger, its product is 1."""
+        return one_plus(self.z)
+
+    @cached_property
+    def _log_rest(self) -> Tensor:
+        return self._rest.log()
 
     @cached_property
     def on(self) -> Tensor:
         """(N, V) log-probability of on."""
-        return torch.nn.functional.logsigmoid(self.z)
+        return self.z.clamp(max=0).sub_(self._log_rest)
 
     @cached_property
     def off(self) -> Tensor:
         """(N, V) log-probability of off."""
-        return torch.nn.functional.logsigmoid(-self.z)
+        return self.z.clamp(min=0).add_(self._log_rest).neg_()
 
     @cached_property
     def p(self) -> Tensor:
         """(N, V) probability of on."""
-        return probability_of_on(self.z)
+        return self.z.clamp(max=0).exp_().div_(self._rest)
 
     def switches(self, actions: Tensor) -> Tensor:
         """(N, G, V) bool: which tokens are on."""
@@ -153,22 +165,22 @@ class BernoulliAt:
 
     def set_log_prob(self, actions: Tensor) -> Tensor:
         """logsigmoid(z) - logsigmoid(-z) = z: all switches off, plus z for those that are on."""
-        return self.off.sum(-1)[:, None] + torch.where(actions >= 0, gather(self.z, actions), 0.0).sum(-1)
+        return self.off.sum(-1, keepdim=True) + gather(self.z, actions).masked_fill_(actions < 0, 0.0).sum(-1)
 
     def gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
         """d/dz_v = sum over candidates of weight * (1[v on] - sigmoid(z_v))."""
         weights = weights.double()
         taken = torch.where(actions >= 0, weights.gather(-1, actions.clamp(min=0)), 0.0)
-        gradient = -self.p * weights.sum(1)
+        gradient = self.p * weights.sum(1).neg_()
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
-        return gradient / self.temperature
+        return gradient if self.temperature == 1 else gradient / self.temperature
 
     def set_gradient(self, actions: Tensor, weights: Tensor) -> Tensor:
         weights = weights.double()
-        gradient = -self.p * weights.sum(1)[:, None]
-        taken = torch.where(actions >= 0, weights[..., None], 0.0)
+        gradient = self.p * weights.sum(1, keepdim=True).neg_()
+        taken = weights[..., None].masked_fill(actions < 0, 0.0)
         gradient.scatter_add_(1, actions.clamp(min=0).flatten(1), taken.flatten(1))
-        return gradient / self.temperature
+        return gradient if self.temperature == 1 else gradient / self.temperature
 
     def off_and_on(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probability of off, (N, V), and of off and of on for the tokens of the actions, (N, G, K)."""
@@ -195,13 +207,18 @@ class BernoulliAt:
         return weights.double()[:, None] * slope
 
 
+def one_plus(z: Tensor) -> Tensor:
+    """1 + e^-|z|, from 1 to 2."""
+    return z.abs().neg_().exp_().add_(1)
+
+
 def probability_of_on(z: Tensor) -> Tensor:
-    """The logistic function, by way of `logsigmoid`.
+    """The logistic function, e^min(z, 0) / (1 + e^-|z|).
 
     `torch.sigmoid` rounds an element differently where it falls into the last few of a tensor, so a row's
     bits would depend on the rows beside it.
     """
-    return torch.nn.functional.logsigmoid(z).exp()
+    return z.clamp(max=0).exp_().div_(one_plus(z))
 
 
 def check_temperature(temperature: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -47,11 +48,15 @@ class LossResult(NamedTuple):
     measure: Callable[[], LossMetrics]  # an update needs none of it
 
 
+class Clipped(NamedTuple):
+    low: Tensor  # bool: clipped from below
+    high: Tensor  # bool: clipped from above
+
+
 class Surrogate(NamedTuple):
     value: Callable[[], Tensor]
     slope: Tensor  # derivative at the log-probability
-    low: Tensor  # bool: clipped from below
-    high: Tensor  # bool: clipped from above
+    clipped: Callable[[], Clipped]
 
 
 class KLEstimate(NamedTuple):
@@ -59,42 +64,61 @@ class KLEstimate(NamedTuple):
     slope: Tensor  # derivative at the log-probability
 
 
-def surrogate(log_prob: Tensor, old: Tensor, advantage: Tensor, options: LossOptions) -> Surrogate:
+def surrogate(log_prob: Tensor, old: Tensor, up: Tensor, down: Tensor, options: LossOptions) -> Surrogate:
     """The clipped objective of one decision or set, as a loss, with its derivative.
 
-    Elementwise; `advantage` broadcasts.
+    Elementwise; `up` and `down`, the positive and the negative part of the advantage A, broadcast. All
+    but `clipped` is linear in them, so that they may be weighted.
 
     - cispo: -sg(min(r, 1 + clip_high)) A l, where sg stops the gradient (MiniMax-M1, arXiv:2506.13585)
     - others: -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (PPO, arXiv:1707.06347), where for A < 0
       the ratio is first held to `delta` at most (two-sided clip, INTELLECT-2, arXiv:2505.07291).
     """
-    ratio = torch.exp((log_prob - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-    if options.loss == "cispo":
-        weight, high = _cispo_weight(ratio, options)
-        slope = -weight * advantage
-        return Surrogate(lambda: slope * log_prob, slope, torch.zeros_like(high), high)
-    lower, upper, delta = _bounds(options)
-    positive = advantage > 0
-    high = torch.where(positive, ratio > upper, ratio > delta)
-    low = ~positive & (ratio < lower)
+    liked, disliked = surrogates_of_one(log_prob, old, options)
 
-    def value() -> Tensor:
-        return -torch.where(positive, ratio.clamp(max=upper), ratio.clamp(lower, delta)) * advantage
+    def clipped() -> Clipped:
+        of_liked, of_disliked = liked.clipped(), disliked.clipped()
+        positive = up > 0
+        return Clipped(*(torch.where(positive, a, b) for a, b in zip(of_liked, of_disliked, strict=True)))
 
-    return Surrogate(value, -ratio * advantage * ~(low | high), low, high)
+    return Surrogate(
+        lambda: up * liked.value() - down * disliked.value(),
+        torch.addcmul(up * liked.slope, down, disliked.slope, value=-1), clipped,
+    )  # fmt: skip
 
 
 def surrogates_of_one(log_prob: Tensor, old: Tensor, options: LossOptions) -> tuple[Surrogate, Surrogate]:
     """`surrogate` for an advantage of 1 and of -1, at little more than the cost of one."""
-    ratio = torch.exp((log_prob - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
-    if options.loss == "cispo":
-        weight, high = _cispo_weight(ratio, options)
-        value, never = weight * log_prob, torch.zeros_like(high)
-        return Surrogate(lambda: -value, -weight, never, high), Surrogate(lambda: value, weight, never, high)
+    ratio = torch.sub(log_prob, old).clamp_(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp_()
     lower, upper, delta = _bounds(options)
-    high, low, beyond = ratio > upper, ratio < lower, ratio > delta
-    liked = Surrogate(lambda: -ratio.clamp(max=upper), -ratio * ~high, torch.zeros_like(low), high)
-    return liked, Surrogate(lambda: ratio.clamp(lower, delta), ratio * ~(low | beyond), low, beyond)
+    if options.loss == "cispo":
+        weight = ratio.clamp(max=upper)
+
+        def held() -> Clipped:
+            return Clipped(torch.zeros_like(ratio, dtype=torch.bool), ratio > upper)
+
+        return (
+            Surrogate(lambda: -weight * log_prob, -weight, held),
+            Surrogate(lambda: weight * log_prob, weight, held),
+        )
+    # One vectorized pass for what a comparison and a product with its result take five times as long for.
+    rising = torch.nn.functional.threshold(-ratio, _below(-upper), 0.0)
+    falling = torch.nn.functional.threshold(ratio, _below(lower), 0.0)
+    if delta < math.inf:
+        falling.masked_fill_(ratio > delta, 0.0)
+    liked = Surrogate(
+        lambda: -ratio.clamp(max=upper), rising,
+        lambda: Clipped(torch.zeros_like(ratio, dtype=torch.bool), ratio > upper),
+    )  # fmt: skip
+    disliked = Surrogate(
+        lambda: ratio.clamp(lower, delta), falling, lambda: Clipped(ratio < lower, ratio > delta)
+    )
+    return liked, disliked
+
+
+def _below(bound: float) -> float:
+    """What everything from `bound` on is larger than: `threshold` keeps what is larger, and not its equal."""
+    return math.nextafter(bound, -math.inf)
 
 
 def _bounds(options: LossOptions) -> tuple[float, float, float]:
@@ -105,11 +129,6 @@ def _bounds(options: LossOptions) -> tuple[float, float, float]:
         1 + options.clip_high if options.clip_high is not None else infinity,
         options.delta if options.delta is not None else infinity,
     )
-
-
-def _cispo_weight(ratio: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
-    upper = _bounds(options)[1]
-    return ratio.clamp(max=upper), ratio > upper
 
 
 def kl_estimate(log_prob: Tensor, reference: Tensor, estimator: KLEstimator) -> KLEstimate:
