@@ -2,7 +2,7 @@
 
 A step is a machine's part of the batch and the optimizer's work, which is the same for any batch. Every
 `local_steps` steps the slowest machine is waited for, and a ring passes all weights around. When a machine
-fails, all go back to the last checkpoint. bench_processes.py measures the points and fits; this needs no torch.
+fails, all go back to the last checkpoint. bench_processes.py measures the points and fits.
 """
 
 from __future__ import annotations
