@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 CHAT   := $(BIN)/pt chat --store runs/demo-companion --temperature 0 --max-tokens 16 --verbose
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo test lint types unit faults fuzz bench bench-compare clean
+.PHONY: demo test lint types unit faults fuzz bench bench-compare bench-gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -108,6 +108,10 @@ bench: $(READY)
 # BASE is a commit; without one it is where this branch left main.
 bench-compare: $(READY)
 	@$(BIN)/python tests/benchmarks/compare.py $(if $(BASE),--base '$(BASE)') $(ONLY)
+
+# Shares of a GPU's matrix rate; a line that says so where there is none.
+bench-gpu: $(READY)
+	@$(BIN)/python tests/benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) runs bundles

@@ -123,6 +123,8 @@ class DenseDescent(Descent):
         self.tuned = Head(heads.weight.clone(), heads.bias.clone())
         self._mean = Head(*(torch.zeros_like(t) for t in heads))
         self._square = Head(*(torch.zeros_like(t) for t in heads))
+        # Fresh memory of this size, page by page from the system, costs as much as the product itself.
+        self._slope = torch.empty_like(heads.weight)
         self._steps = 0
 
     def step(self, gradient: Tensor, running: Tensor) -> Tensor:
@@ -132,7 +134,8 @@ class DenseDescent(Descent):
         unbias = (1 - second**self._steps) ** 0.5
         at_logits = self._clipped(gradient).float()
         rows = aligned(*at_logits.shape, dtype=torch.float32).copy_(at_logits)
-        gradients = Head(torch.bmm(rows.transpose(1, 2), self.latents), at_logits.sum(1))
+        torch.bmm(rows.transpose(1, 2), self.latents, out=self._slope)
+        gradients = Head(self._slope, at_logits.sum(1))
         for value, slope, mean, square in zip(self.tuned, gradients, self._mean, self._square, strict=True):
             mean.mul_(first).add_(slope * (1 - first))
             square.mul_(second).add_(slope.square().mul_(1 - second))

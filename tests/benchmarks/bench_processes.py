@@ -5,7 +5,7 @@
 
 Prints JSON. Each run is `torchrun --nproc-per-node N -m pretrain` with one thread a process, and the real
 encoder. Without arguments: speed and recall on generated texts, two processes over one in `ratios`, and how
-near cluster.py comes to the measured points, in two minutes. With `--full`: without dropout the weights after
+near cluster.py comes to the measured points. With `--full`: without dropout the weights after
 an epoch are compared with those of one process, and with how far they moved; with dropout, held-out figures
 after the default epochs, with their spread over seeds.
 """
@@ -32,7 +32,7 @@ from safetensors.numpy import load_file
 from pretrain.personality.student import Student
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "conversations.jsonl"
-TEXTS, EPOCHS, BATCH, LOCAL = 5_000, 5, 256, 20
+TEXTS, EPOCHS, BATCH, LOCAL = 5_000, 4, 256, 20
 """Of the short run."""
 WEIGHTS = ("personality_model_weights.safetensors", "embedding_projector_weights.safetensors")
 

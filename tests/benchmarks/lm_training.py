@@ -37,16 +37,16 @@ def random_rows(config: ModelConfig, count: int) -> np.ndarray[Any, np.dtype[np.
     return np.stack((ids[:, :-1], ids[:, 1:], same, same + WEIGHT_UNIT), 1).astype(np.uint16)
 
 
-def our_step(config: ModelConfig, optimizer: OptimizerName) -> Callable[[], None]:
+def our_step(config: ModelConfig, optimizer: OptimizerName, device: str = "cpu") -> Callable[[], None]:
     """A step of `pt lm train` on random tokens: forward, backward, clipping, optimizers."""
-    model = Decoder(config)
+    model = Decoder(config).to(device)
     settings = TrainConfig(Path(), Path(), Path(), optimizer=optimizer, batch_size=BATCH)
     optimizers = Optimizers(model, settings)
     rows = random_rows(config, BATCH)
-    weights = torch.from_numpy(target_weights(rows))
+    weights = torch.from_numpy(target_weights(rows)).to(device)
 
     def step() -> None:
-        loss: Tensor = (batch_loss(model, rows, "cpu") * weights).sum() / weights.sum()
+        loss: Tensor = (batch_loss(model, rows, device) * weights).sum() / weights.sum()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizers.step(0.1)

@@ -15,7 +15,7 @@ from grpo.batch import make_batch
 from grpo.losses import loss_and_gradient
 from grpo.plackett_luce import PlackettLuce
 from grpo.policies import PADDING, Bernoulli, Policy
-from grpo.surrogates import LossOptions, kl_estimate
+from grpo.surrogates import LossOptions, kl_estimate, surrogate
 
 TEXTS, GROUP, WIDTH, VOCABULARY = 4, 4, 3, 9
 
@@ -278,3 +278,13 @@ def test_tables_count_clipped_switches_as_the_dense_sum_does(loss: str) -> None:
     assert result.clip_low == pytest.approx(float(low[active].double().mean()))
     assert result.clip_high == pytest.approx(float(high[active].double().mean()))
     assert result.clip_high > 0
+
+
+def test_a_ratio_at_the_bound_is_not_clipped_yet() -> None:
+    # The first step of a night with clips of 0: every ratio is 1, which is both bounds, and all of them pull.
+    advantages = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    log_prob = torch.full_like(advantages, -1.5)
+    options = LossOptions("grpo", "decision", 0.0, 0.0, 1.0, 0.0, "k3", 0.0)
+    terms = surrogate(log_prob, log_prob, advantages.clamp(min=0), advantages.clamp(max=0), options)
+    assert terms.slope.tolist() == [-2.0, 3.0]
+    assert not any(bool(bound.any()) for bound in terms.clipped())
