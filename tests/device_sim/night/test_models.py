@@ -53,6 +53,7 @@ def test_a_night_of_a_tiny_llama(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     assert len(read_report(day.store).examples) == 8
     # The base's answers are kept by the engine, and are never those of an adapter.
     file = registry.path / "versions" / (night.version or "") / registry.codec.itself
-    ((before,), (after,)) = (engine.answers(used, ["word1 and thing1"], 4) for used in (None, file))
-    assert before == ModelEngine(tiny_llama).answers(None, ["word1 and thing1"], 4)[0]
+    prompts = [f"word{i} and thing{i}" for i in range(12)]
+    before, after = (engine.answers(used, prompts, 4) for used in (None, file))
+    assert before == ModelEngine(tiny_llama).answers(None, prompts, 4)
     assert after != before
