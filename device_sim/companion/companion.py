@@ -21,7 +21,7 @@ from device_sim.companion.events import (
 )
 from device_sim.companion.keeping import Filter, Keepable, keep, keepable
 from device_sim.companion.log import EventLog
-from device_sim.companion.memory.sayings import Known, is_small_talk
+from device_sim.companion.memory.sayings import Known, is_small_talk, plain
 from device_sim.companion.models.model import ChatModel, Sampling
 from device_sim.companion.prompt import SYSTEM, Exchange, Prompt, build_prompt
 from device_sim.companion.routing import Routed, route_of
@@ -290,13 +290,11 @@ class Companion:
             return ()
         hits = self.parts.memory().search(said, self.user, 3 * MEMORIES)
         here = {id for _, ids in self._history for id in ids}
-        again = _folded(said)
+        again = plain(said)
         # What models said is no fact, what was said just now stands in the prompt anyway, and a question that
         # was asked before, found first since nothing is nearer, does not answer it.
         return [
-            hit
-            for hit in hits
-            if hit.role == "user" and hit.turn_id not in here and _folded(hit.text) != again
+            hit for hit in hits if hit.role == "user" and hit.turn_id not in here and plain(hit.text) != again
         ][:MEMORIES]
 
     def _keep(self, turn: Turn, tags: Collection[str]) -> Event | None:
@@ -331,7 +329,3 @@ class Companion:
         if "no-memory" not in turn.tags and turn.text:
             self.parts.memory().add(event.id, turn.text, self.user, event.time, turn.role, turn.tags)
             self._known = True
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -33,6 +33,7 @@ from personality_common.terminal.progress import Reporter
 from personality_common.text.consent import require_consent, tell
 from personality_common.text.encoder import load_encoder
 from personality_common.text.identity import require_same_encoder
+from personality_common.text.sentence import SentenceEncoder
 from personality_common.text.wordpiece import WordPiece
 from pretrain.data.conversations import DataConfig, read_texts
 from pretrain.data.split import is_validation
@@ -148,8 +149,8 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> tuple[Array, Array]:
         """Base embeddings (N, d) and embeddings (N, 1536), float32, L2-normalized.
 
-        A text gets the same bits whatever texts are with it, and on any number of threads: it goes through
-        the encoder alone. (A hosted encoder computes where nobody sees it.)
+        A text gets the same bits whatever texts are with it, and on any number of threads: where the encoder
+        does not see to that itself, it goes through it alone. (A hosted one computes where nobody sees it.)
 
         Raises:
             ToolkitError, MismatchError: as `open`.
@@ -212,9 +213,14 @@ class Embedder:
             base = encoder.encode(texts)
             return base, self.project(base)
 
-        if encoder.identity.weights_sha256:
-            return one_by_one(encode)
-        return encode
+        def together(texts: Sequence[str]) -> tuple[Array, Array]:
+            base = encoder.encode(texts)
+            return base, np.concatenate([self.project(row[None]) for row in base])
+
+        if not encoder.identity.weights_sha256:
+            return encode
+        free = isinstance(encoder, SentenceEncoder) and encoder.batches_freely
+        return together if free else one_by_one(encode)
 
 
 def one_by_one(encode: Encode) -> Encode:

@@ -117,6 +117,11 @@ class SentenceEncoder:
         """Tokens of each text with the special ones, cut off at `identity.max_length`, unpadded."""
         return self._model.token_ids(texts)
 
+    @property
+    def batches_freely(self) -> bool:
+        """Whether a text gets the same bits whatever it is encoded with; see `Bert`."""
+        return isinstance(self._model, Bert)
+
 
 def _load(folder: Path, device: str, dtype: torch.dtype | None) -> SentenceModel:
     if dtype is None:

@@ -28,6 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from cluster import Cluster, simulate
 from numpy.typing import NDArray
 
 import pretrain.personality.pipeline as pipeline
@@ -177,23 +178,24 @@ def project(rates: dict[str, Any]) -> list[dict[str, Any]]:
         settings(Path("-"), Path("-")).batch_size,
     )
     gradients = 4 * sum(p.numel() for p in Student(384, 0.0).parameters() if p.requires_grad)
+    text_s = 1 / rates["training_samples_per_second"]
+    machine = Cluster(0.0, text_s, float(gradients), NETWORK_BYTES_PER_SECOND)
     rows = []
     for texts in (10_000_000, 1_000_000_000):
         for machines, size, local in (
             (1, batch, 1), (8, batch, 1), (8, batch, 40), (8, 8 * batch, 1), (8, 8 * batch, 40),
             (64, batch, 1), (64, 64 * batch, 1), (64, 64 * batch, 40),
         ):  # fmt: skip
-            exchange = 2 * (machines - 1) / machines * gradients / NETWORK_BYTES_PER_SECOND / local
-            step = size / machines / rates["training_samples_per_second"] + exchange
+            cost = simulate(machine, machines, size, local, epochs * texts)
             hours = {
                 "reading": texts / machines / rates["records_per_second"] / 3600,
                 "embedding": texts / machines / rates["embedding_texts_per_second"] / 3600,
-                "training": epochs * texts / size * step / 3600,
+                "training": cost.total_s / 3600,
             }
             rows.append(
                 {"texts": texts, "machines": machines, "batch": size, "local_steps": local}
                 | {name: float(f"{value:.2g}") for name, value in hours.items()}
-                | {"share_of_training_that_is_exchange": round(exchange / step, 2)}
+                | {"share_of_training_that_is_exchange": round(cost.exchange_s / cost.total_s, 2)}
             )
     return rows
 

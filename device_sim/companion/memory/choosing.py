@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from device_sim.companion.events import Event, Turn
-from device_sim.companion.memory.sayings import Known
+from device_sim.companion.memory.sayings import Known, plain
 from personality_common.errors import ToolkitError
 
 
@@ -51,12 +51,8 @@ def choose(
             )
         wanted |= found & there.keys()
     if matching is not None:
-        pattern = _plain(matching)
+        pattern = plain(matching)
         if not pattern:
             raise ToolkitError("--matching must have a text, has none")
-        wanted |= {turn for turn, one in there.items() if pattern in _plain(one.text)}
+        wanted |= {turn for turn, one in there.items() if pattern in plain(one.text)}
     return [one for turn, one in there.items() if turn in wanted]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -97,6 +97,11 @@ def remembered(events: Iterable[Event]) -> Iterator[Saying]:
     yield from found.values()
 
 
+def plain(text: str) -> str:
+    """A text to compare: no case, single spaces."""
+    return " ".join(text.casefold().split())
+
+
 def is_small_talk(route: Route) -> bool:
     """Whether nothing in a turn is worth to be recalled, for all that the router knows."""
     return route.route == "neither" and route.scores.get("neither", 0.0) >= SURE
