@@ -65,7 +65,7 @@ def main() -> None:
             for seed in options.seeds:
                 config = PretrainConfig(
                     DataConfig(str(data)), run, seed=seed, device="cpu", val_fraction=VAL_FRACTION,
-                    label_weight=weight,
+                    label_weight=weight, overwrite=True,
                 )  # fmt: skip
                 recall = pretrain(config, SILENT).history[-1]["val_top5_recall"]
                 finals.append(_figures(_measured(run, base, truth)) | {"top5_recall": recall})
