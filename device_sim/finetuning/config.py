@@ -8,6 +8,8 @@ from typing import Literal
 from device_sim.adapters.adapter import MAX_RANK
 from personality_common.errors import ConfigError
 
+Backend = Literal["torch", "mlx"]
+
 
 @dataclass(frozen=True)
 class LoraConfig:
@@ -23,6 +25,7 @@ class LoraConfig:
         minutes: training ends before an epoch that would end later; none: after its epochs.
         loss_on: tokens that bear the loss: the answer's, or all.
         replay_weight: of what differs from the base on what is replayed, beside the loss of the examples.
+        backend: what computes losses and gradients: torch, or mlx.
         patience: epochs without a better held-out loss, after which training ends.
     """
 
@@ -35,6 +38,7 @@ class LoraConfig:
     minutes: float | None = None
     loss_on: Literal["answer", "all"] = "answer"
     replay_weight: float = 4.0
+    backend: Backend = "torch"
     patience: int = 3
 
     def __post_init__(self) -> None:

@@ -15,7 +15,8 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +27,9 @@ from torch import Tensor, nn
 from device_sim.adapters.adapter import ARCHITECTURE, Adapter
 from device_sim.finetuning.config import LoraConfig
 from device_sim.finetuning.examples import Example, Row
-from device_sim.finetuning.torch_base import (
-    TorchBase,
-    divergences,
-    lora_parameters,
-    row_losses,
-    token_losses,
-    token_states,
-)
+from device_sim.finetuning.gradients import Gradients
+from device_sim.finetuning.torch_base import TorchBase
+from device_sim.finetuning.torch_gradients import torch_gradients
 from personality_common.errors import DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
 from personality_common.files.tensors import load_tensors, save_tensors
@@ -109,8 +105,16 @@ def train_adapter(
                 shutil.rmtree(other)
         folder.mkdir(exist_ok=True)
         torch.manual_seed(config.seed)
-        with base.lora(config.rank, config.alpha) as model:
-            return _Training(base, model, rows, tests, kept, config, folder).run(reporter)
+        with _backend(config)(base, kept, config) as gradients:
+            return _Training(base, gradients, rows, tests, kept, config, folder).run(reporter)
+
+
+def _backend(config: LoraConfig) -> Callable[..., AbstractContextManager[Gradients]]:
+    if config.backend == "torch":
+        return torch_gradients
+    from device_sim.finetuning.mlx_gradients import mlx_gradients
+
+    return mlx_gradients
 
 
 class _Lora(nn.Module):
@@ -130,20 +134,19 @@ class _Training:
     def __init__(
         self,
         base: TorchBase,
-        model: Any,
+        gradients: Gradients,
         rows: Sequence[Row],
         tests: Sequence[Row],
         replay: Sequence[Row],
         config: LoraConfig,
         folder: Path,
     ) -> None:
-        self.base, self.model, self.rows, self.tests, self.replay = base, model, rows, tests, replay
+        self.base, self.gradients, self.rows, self.tests, self.replay = base, gradients, rows, tests, replay
         self.config, self.folder = config, folder
-        self.lora = _Lora(lora_parameters(model))
+        self.lora = _Lora(gradients.parameters)
         self.optimizer = torch.optim.AdamW(self.lora.parameters(), lr=config.learning_rate, weight_decay=0.0)
         self.checkpoints = Checkpoints(folder, "step", "loss", Retention(last=2, best=0))
         self.steps_an_epoch = -(-len(rows) // config.batch)
-        self.states = _states(model, replay)
 
     def run(self, reporter: Reporter) -> Trained:
         config = self.config
@@ -203,29 +206,16 @@ class _Training:
         return [int(i) for i in torch.randperm(count, generator=draw)]
 
     def _step(self, batch: Sequence[Row], kept: Sequence[int], step: int) -> float:
-        self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_is_fast()):
-            loss = self._loss(batch, kept)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.gradients.step(batch, kept)
         nn.utils.clip_grad_norm_(self.lora.parameters(), CLIP)
         self.optimizer.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        if not math.isfinite(loss):
             raise ToolkitError(
-                f"the loss must be finite, is {value} after {step} steps; take a lower learning rate"
+                f"the loss must be finite, is {loss} after {step} steps; take a lower learning rate"
             )
-        return value
-
-    def _loss(self, batch: Sequence[Row], kept: Sequence[int]) -> Tensor:
-        losses, _ = token_losses(self.model, batch, whole=self.config.loss_on == "all")
-        if not kept:
-            return losses.mean()
-        now, _, _ = token_states(self.model, [self.replay[i] for i in kept], whole=True)
-        before = torch.cat([self.states[i] for i in kept])
-        return losses.mean() + self.config.replay_weight * divergences(self.model, now, before).mean()
+        return loss
 
     def _schedule(self, step: int) -> float:
         steps = self.config.epochs * self.steps_an_epoch
@@ -235,21 +225,8 @@ class _Training:
     def _held_out(self) -> float | None:
         if not self.tests:
             return None
-        self.model.eval()
-        losses = row_losses(self.model, self.tests)
+        losses = self.gradients.losses(self.tests)
         return math.fsum(losses) / len(losses)
-
-
-def _states(model: Any, rows: Sequence[Row]) -> list[Tensor]:
-    """(tokens, width) each: what the base, without the adapter, predicts all tokens of rows from."""
-    with torch.no_grad(), model.disable_adapter():
-        return [token_states(model, [row], whole=True)[0] for row in rows]
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies in bfloat16; where it only emulates that, float32 is quicker."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _fitting(rows: Sequence[Row], reporter: Reporter) -> list[Row]:

@@ -1,14 +1,13 @@
 """Training: the same bytes each time, also after a kill; the best epoch is kept."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from trainings import CONFIG, HELD_OUT, REPLAY, TRAIN, Killed, Killer, example
 
 from device_sim.adapters.adapter import Adapter
 from device_sim.adapters.codec import ADAPTERS
@@ -17,7 +16,6 @@ from device_sim.companion.models.llama import LlamaModel, smollm2
 from device_sim.companion.models.model import Message, Sampling
 from device_sim.finetuning import training
 from device_sim.finetuning.config import LoraConfig
-from device_sim.finetuning.examples import Example
 from device_sim.finetuning.torch_base import (
     TorchBase,
     divergences,
@@ -28,40 +26,6 @@ from device_sim.finetuning.torch_base import (
 from device_sim.finetuning.training import train_adapter
 from personality_common.errors import ConfigError, DataError, ToolkitError
 from personality_common.files.atomic import folder_lock
-from personality_common.terminal.progress import Silent
-
-
-def example(asked: str, answer: str) -> Example:
-    return Example((Message("user", asked), Message("assistant", answer)))
-
-
-TRAIN = [example(f"What is {n}?", f"It is {n}.") for n in ("one", "two", "the third", "four", "five")]
-HELD_OUT = [example("What is six?", "It is six."), example("What is the end?", "It is the end.")]
-CONFIG = LoraConfig(rank=2, alpha=4.0, learning_rate=1e-2, epochs=4, batch=2, patience=9)
-
-
-class Killed(Exception):
-    pass
-
-
-class Killer(Silent):
-    """Ends a training after so many steps, wherever it is."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-        self.warned: list[str] = []
-
-    @contextmanager
-    def stage(self, name: str, total: int, unit: str) -> Iterator[Any]:
-        yield self
-
-    def advance(self, done: int, figures: Mapping[str, str] | None = None) -> None:
-        self.left -= done
-        if self.left < 0 and done == 1:
-            raise Killed
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +86,6 @@ def test_what_another_training_left_is_not_gone_on_from(
 def test_the_seed_decides(whole: training.Trained, base: TorchBase, tmp_path: Path) -> None:
     other = train_adapter(base, TRAIN, HELD_OUT, dataclasses.replace(CONFIG, seed=1), tmp_path)
     assert ADAPTERS.fingerprint(other.adapter) != ADAPTERS.fingerprint(whole.adapter)
-
-
-REPLAY = [example("What is a boat?", "It floats."), example("Say yes.", "Yes, of course."),
-          example("Who are you?", "I am the one."), example("Count.", "One, two, three.")]  # fmt: skip
 
 
 def differs(base: TorchBase, adapter: Adapter) -> float:
@@ -233,7 +193,7 @@ def test_a_loss_that_is_not_finite_ends_it(
     base: TorchBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "device_sim.finetuning.training.token_losses",
+        "device_sim.finetuning.torch_gradients.token_losses",
         lambda *a, **k: (token_losses(*a, **k)[0] * float("nan"), None),
     )
     with pytest.raises(ToolkitError, match="after 0 steps; take a lower learning rate"):
