@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final, NamedTuple
 
 import torch
@@ -57,6 +57,10 @@ class Heard:
         """(n, K) float64: 1/|a|, 0 at the padding."""
         there = self.tokens >= 0
         return there / there.sum(-1, keepdim=True).double()
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        return Whitening(self)
 
     def worth(self, values: Tensor) -> Tensor:
         """(n,): X values, the mean over each set of what its tokens are worth, (V,)."""
@@ -159,15 +163,14 @@ class Evidence(NamedTuple):
 
     @classmethod
     def none(cls, vocabulary: int, topics: int) -> Evidence:
-        size = vocabulary + 2
-        return cls(
-            torch.zeros(size, size, dtype=torch.float64), 0,
-            torch.zeros(vocabulary, topics, dtype=torch.float64),
-        )  # fmt: skip
+        """Of no night; its tensors are everybody's, and not to be written to."""
+        return _none(vocabulary, topics)
 
     def plus(self, other: Evidence) -> Evidence:
         if not other.contrasts:
             return self
+        if not self.contrasts:
+            return other
         return Evidence(
             self.products + other.products, self.contrasts + other.contrasts, self.moments + other.moments
         )
@@ -175,6 +178,13 @@ class Evidence(NamedTuple):
     def with_moments(self, moments: Tensor) -> Evidence:
         """With a night's moments, (V, T), added."""
         return self._replace(moments=self.moments + moments)
+
+
+@cache
+def _none(vocabulary: int, topics: int) -> Evidence:
+    with torch.inference_mode(False):
+        zeros = torch.zeros(vocabulary + 2, vocabulary + 2, dtype=torch.float64)
+        return Evidence(zeros, 0, torch.zeros(vocabulary, topics, dtype=torch.float64))
 
 
 def evidence_of(heard: Heard, topics: int) -> Evidence:
@@ -189,21 +199,21 @@ def evidence_of(heard: Heard, topics: int) -> Evidence:
     none = Evidence.none(heard.vocabulary, topics)
     if not len(heard):
         return none
-    vocabulary, products = heard.vocabulary, none.products
+    vocabulary, size = heard.vocabulary, heard.vocabulary + 2
     # Constants cancel; without them, little is lost to rounding.
     numbers = torch.stack([heard.relevance, heard.reward], 1)
     numbers = numbers - numbers.mean(0)
     tokens, shares = heard.tokens.clamp(min=0), heard.shares
-    pairs = tokens[:, :, None] * vocabulary + tokens[:, None]
+    pairs = tokens[:, :, None] * size + tokens[:, None]
     counted = torch.bincount(
-        pairs.flatten(), (shares[:, :, None] * shares[:, None]).flatten(), minlength=vocabulary**2
+        pairs.flatten(), (shares[:, :, None] * shares[:, None]).flatten(), minlength=size**2
     )
-    products[:vocabulary, :vocabulary] = counted.view(vocabulary, vocabulary)
+    products = counted.view(size, size)
     products[:vocabulary, vocabulary:] = of_numbers = heard.per_token(numbers)
     products[vocabulary:, :vocabulary] = of_numbers.T
     products[vocabulary:, vocabulary:] = numbers.T @ numbers
 
-    whitening = Whitening(heard)
+    whitening = heard.whitening
     rows = heard.rows()
     rows[:, vocabulary:] = numbers
     sums = whitening.sums(rows)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from grpo.head import top_tokens
 from personality_common.contract import TOP_K
 
+CLOSE: Final = 24
+"""Of a text's tokens, the shipped head's likeliest, that are looked at whatever becomes of their bias."""
 _HALVES: Final = (4, 2, 1)
 """Steps of a search among 0 to 7."""
 _COUNTED: Final = 255
@@ -41,27 +44,57 @@ class KeptTops:
             products: (R, V) float32, logits without the bias.
             bias: (V,) float32.
         """
-        self.tokens = top_tokens(products + bias)
-        self._top = np.ascontiguousarray(self.tokens.numpy().T)
-        self._inside, self._outside = self._apart(products)
-        self._logits = np.empty_like(self._outside)
+        logits = products + bias
+        self.tokens = top_tokens(logits)
+        rest = logits.scatter(1, self.tokens, -torch.inf)
+        runners_up = top_tokens(rest, min(CLOSE, logits.shape[1]) - TOP_K)
+        self._products, self._bias = products, bias.numpy()
+        self._close = _columns(torch.cat([self.tokens, runners_up], 1))
+        self._of_close = np.take_along_axis(products.numpy().T, self._close, axis=0)
+        self._shipped = np.take_along_axis(logits.numpy().T, self._close, axis=0)
+        self._far = _columns(products)
+        np.put_along_axis(self._far, self._close, -np.inf, axis=0)
+        self._outside = np.empty((len(self._close) + len(self._far), len(products)), np.float32)
 
     def overlap(self, logits: Tensor) -> Overlap:
         """Of a head with logits (R, V) float32."""
-        return _share(_left(*self._apart(logits)))
+        return _share(_left(*_apart(logits, self.tokens)))
 
     def overlap_by_bias(self, bias: Tensor) -> Overlap:
-        """Of the shipped head with another bias (V,) float32; the same as of its logits."""
-        theirs = bias.numpy()
-        outside = np.add(self._outside, theirs[:, None], out=self._logits)
-        return _share(_left(self._inside + theirs[self._top], outside))
+        """Of the shipped head with another bias (V,) float32; the same as of its logits.
 
-    def _apart(self, values: Tensor) -> tuple[Array, Array]:
-        """(8, R) of the top 8, and (V, R) of the others: -inf in place of the top 8."""
-        inside = np.take_along_axis(values.numpy().T, self._top, axis=0)
-        outside = np.array(values.numpy().T, order="C")
-        np.put_along_axis(outside, self._top, -np.inf, axis=0)
-        return inside, outside
+        A token that is not close and whose bias has not grown cannot enter where 8 close ones have not
+        fallen: each of those was, and is, ahead of it. So it is not looked at. Rounding keeps to that, as
+        it never turns an order round.
+        """
+        theirs = bias.numpy()
+        close = theirs[self._close]
+        close += self._of_close
+        grown = np.flatnonzero(theirs > self._bias)
+        outside = self._outside[: len(close) - TOP_K + len(grown)]
+        outside[: len(close) - TOP_K] = close[TOP_K:]
+        far = outside[len(close) - TOP_K :]
+        np.take(self._far, grown, axis=0, out=far, mode="clip")
+        far += theirs[grown, None]
+        left = _left(close[:TOP_K], outside)
+        unsure = np.flatnonzero(_counted(close >= self._shipped) < TOP_K)
+        if len(unsure):
+            logits = self._products[unsure] + bias
+            left[unsure] = _left(*_apart(logits, self.tokens[unsure]))
+        return _share(left)
+
+
+def _columns(rows: Tensor) -> NDArray[Any]:
+    """(R, n) to (n, R)."""
+    return np.array(rows.numpy().T, order="C")
+
+
+def _apart(logits: Tensor, top: Tensor) -> tuple[Array, Array]:
+    """(8, R) logits of the top 8, and (V, R) of the others: -inf in place of the top 8."""
+    outside, at = _columns(logits), top.numpy().T
+    inside = np.take_along_axis(outside, at, axis=0)
+    np.put_along_axis(outside, at, -np.inf, axis=0)
+    return inside, outside
 
 
 def _left(inside: Array, outside: Array) -> NDArray[np.int64]:

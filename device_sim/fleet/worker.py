@@ -21,7 +21,7 @@ from device_sim.fleet.tables import Tables, all_texts, make_tables, rows_of
 from device_sim.heads.shipped import open_shipped, shipped_reference
 from device_sim.simulate.texts import Chosen
 from device_sim.users.users import make_user
-from grpo.learners import make_learner
+from grpo.learners import Learner, make_learner
 from personality_common.bundle.bundle import VerifiedBundle
 from personality_common.contract import MANIFEST_FILE
 from personality_common.errors import MismatchError, ToolkitError
@@ -49,22 +49,23 @@ def work(plan: Plan, allow_remote: bool = False) -> None:
     if texts_sha256(texts) != plan.texts_sha256:
         raise MismatchError(f"{plan.data}: must have the texts of {plan.folder}, and has changed since")
     make_tables(plan, bundle, texts, allow_remote)
-    tables = Tables(plan)
+    tables, learner = Tables(plan), make_learner(plan.learner, shipped_reference(bundle, plan.grpo))
     while missing := plan.missing():
         worked = False
         for chunk in missing:
             with plan.claim_chunk(chunk) as mine:
                 if mine and not plan.chunk_file(chunk).exists():
-                    live_chunk(plan, chunk, bundle, available, tables)
+                    live_chunk(plan, chunk, learner, bundle, available, tables)
                     worked = True
         if not worked:
             time.sleep(_PAUSE)
 
 
-def live_chunk(plan: Plan, chunk: int, bundle: VerifiedBundle, available: Chosen, tables: Tables) -> None:
+def live_chunk(
+    plan: Plan, chunk: int, learner: Learner, bundle: VerifiedBundle, available: Chosen, tables: Tables
+) -> None:
     """The lives of a chunk's devices, written when all of them are over."""
     devices, lived = plan.devices_of(chunk), []
-    learner = make_learner(plan.learner, shipped_reference(bundle, plan.grpo))
     traces = Traces.empty(len(plan.kinds), plan.nights.nights)
     for start in range(devices.start, devices.stop, BATCH):
         batch = [

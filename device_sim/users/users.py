@@ -102,12 +102,15 @@ class SimulatedUser:
 
     def taste(self, night: int) -> Tensor:
         """(V,) N(0, 1), the same every night but for a drifting user."""
+        drifted = self.config.kind == "drifting" and night >= self.config.drift_night
+        return self._tastes[1 if drifted else 0]
+
+    @cached_property
+    def _tastes(self) -> Tensor:
+        """(2, V)."""
         # Not the stream that a night with the same seed draws its texts and candidates from.
         generator = torch.Generator().manual_seed(self.seed ^ 0x7A57E)
-        taste = torch.randn(len(self.tokens), generator=generator)
-        if self.config.kind == "drifting" and night >= self.config.drift_night:
-            return torch.randn(len(self.tokens), generator=generator)
-        return taste
+        return torch.stack([torch.randn(len(self.tokens), generator=generator) for _ in range(2)])
 
     def scores(self, texts: Tensor, night: int) -> Tensor:
         """(N, d) base embeddings to (N, V), without noise."""

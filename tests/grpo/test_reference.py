@@ -74,3 +74,15 @@ def test_largest_finds_where_a_margin_ends(start: float | None) -> None:
     assert 0.395 < found <= 0.4
     assert largest(lambda s: 1.0, 1.0, 2.0, start) == 2.0
     assert largest(lambda s: -s, 0.0, 2.0, start) == 0.0
+
+
+@pytest.mark.parametrize("others", [-0.1, 0.0, 0.1])
+def test_tokens_that_are_not_close_enter_where_those_that_are_fall(others: float) -> None:
+    """Whether their own bias has grown or not."""
+    reference = reference_of(325)
+    away = torch.full((325,), others, dtype=torch.float64)
+    away[reference.logits[0].argsort(descending=True)[:40]] = -5.0
+    head = reference.moved(away, None)
+    shares = top_overlap(head.logits(reference.latents), reference.logits)
+    assert shares[0] == 0
+    assert reference.spent(head).overlap == pytest.approx(float(shares.mean()), abs=1e-12)
