@@ -43,7 +43,7 @@ class OwnOptimizer:
         self, parameters: Iterable[Tensor] | Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]
     ) -> None:
         given = list(parameters)
-        groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+        groups: Sequence[Any] = given if given and isinstance(given[0], Mapping) else [{"params": given}]
         self.param_groups: list[dict[str, Any]] = [
             {**defaults, **group, "params": list(group["params"])} for group in groups
         ]
