@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import enum
 import inspect
-import types
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, Union
-
-from device_sim.mil.numerics import Accumulator
-from device_sim.mil.state import StateBuffer
-from device_sim.mil.types import Array, Arrays, Blocks, Bools, Ints, Number, Texts
+from typing import Any, Final, TypeVar
 
 OPSETS: Final = {
     "CoreML5": "iOS15",
@@ -45,21 +39,22 @@ class Kind(enum.Enum):
     USAGE = "usage"
 
 
-_KIND_OF_HINT: Final = [
-    (Array, Kind.ARRAY),
-    (Arrays, Kind.ARRAYS),
-    (int, Kind.INT),
-    (float, Kind.FLOAT),
-    (Number, Kind.NUMBER),
-    (bool, Kind.BOOL),
-    (str, Kind.STR),
-    (Ints, Kind.INTS),
-    (Bools, Kind.BOOLS),
-    (Texts, Kind.TEXTS),
-    (Blocks, Kind.BLOCKS),
-    (StateBuffer, Kind.STATE),
-    (Accumulator, Kind.ACCUMULATOR),
-]
+_KINDS: Final = {
+    "Array": Kind.ARRAY,
+    "Arrays": Kind.ARRAYS,
+    "int": Kind.INT,
+    "float": Kind.FLOAT,
+    "Number": Kind.NUMBER,
+    "bool": Kind.BOOL,
+    "str": Kind.STR,
+    "Ints": Kind.INTS,
+    "Bools": Kind.BOOLS,
+    "Texts": Kind.TEXTS,
+    "Blocks": Kind.BLOCKS,
+    "StateBuffer": Kind.STATE,
+    "Accumulator": Kind.ACCUMULATOR,
+}
+"""By annotation, as it is written: to evaluate those of all kernels would take a tenth of the import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +131,16 @@ def all_ops() -> list[Op]:
 
 
 def _params(kernel: Callable[..., Any]) -> dict[str, Param]:
-    hints = typing.get_type_hints(kernel)
     return {
-        name: Param(name, _kind(kernel, name, hints[name]), parameter.default is inspect.Parameter.empty)
+        name: Param(name, _kind(kernel, parameter), parameter.default is inspect.Parameter.empty)
         for name, parameter in inspect.signature(kernel).parameters.items()
     }
 
 
-def _kind(kernel: Callable[..., Any], name: str, hint: Any) -> Kind:
-    for annotation, kind in _KIND_OF_HINT:
-        if hint == annotation:
-            return kind
-    if typing.get_origin(hint) in (Union, types.UnionType):
-        members = [member for member in typing.get_args(hint) if member is not type(None)]
-        return _kind(kernel, name, Union[tuple(members)])  # noqa: UP007  (built from a list)
-    raise ValueError(f"{kernel}: parameter {name!r} has annotation {hint}, which no kind stands for")
+def _kind(kernel: Callable[..., Any], parameter: inspect.Parameter) -> Kind:
+    hint = str(parameter.annotation).removesuffix(" | None")
+    if hint not in _KINDS:
+        raise ValueError(
+            f"{kernel}: parameter {parameter.name!r} has annotation {hint}, which no kind stands for"
+        )
+    return _KINDS[hint]

@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from personality_common.errors import DataError, MismatchError
 from personality_common.files.tensors import load_into, load_tensors, save_tensors
+from personality_common.runs.optimizers import Optimizer
 from personality_common.terminal.progress import Reporter
 
 _STATE: Final = ".state.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch
+from personality_common.runs.optimizers import Optimizer
 
 
 def cosine(step: int, steps: int, first: float, last: float) -> float:
@@ -12,7 +12,7 @@ def cosine(step: int, steps: int, first: float, last: float) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / max(steps - 1, 1)))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Of all its parameters."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -17,6 +17,7 @@ from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import seed_everything
 from personality_common.runs.keeping import choose, start_of, take_back
+from personality_common.runs.optimizers import FusedAdamW
 from personality_common.runs.schedule import one_cycle, set_learning_rate
 from personality_common.runs.tracking import Track, untracked
 from personality_common.terminal.progress import Reporter
@@ -88,9 +89,7 @@ def train(
     targets, val_targets = _targets(examples), _targets(held_out)
 
     # Optimizer and schedule
-    optimizer = torch.optim.AdamW(
-        step_of.parameters(), lr=config.peak_lr, weight_decay=WEIGHT_DECAY[config.model], fused=True
-    )
+    optimizer = FusedAdamW(step_of.parameters(), lr=config.peak_lr, weight_decay=WEIGHT_DECAY[config.model])
     matrices = step_of.matrices()
     pulls = [pull[config.model][examples.expected is None] for pull in (INPUT_SHRINK, HIDDEN_SHRINK)]
     steps = config.epochs * math.ceil(rows / config.batch_size)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from personality_common.runs.device import fast_dtype
+from personality_common.runs.optimizers import Optimizer, OwnOptimizer, adamw
 from personality_common.runs.schedule import set_learning_rate
 from pretrain.lm.config import TrainConfig
 
@@ -55,12 +55,11 @@ class Optimizers:
         groups = [{"params": others, "weight_decay": 0.0}]
         if config.optimizer == "adamw":
             groups.append({"params": matrices, "weight_decay": WEIGHT_DECAY})
-        # Fused: one pass over memory instead of one per operation.
-        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=BETAS, fused=others[0].device.type != "mps")
-        self.all: Sequence[Optimizer] = [adamw]
+        first = adamw(groups, device=others[0].device.type, lr=config.lr, betas=BETAS)
+        self.all: Sequence[Optimizer] = [first]
         self.highest = [config.lr]
         if config.optimizer == "muon":
-            self.all = [adamw, Muon(matrices, config.muon_lr, WEIGHT_DECAY)]
+            self.all = [first, Muon(matrices, config.muon_lr, WEIGHT_DECAY)]
             self.highest.append(config.muon_lr)
 
     def step(self, factor: float) -> None:
@@ -71,7 +70,7 @@ class Optimizers:
             optimizer.zero_grad()
 
 
-class Muon(Optimizer):
+class Muon(OwnOptimizer):
     """Momentum whose step is turned into the nearest matrix that stretches no direction.
 
     `torch.optim.Muon` with its defaults, in another precision: that one is bound to bfloat16,
@@ -88,8 +87,7 @@ class Muon(Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        assert closure is None
+    def step(self) -> None:
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
@@ -103,7 +101,7 @@ class Muon(Optimizer):
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         """The gradient with what is left of those before it; Nesterov's."""
-        gradient, state = parameter.grad, self.state[parameter]
+        gradient, state = parameter.grad, self.state.setdefault(parameter, {})
         assert gradient is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(gradient)

@@ -20,6 +20,7 @@ from personality_common.errors import ToolkitError
 from personality_common.runs.checkpoints import Checkpoint, Checkpoints, Retention
 from personality_common.runs.device import fast_dtype
 from personality_common.runs.keeping import choose, start_of, take_back
+from personality_common.runs.optimizers import Optimizer, adamw
 from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
 from personality_common.runs.tracking import Track, untracked
@@ -104,8 +105,8 @@ def train(
 
     # Optimizer and schedule
     parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.first_lr, eps=config.adam_eps, weight_decay=WEIGHT_DECAY, fused=device != "mps"
+    optimizer = adamw(
+        parameters, device=device, lr=config.first_lr, eps=config.adam_eps, weight_decay=WEIGHT_DECAY
     )
     texts = len(data.train_rows)
     steps_per_epoch = math.ceil(texts / config.batch_size)
@@ -157,7 +158,7 @@ def train(
                 weight = None if weights is None else weights[:, None]
                 summed = F.binary_cross_entropy_with_logits(logits, targets, weight, reduction="sum")
                 summed = summed / len(tokens)
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 # Gradients are averaged over processes, whose parts of a batch may differ by one text.
                 scale = 1 / max(1, len(rows)) if alone else processes.size / len(batch)
                 (summed * scale).backward()  # type: ignore[no-untyped-call]
@@ -199,7 +200,7 @@ def _average(processes: Processes, tensors: Sequence[Tensor]) -> None:
     processes.average(tensors)
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def _moments(optimizer: Optimizer) -> list[Tensor]:
     """Adam's, of all parameters; the numbers of steps are everybody's already."""
     return [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from personality_common.errors import ConfigError, DataError, MismatchError, ToolkitError
+from personality_common.runs.optimizers import FusedAdamW
 from personality_common.terminal.progress import Silent
 from pretrain.lm import memory, pipeline
 from pretrain.lm.cli import lm
@@ -182,7 +183,7 @@ def test_muon_has_the_matrices_of_the_layers_alone() -> None:
     assert own[0] | own[1] == set(names)
     assert not own[0] & own[1]
     alone = Optimizers(model, replace(config, optimizer="adamw")).all
-    assert [type(one) for one in alone] == [torch.optim.AdamW]
+    assert [type(one) for one in alone] == [FusedAdamW]
     decayed = {names[id(p)] for g in alone[0].param_groups if g["weight_decay"] for p in g["params"]}
     assert decayed == {name for name, p in model.named_parameters() if is_hidden(name, p)}
 
