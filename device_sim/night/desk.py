@@ -22,7 +22,7 @@ from personality_common.errors import MismatchError
 from personality_common.registry.registry import Registry
 from personality_common.terminal.progress import Reporter
 
-READINGS: Final = 96
+READINGS: Final = 48
 """Questions of invented people in a night that has facts."""
 
 
