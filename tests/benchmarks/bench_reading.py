@@ -1,6 +1,7 @@
 """Whether the model reads its memory: facts told on a day, asked the next, with the memory and an adapter.
 
     python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 2]
+    python tests/benchmarks/bench_reading.py --readings FILE [--first-seed 120] [--seeds 4]
     python tests/benchmarks/bench_reading.py --night [--first-seed 120] [--seeds 4]
 
 Prints JSON, and to stderr a line for each question: how near the nearest memory was, and each arm's answer.
@@ -8,7 +9,9 @@ Users, what they say and what they ask are those of `pt simulate --companion`. A
 shipped: none, no memory; system, memories in the system prompt; question, before the question; served, the
 latter where a memory is near and the former elsewhere, as `pt chat` asks. With --night a night is lived of
 the day, which the user judges, by `pt night run --suite short`, and its candidate is asked, whether the gate
-takes it or not, instead of system and question: adapter, without memory; both, as served.
+takes it or not, instead of system and question: adapter, without memory; both, as served. With --readings
+the adapter is of a night's invented people alone, which has seen nothing of the user: trained, and written
+to FILE, where there is none.
 
 answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
 tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
@@ -39,8 +42,11 @@ from device_sim.companion.models.model import ChatModel, Message, Sampling
 from device_sim.companion.prompt import NEAR, SYSTEM, build_prompt, is_question
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.desk import READINGS
 from device_sim.night.engine import Prompted
+from device_sim.night.general import replayed
 from device_sim.night.models import ModelEngine
+from device_sim.night.reading import beside, readings
 from device_sim.week.user import User, knows
 from personality_common.prompt import memories_block
 from personality_common.registry.versions import VERSIONS_DIR
@@ -107,6 +113,23 @@ def night(engine: ModelEngine, user: User, folder: Path) -> tuple[Path | None, d
     return store / LEARNED / VERSIONS_DIR / lived.version / ADAPTER_FILE, found
 
 
+def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
+    """Train an adapter on a night's readings and on what is replayed beside them, and on nothing else."""
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = replayed("chat")
+        told = engine.answers(None, [Prompted(said) for said in wanted], ANSWER)
+        alone = [
+            (Prompted(said), answer) for said, answer in zip(wanted, told, strict=True) if answer.strip()
+        ]
+        trained = engine.train(
+            readings(READINGS, 0), [], [*alone, *beside(alone, 0)], path, Path(folder) / "work",
+            seed=0, minutes=60.0, reporter=SILENT,
+        )  # fmt: skip
+    losses = [epoch.train_loss for epoch in trained.epochs]
+    return {"tokens": trained.tokens, "losses": losses, "cpu_s": time.process_time() - start}
+
+
 def ask(
     user: User, arms: Mapping[str, Arm], tasks: Sequence[Task], encoder: Encoder, folder: Path
 ) -> dict[str, Counter[str]]:
@@ -149,6 +172,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--night", action="store_true")
+    parser.add_argument("--readings", type=Path)
     given = parser.parse_args()
     path, encoder = smollm2(), load_encoder("minilm")
     model, engine = LlamaModel(path), ModelEngine(path)
@@ -158,15 +182,20 @@ def main() -> None:
     ]
     figures: dict[str, Counter[str]] = {}
     nights = []
+    if given.readings and not given.readings.exists():
+        nights.append(of_readings(engine, given.readings))
+        print(json.dumps(nights[-1]), file=sys.stderr, flush=True)
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         user = User(seed, DAYS, TURNS)
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            if given.night:
+            if given.night or given.readings:
                 arms = {"none": Arm(model, way["none"]), "memory": Arm(model, way["served"])}
-                file, found = night(engine, user, folder)
-                nights.append(found)
-                print(json.dumps(found), file=sys.stderr, flush=True)
+                file = given.readings
+                if given.night:
+                    file, found = night(engine, user, folder)
+                    nights.append(found)
+                    print(json.dumps(found), file=sys.stderr, flush=True)
                 if file is not None:
                     learned = LlamaModel(path, adapters={"tonight": file}).with_scales({"tonight": 1.0})
                     arms |= {"adapter": Arm(learned, way["none"]), "both": Arm(learned, way["served"])}
