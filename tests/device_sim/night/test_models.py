@@ -58,3 +58,23 @@ def test_a_night_of_a_tiny_llama(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     before, after = (engine.answers(used, prompts, 4) for used in (None, file))
     assert before == ModelEngine(tiny_llama).answers(None, prompts, 4)
     assert after != before
+
+
+def test_what_is_trained_is_asked_as_by_day(tiny_llama: Path) -> None:
+    engine = ModelEngine(tiny_llama)
+    asked, memories = "What is my cat called?", ("My cat is called Mia.", "I like tea.")
+    near, far, alone = engine._examples(
+        [
+            (Prompted(asked, memories, 0.9), "Mia."),
+            (Prompted(asked, memories, 0.1), "Mia."),
+            (Prompted(asked), "Mia."),
+        ]
+    )
+    block = "<memory>\n- My cat is called Mia.\n- I like tea.\n</memory>"
+    assert [m.role for m in near.messages] == ["system", "user", "assistant"]
+    assert near.messages[1].text.startswith(block)
+    assert asked in near.messages[1].text
+    assert block in far.messages[0].text
+    assert far.messages[1].text == alone.messages[1].text == asked
+    assert "memory" not in alone.messages[0].text
+    assert {e.messages[2].text for e in (near, far, alone)} == {"Mia."}
