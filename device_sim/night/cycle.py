@@ -23,7 +23,7 @@ from device_sim.night.beginning import begin, must_be_made_anew
 from device_sim.night.config import NightConfig
 from device_sim.night.data import Item
 from device_sim.night.desk import Desk
-from device_sim.night.engine import Engine
+from device_sim.night.engine import Engine, Prompted
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import GateState
 from device_sim.night.gate.judge import judge
@@ -57,8 +57,6 @@ from device_sim.night.told import told
 from personality_common.registry.record import now
 from personality_common.terminal.progress import Reporter
 
-FACT_TIMES: Final = 3
-"""How often a fact's wording is trained in each pass: a style is learned in two or three, a fact in nine."""
 KEPT: Final = 8
 """Versions of the adapter that stay, beside those that are pinned or in use."""
 
@@ -151,12 +149,8 @@ def _baseline(night: Night, desk: Desk) -> Night:
 
 def _train(night: Night, desk: Desk) -> Night:
     """A candidate, from the base, over all that is live and as much of what is nobody's."""
-    train = [
-        (item.said, item.answer)
-        for item in desk.chosen(night.split.train)
-        for _ in range(FACT_TIMES if item.kind == "fact" else 1)
-    ]
-    validation = [(item.said, item.answer) for item in desk.chosen(night.split.validation)]
+    train = desk.lessons(night)
+    validation = [(Prompted(item.said), item.answer) for item in desk.chosen(night.split.validation)]
     replay = desk.replay(night)
     training = desk.engine.train(
         train, validation, replay, desk.folder / CANDIDATE_FILE, desk.folder / WORK,

@@ -31,6 +31,7 @@ class Item:
         turns: of the log that it was made of: when one of them is forgotten, so is the item.
         value: of a fact, what the answer must have in it.
         recall: a fact's wording that is never trained.
+        told: how a fact was told.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Item:
     answer: str
     value: str | None = None
     recall: bool = False
+    told: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _wordings(pair: Pair, told: Fact) -> list[Item]:
     return [
         Item(
             f"{pair.asked.id}.{number}", "fact", (pair.asked.id,), asked.conversation,
-            question, told.answer, told.value, number >= last,
+            question, told.answer, told.value, number >= last, (asked.text or "").strip(),
         )
         for number, question in enumerate(told.questions)
     ]  # fmt: skip

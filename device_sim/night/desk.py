@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from device_sim.companion.log import read_events
 from device_sim.companion.store import Store
 from device_sim.night.data import Collected, Item, collect
-from device_sim.night.engine import Engine, Said
+from device_sim.night.engine import Engine, Prompted, Said
 from device_sim.night.general import ANSWER_TOKENS, answered, held_out, replayed
 from device_sim.night.listening import Listener, heads_of
 from device_sim.night.measuring import GENERAL, SHORT, SHORT_GENERAL, Plan, suites
+from device_sim.night.reading import beside, readings
+from device_sim.night.recalling import recalled
 from device_sim.night.state import Night, folder_of, read_nights
 from personality_common.errors import MismatchError
 from personality_common.registry.registry import Registry
 from personality_common.terminal.progress import Reporter
+
+READINGS: Final = 48
+"""Questions of invented people in a night that has facts."""
 
 
 @dataclass
@@ -117,18 +122,31 @@ class Desk:
         general = self.general(held_out(form, SHORT_GENERAL if short else GENERAL))  # type: ignore[arg-type]
         return Plan(
             night.name, target, earlier, [i for i in target if i.kind == "fact"], general,
-            suites(night.settings.suite),
+            suites(night.settings.suite), self.chosen(night.split.train),
         )  # fmt: skip
 
     def replay(self, night: Night) -> list[Said]:
-        """Prompts of nobody's with the base's own answers."""
+        """Prompts of nobody's with the base's own answers; with facts, beside memories of nobody's, too."""
         form = night.restyled if night.restyled in ("questions", "chat") else None
         wanted = replayed(form)  # type: ignore[arg-type]
         told = self.general(wanted)
-        return [(said, told[said]) for said in wanted if said in told]
+        alone = [(Prompted(said), told[said]) for said in wanted if said in told]
+        reads = any(item.kind == "fact" for item in self.chosen(night.split.train))
+        return alone + (beside(alone, night.settings.seed) if reads else [])
+
+    def lessons(self, night: Night) -> list[Said]:
+        """What is trained: talk as it was, facts alone and as they are asked, and how memories are read."""
+        items = self.chosen(night.split.train)
+        found: list[Said] = []
+        for item, asked in zip(items, recalled(items, items, self.engine.embed), strict=True):
+            found.append((asked, item.answer))
+            if item.kind == "fact":
+                found.append((Prompted(item.said), item.answer))
+        reads = any(item.kind == "fact" for item in items)
+        return found + (readings(READINGS, night.settings.seed) if reads else [])
 
     def general(self, wanted: list[str]) -> dict[str, str]:
         def ask(said: Sequence[str]) -> list[str]:
-            return self.engine.answers(None, said, ANSWER_TOKENS)
+            return self.engine.answers(None, [Prompted(one) for one in said], ANSWER_TOKENS)
 
         return answered(self.path, self.engine.base, wanted, ask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,21 @@ from device_sim.night.state import Training
 from personality_common.registry.registry import Registry
 from personality_common.terminal.progress import Reporter
 
-Said: TypeAlias = tuple[str, str]
+
+class Prompted(NamedTuple):
+    """A message, and what is remembered beside it.
+
+    Attributes:
+        memories: as a search would give them, the best first.
+        score: of the best one.
+    """
+
+    text: str
+    memories: tuple[str, ...] = ()
+    score: float = 0.0
+
+
+Said: TypeAlias = tuple[Prompted, str]
 """A message and an answer."""
 
 
@@ -37,7 +51,7 @@ class Engine(Protocol):
         """Mean nats per answer token of each."""
         ...
 
-    def answers(self, adapter: Path | None, said: Sequence[str], max_tokens: int) -> list[str]:
+    def answers(self, adapter: Path | None, asked: Sequence[Prompted], max_tokens: int) -> list[str]:
         """Greedy, by the runtime that serves."""
         ...
 

@@ -11,8 +11,9 @@ from device_sim.capability.personal import Told, personal_suite
 from device_sim.capability.running import Scored, leaked
 from device_sim.capability.suite import Suite, default_suite, probes, read_suite
 from device_sim.night.data import Item
-from device_sim.night.engine import Engine
+from device_sim.night.engine import Engine, Prompted, Said
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
+from device_sim.night.recalling import recalled
 from device_sim.night.scoring import chrf, relevance
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
@@ -79,6 +80,7 @@ class Plan:
         earlier: name of a night -> what it held out.
         recall: of the target, wordings of facts that are not trained.
         general: prompts of nobody's with the base's own answers.
+        known: items that are trained, for facts are asked beside what is remembered.
         suites: capability, then probes.
     """
 
@@ -88,6 +90,7 @@ class Plan:
     recall: Sequence[Item]
     general: Mapping[str, str]
     suites: Sequence[Suite]
+    known: Sequence[Item] = ()
 
 
 def suites(name: str) -> list[Suite]:
@@ -108,28 +111,36 @@ def measure(
     sets: dict[str, tuple[Example, ...]] = {}
     kinds: dict[str, SetKind] = {}
 
-    def likely(name: str, kind: SetKind, items: Sequence[tuple[str, str, str]]) -> None:
-        losses = engine.losses(adapter, [(said, answer) for _, said, answer in items])
-        sets[name] = tuple(Example(id, -loss) for (id, _, _), loss in zip(items, losses, strict=True))
+    def likely(name: str, kind: SetKind, ids: Sequence[str], said: Sequence[Said]) -> None:
+        losses = engine.losses(adapter, said)
+        sets[name] = tuple(Example(id, -loss) for id, loss in zip(ids, losses, strict=True))
         kinds[name] = kind
 
-    likely(plan.name, "target", [(i.id, i.said, i.answer) for i in plan.target])
+    def asked(items: Sequence[Item]) -> list[Said]:
+        each = recalled(items, plan.known, engine.embed)
+        return [(one, item.answer) for one, item in zip(each, items, strict=True)]
+
+    likely(plan.name, "target", [i.id for i in plan.target], asked(plan.target))
     for name, items in plan.earlier.items():
-        likely(name, "earlier", [(i.id, i.said, i.answer) for i in items])
+        likely(name, "earlier", [i.id for i in items], asked(items))
     if plan.general:
-        likely("general", "general", [(said, said, told) for said, told in plan.general.items()])
+        said = [(Prompted(text), told) for text, told in plan.general.items()]
+        likely("general", "general", list(plan.general), said)
     decoded = [item for item in plan.target if item.kind == "chat"][:DECODED]
     if decoded:
-        answers = engine.answers(adapter, [i.said for i in decoded], ANSWER_TOKENS)
+        answers = engine.answers(adapter, [Prompted(i.said) for i in decoded], ANSWER_TOKENS)
         near = relevance([i.said for i in decoded], answers, engine.embed)
         both = list(zip(decoded, answers, near, strict=True))
         sets[WORDING] = tuple(Example(i.id, chrf(a, i.answer), answer=a) for i, a, _ in both)
         sets[TOPIC] = tuple(Example(i.id, r) for i, _, r in both)
         kinds |= {WORDING: "wording", TOPIC: "topic"}
     if plan.recall:
-        told = [Told(i.said, (i.value or "",)) for i in plan.recall]
-        scored = engine.run(adapter, personal_suite(told), reporter)
-        sets["facts"] = tuple(_task(s, i.id) for s, i in zip(scored, plan.recall, strict=True))
+        tasks = personal_suite([Told(i.said, (i.value or "",)) for i in plan.recall]).tasks
+        answers = engine.answers(adapter, [one for one, _ in asked(plan.recall)], tasks[0].max_tokens)
+        sets["facts"] = tuple(
+            _task(Scored(task, answer, task.rules.score(answer)), item.id)
+            for task, answer, item in zip(tasks, answers, plan.recall, strict=True)
+        )
         kinds["facts"] = "personal"
     capability, probing = (engine.run(adapter, suite, reporter) for suite in plan.suites)
     sets["capability"] = tuple(_task(s) for s in capability)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from device_sim.capability.running import Scored, run_suite
 from device_sim.capability.suite import Suite
 from device_sim.companion.models.model import Message, Sampling
-from device_sim.companion.prompt import SYSTEM
-from device_sim.night.engine import Said
+from device_sim.companion.prompt import SYSTEM, build_prompt
+from device_sim.night.engine import Prompted, Said
 from device_sim.night.state import Epoch, Training
 from personality_common.files.atomic import file_sha256
 from personality_common.registry.pointers import holds_kind
@@ -43,7 +43,7 @@ class ModelEngine:
             path: the base, a GGUF file.
         """
         self.path, self.threads, self.reporter = path, threads, reporter
-        self._said: dict[tuple[str, int], str] = {}
+        self._said: dict[tuple[Prompted, int], str] = {}
         self._ran: dict[str, list[Scored]] = {}
 
     @cached_property
@@ -94,16 +94,16 @@ class ModelEngine:
         read = None if adapter is None else read_gguf_adapter(adapter)
         return example_losses(self.base_model, read, self._examples(said))
 
-    def answers(self, adapter: Path | None, said: Sequence[str], max_tokens: int) -> list[str]:
+    def answers(self, adapter: Path | None, asked: Sequence[Prompted], max_tokens: int) -> list[str]:
         known = self._said if adapter is None else {}
         sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
-        with self._served(adapter) as model, self.reporter.stage("answers", len(said), "answers") as stage:
-            for one in said:
+        with self._served(adapter) as model, self.reporter.stage("answers", len(asked), "answers") as stage:
+            for one in asked:
                 if (one, max_tokens) not in known:
                     pieces = model.stream(self._prompt(one), sampling)
                     known[one, max_tokens] = "".join(piece.text for piece in pieces)
                 stage.advance(1)
-        return [known[one, max_tokens] for one in said]
+        return [known[one, max_tokens] for one in asked]
 
     def run(self, adapter: Path | None, suite: Suite, reporter: Reporter) -> list[Scored]:
         if adapter is None and suite.fingerprint in self._ran:
@@ -155,9 +155,12 @@ class ModelEngine:
 
         return read_gguf_adapter(adapter)
 
-    def _prompt(self, said: str) -> list[Message]:
-        """As the companion asks, where nothing is remembered and no character is given."""
-        return [Message("system", self.plain.system or SYSTEM), Message("user", said)]
+    def _prompt(self, asked: Prompted) -> Sequence[Message]:
+        """As the companion asks, where no character is given and no mood is read."""
+        return build_prompt(
+            self.plain, asked.text, room=self.plain.context_length, system=self.plain.system or SYSTEM,
+            memories=asked.memories, score=asked.score,
+        ).messages  # fmt: skip
 
     def _examples(self, said: Sequence[Said]) -> list[Example]:
         from device_sim.finetuning.examples import Example

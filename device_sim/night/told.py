@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from device_sim.night.data import Item
-from device_sim.night.engine import Engine
+from device_sim.night.engine import Engine, Prompted
 from device_sim.night.gate.evidence import Told
 from device_sim.night.scoring import chrf
 
@@ -33,8 +33,10 @@ def told(engine: Engine, items: Sequence[Item]) -> Told:
     if 2 * len(own) < len(chats):
         own = []  # most answers are the same few: they cannot be told apart, and need not be
     others = [*own[1:], *own[:1]]
-    here = engine.losses(None, [(item.said, item.answer) for item in own])
-    there = engine.losses(None, [(other.said, item.answer) for item, other in zip(own, others, strict=True)])
+    here = engine.losses(None, [(Prompted(item.said), item.answer) for item in own])
+    there = engine.losses(
+        None, [(Prompted(other.said), item.answer) for item, other in zip(own, others, strict=True)]
+    )
     gains = tuple(b - a for a, b in zip(here, there, strict=True)) if len(own) > 1 else ()
     return Told(gains, _contradicted(chats), len(chats))
 

@@ -15,7 +15,7 @@ from device_sim.companion.models.llama import LlamaModel
 from device_sim.companion.models.model import ChatModel
 from device_sim.companion.models.opening import gguf_file
 from device_sim.companion.opening import open_companion
-from device_sim.night.engine import Engine
+from device_sim.night.engine import Engine, Prompted
 from device_sim.night.general import ANSWER_TOKENS, answered, held_out
 from device_sim.week.state import Arm, Asked, Day, Morning, Styled
 from device_sim.week.user import User
@@ -90,13 +90,15 @@ def _answer(opened: Companion, model: ChatModel, memory: bool, said: str) -> str
 
 def _nats(store: Path, engine: Engine, files: dict[str, Path]) -> dict[str, float]:
     """Mean nats per token of the model's own answers to prompts that are never trained."""
-    told = answered(
-        store, engine.base, held_out(None, GENERAL), lambda said: engine.answers(None, said, ANSWER_TOKENS)
-    )
+
+    def ask(said: Sequence[str]) -> list[str]:
+        return engine.answers(None, [Prompted(one) for one in said], ANSWER_TOKENS)
+
+    told = answered(store, engine.base, held_out(None, GENERAL), ask)
     ways = {"neither": None, "adapter": files.get("candidate"), "served": files.get("active")}
     found: dict[str, float] = {}
     for arm, file in ways.items():
         if arm == "neither" or file is not None:
-            losses = engine.losses(file, list(told.items()))
+            losses = engine.losses(file, [(Prompted(said), answer) for said, answer in told.items()])
             found[arm] = sum(losses) / len(losses)
     return {"served": found["neither"], **found}

@@ -22,6 +22,7 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -31,6 +32,7 @@ from night_days import SIGN_OFF, Kind, write_day
 from device_sim.companion.models.llama import smollm2
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.engine import Prompted
 from device_sim.night.gate.findings import CHANGED
 from device_sim.night.measuring import read_measured
 from device_sim.night.models import ModelEngine
@@ -79,7 +81,11 @@ def night(
     """One day and its night, in a store that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        write_day(store, kind, lambda said: engine.answers(None, said, 48), count=count, seed=seed)
+
+        def answer(said: Sequence[str]) -> list[str]:
+            return engine.answers(None, [Prompted(one) for one in said], 48)
+
+        write_day(store, kind, answer, count=count, seed=seed)
         start = time.process_time()
         config = NightConfig(store, suite=suite, budget_minutes=minutes, seed=seed, min_free=0)
         lived = run_night(config, engine, SILENT)

@@ -1,11 +1,17 @@
-"""Whether the model reads its memory: facts told on a day, asked the next, with the memory alone.
+"""Whether the model reads its memory: facts told on a day, asked the next, with the memory and an adapter.
 
     python tests/benchmarks/bench_reading.py [--first-seed 100] [--seeds 2]
+    python tests/benchmarks/bench_reading.py --readings FILE [--first-seed 120] [--seeds 4]
+    python tests/benchmarks/bench_reading.py --night [--first-seed 120] [--seeds 4]
 
 Prints JSON, and to stderr a line for each question: how near the nearest memory was, and each arm's answer.
-Users, what they say and what they ask are those of `pt simulate --companion`. Arms: none, no memory (tasks
-alone); system, memories in the system prompt; question, before the question; served, the latter where a
-memory is near and the former elsewhere, as `pt chat` asks.
+Users, what they say and what they ask are those of `pt simulate --companion`. Arms of the model as it
+shipped: none, no memory; system, memories in the system prompt; question, before the question; served, the
+latter where a memory is near and the former elsewhere, as `pt chat` asks. With --night a night is lived of
+the day, which the user judges, by `pt night run --suite short`, and its candidate is asked, whether the gate
+takes it or not, instead of system and question: adapter, without memory; both, as served. With --readings
+the adapter is of a night's invented people alone, which has seen nothing of the user: trained, and written
+to FILE, where there is none.
 
 answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
 tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
@@ -18,25 +24,145 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from device_sim.capability.suite import default_suite
+from night_days import write_user
+
+from device_sim.adapters.codec import ADAPTER_FILE
+from device_sim.adapters.learned import LEARNED
+from device_sim.capability.suite import Task, default_suite
 from device_sim.companion.companion import MEMORIES
 from device_sim.companion.memory.memory import Memory
 from device_sim.companion.models.llama import LlamaModel, smollm2
-from device_sim.companion.models.model import Message, Sampling
+from device_sim.companion.models.model import ChatModel, Message, Sampling
 from device_sim.companion.prompt import NEAR, SYSTEM, build_prompt, is_question
+from device_sim.night.config import NightConfig
+from device_sim.night.cycle import run_night
+from device_sim.night.desk import READINGS
+from device_sim.night.engine import Prompted
+from device_sim.night.general import replayed
+from device_sim.night.models import ModelEngine
+from device_sim.night.reading import beside, readings
 from device_sim.week.user import User, knows
 from personality_common.prompt import memories_block
+from personality_common.registry.versions import VERSIONS_DIR
+from personality_common.terminal.progress import SILENT
 from personality_common.text.encoder import load_encoder
+from personality_common.text.identity import Encoder
 
 TURNS: Final = 24
 DAYS: Final = 7
 ANSWER: Final = 48
 """Tokens."""
+
+
+class Arm(NamedTuple):
+    """A model, and where memories stand: (its question, memories, score of the best) -> messages."""
+
+    model: ChatModel
+    prompt: Callable[[str, Sequence[str], float], Sequence[Message]]
+
+    def answer(self, said: str, memories: Sequence[str], score: float, max_tokens: int) -> str:
+        sampling = Sampling(max_tokens, temperature=0.0)
+        return "".join(
+            piece.text for piece in self.model.stream(self.prompt(said, memories, score), sampling)
+        )
+
+
+def ways(model: LlamaModel) -> dict[str, Callable[[str, Sequence[str], float], Sequence[Message]]]:
+    """Where memories stand, by name."""
+    system = model.system or SYSTEM
+
+    def served(said: str, memories: Sequence[str], score: float) -> Sequence[Message]:
+        return build_prompt(model, said, room=4000, system=system, memories=memories, score=score).messages
+
+    return {
+        "none": lambda said, memories, score: served(said, (), 0.0),
+        "system": lambda said, memories, score: [
+            Message("system", f"{system}\n\n{memories_block(memories)}"), Message("user", said),
+        ],
+        "question": lambda said, memories, score: served(said, memories, NEAR),
+        "served": served,
+    }  # fmt: skip
+
+
+def night(engine: ModelEngine, user: User, folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The candidate of a night over the user's first day, and what the gate says of it."""
+    start, store = time.process_time(), folder / "store"
+    write_user(store, user, lambda said: engine.answers(None, [Prompted(one) for one in said], ANSWER))
+    config = NightConfig(store, suite="short", seed=user.seed, min_free=0)
+    lived = run_night(config, engine, SILENT)
+    assert lived is not None
+    found: dict[str, Any] = {
+        "seed": user.seed,
+        "accepted": lived.accepted,
+        "failed": {check.id: [check.measured, check.limit] for check in lived.checks if check.failed},
+        "lost": len(lived.lost),
+        "won": len(lived.won),
+        "leaks": len(lived.leaks),
+        "sets": {s.name: [s.n, s.before, s.after, s.low] for s in lived.sets},
+        "cpu_s": time.process_time() - start,
+    }
+    if lived.training is None or lived.version is None:
+        return None, found
+    found |= {"tokens": lived.training.tokens, "train_s": lived.training.seconds}
+    return store / LEARNED / VERSIONS_DIR / lived.version / ADAPTER_FILE, found
+
+
+def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
+    """Train an adapter on a night's readings and on what is replayed beside them, and on nothing else."""
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = replayed("chat")
+        told = engine.answers(None, [Prompted(said) for said in wanted], ANSWER)
+        alone = [
+            (Prompted(said), answer) for said, answer in zip(wanted, told, strict=True) if answer.strip()
+        ]
+        trained = engine.train(
+            readings(READINGS, 0), [], [*alone, *beside(alone, 0)], path, Path(folder) / "work",
+            seed=0, minutes=60.0, reporter=SILENT,
+        )  # fmt: skip
+    losses = [epoch.train_loss for epoch in trained.epochs]
+    return {"tokens": trained.tokens, "losses": losses, "cpu_s": time.process_time() - start}
+
+
+def ask(
+    user: User, arms: Mapping[str, Arm], tasks: Sequence[Task], encoder: Encoder, folder: Path
+) -> dict[str, Counter[str]]:
+    """Counts of each arm, and under `of` of how many."""
+    figures = {name: Counter[str]() for name in [*arms, "of"]}
+    with Memory(folder / "memory", encoder) as memory:
+        for i, message in enumerate(user.day(1)):
+            memory.add(f"{i:03}", message.said, "me", f"2026-01-01T00:00:{i:02}Z", "user")
+
+        def answers(asked: str, max_tokens: int) -> tuple[float, list[str], dict[str, str]]:
+            hits = memory.search(asked, "me", MEMORIES)
+            texts, score = [hit.text for hit in hits], hits[0].score
+            said = {name: arm.answer(asked, texts, score, max_tokens) for name, arm in arms.items()}
+            return score, texts, said
+
+        for fact in user.facts:
+            for asked in fact.ask:
+                score, memories, said = answers(asked, ANSWER)
+                figures["of"]["questions"] += 1
+                figures["of"]["found"] += any(knows(text, fact.value) for text in memories)
+                for name, text in said.items():
+                    figures[name]["answered"] += knows(text, fact.value)
+                row = {"seed": user.seed, "asked": asked, "value": fact.value, "score": score, "said": said}
+                print(json.dumps(row), file=sys.stderr, flush=True)
+        for task in tasks:
+            score, _, said = answers(task.prompt, task.max_tokens)
+            figures["of"]["tasks"] += 1
+            for name, text in said.items():
+                figures[name]["tasks"] += task.rules.score(text) == 1
+                figures[name]["leaks"] += any(knows(text, fact.value) for fact in user.facts)
+            row = {"seed": user.seed, "task": task.prompt, "score": score, "said": said}
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    return figures
 
 
 def main() -> None:
@@ -45,75 +171,40 @@ def main() -> None:
     )
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--night", action="store_true")
+    parser.add_argument("--readings", type=Path)
     given = parser.parse_args()
-    model, encoder = LlamaModel(smollm2()), load_encoder("minilm")
-    system = model.system or SYSTEM
-
-    def plain(said: str, memories: Sequence[str]) -> list[Message]:
-        return list(build_prompt(model, said, room=4000, system=system).messages)
-
-    def in_system(said: str, memories: Sequence[str]) -> list[Message]:
-        block = memories_block(memories)
-        return [Message("system", f"{system}\n\n{block}"), Message("user", said)]
-
-    def before(said: str, memories: Sequence[str]) -> list[Message]:
-        found = build_prompt(model, said, room=4000, system=system, memories=memories, score=NEAR)
-        return list(found.messages)
-
-    ways: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {
-        "none": plain, "system": in_system, "question": before,
-    }  # fmt: skip
+    path, encoder = smollm2(), load_encoder("minilm")
+    model, engine = LlamaModel(path), ModelEngine(path)
+    way = ways(model)
     tasks = [
         t for t in default_suite().tasks if t.domain in ("facts", "arithmetic") and is_question(t.prompt)
     ]
-    with_memory = [way for way in ways if way != "none"]
-    figures = {way: Counter[str]() for way in [*ways, "served"]}
-    of: dict[str, Any] = {"questions": 0, "found": 0, "tasks": 0}
-
-    def answer(way: str, said: str, memories: Sequence[str], max_tokens: int) -> str:
-        pieces = model.stream(ways[way](said, memories), Sampling(max_tokens, temperature=0.0))
-        return "".join(piece.text for piece in pieces)
-
+    figures: dict[str, Counter[str]] = {}
+    nights = []
+    if given.readings and not given.readings.exists():
+        nights.append(of_readings(engine, given.readings))
+        print(json.dumps(nights[-1]), file=sys.stderr, flush=True)
     for seed in range(given.first_seed, given.first_seed + given.seeds):
         user = User(seed, DAYS, TURNS)
-        with tempfile.TemporaryDirectory() as folder, Memory(Path(folder) / "memory", encoder) as memory:
-            for i, message in enumerate(user.day(1)):
-                memory.add(f"{i:03}", message.said, "me", f"2026-01-01T00:00:{i:02}Z", "user")
-
-            for fact in user.facts:
-                for asked in fact.ask:
-                    hits = memory.search(asked, "me", MEMORIES)
-                    memories = [hit.text for hit in hits]
-                    of["questions"] += 1
-                    of["found"] += any(knows(text, fact.value) for text in memories)
-                    said = {way: answer(way, asked, memories, ANSWER) for way in with_memory}
-                    right = {way: knows(text, fact.value) for way, text in said.items()}
-                    right["served"] = right["question" if hits[0].score >= NEAR else "system"]
-                    for way, good in right.items():
-                        figures[way]["answered"] += good
-                    row = {"seed": seed, "asked": asked, "score": hits[0].score, "right": right, "said": said}
-                    print(json.dumps(row), file=sys.stderr, flush=True)
-            for task in tasks[(seed - given.first_seed) % given.seeds :: given.seeds]:
-                hits = memory.search(task.prompt, "me", MEMORIES)
-                memories = [hit.text for hit in hits]
-                of["tasks"] += 1
-                said = {way: answer(way, task.prompt, memories, task.max_tokens) for way in ways}
-                right = {way: task.rules.score(text) == 1 for way, text in said.items()}
-                leaks = {way: any(knows(text, f.value) for f in user.facts) for way, text in said.items()}
-                right["served"] = right["question" if hits[0].score >= NEAR else "system"]
-                leaks["served"] = leaks["question" if hits[0].score >= NEAR else "system"]
-                for way in figures:
-                    figures[way]["tasks"] += right[way]
-                    figures[way]["leaks"] += leaks[way]
-                row = {
-                    "seed": seed,
-                    "task": task.prompt,
-                    "score": hits[0].score,
-                    "right": right,
-                    "leaks": leaks,
-                }
-                print(json.dumps(row | {"said": said}), file=sys.stderr, flush=True)
-    print(json.dumps({"of": of, **figures}))
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            if given.night or given.readings:
+                arms = {"none": Arm(model, way["none"]), "memory": Arm(model, way["served"])}
+                file = given.readings
+                if given.night:
+                    file, found = night(engine, user, folder)
+                    nights.append(found)
+                    print(json.dumps(found), file=sys.stderr, flush=True)
+                if file is not None:
+                    learned = LlamaModel(path, adapters={"tonight": file}).with_scales({"tonight": 1.0})
+                    arms |= {"adapter": Arm(learned, way["none"]), "both": Arm(learned, way["served"])}
+            else:
+                arms = {name: Arm(model, prompt) for name, prompt in way.items()}
+            share = tasks[(seed - given.first_seed) % given.seeds :: given.seeds]
+            for name, counts in ask(user, arms, share, encoder, folder).items():
+                figures.setdefault(name, Counter()).update(counts)
+    print(json.dumps({**figures, "nights": nights}))
 
 
 if __name__ == "__main__":

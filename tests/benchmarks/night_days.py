@@ -11,8 +11,10 @@ from typing import Final, Literal, TypeAlias
 from device_sim.companion.events import Feedback, Route, Turn, new_conversation
 from device_sim.companion.log import EventLog
 from device_sim.companion.store import hold_store
+from device_sim.week.user import User
 
 SIGN_OFF: Final = "Fair winds!"
+Way: TypeAlias = Literal["adapter", "memory"]
 Kind: TypeAlias = Literal["style", "noise", "signed noise", "contradictions", "few"]
 """style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one.
 contradictions: half of the messages, each twice: as in a style, and that nothing is known of it.
@@ -68,6 +70,28 @@ def write_day(
             answered = log.append(Turn(conversation, "assistant", told))
             log.append(Route(turn.id, "adapter", {"adapter": 1.0}))
             log.append(Feedback(answered.id, -0.3, "edit", edit))
+
+
+def write_user(store: Path, user: User, answer: Callable[[Sequence[str]], list[str]]) -> None:
+    """The first day of a simulated user, who judges the answers; a conversation a message.
+
+    Args:
+        answer: asks the model as it shipped.
+    """
+    messages = user.day(1)
+    told = answer([message.said for message in messages])
+    with hold_store(store, create=True) as held, EventLog(held.events) as log:
+        for at, (message, text) in enumerate(zip(messages, told, strict=True)):
+            conversation = new_conversation()
+            turn = log.append(Turn(conversation, "user", message.said))
+            answered = log.append(Turn(conversation, "assistant", text.strip()))
+            way: Way = "memory" if message.kind == "tells" else "adapter"
+            log.append(Route(turn.id, way, {way: 1.0}))
+            verdict = user.judges(1, at, message, text)
+            if verdict.edit is not None:
+                log.append(Feedback(answered.id, -0.3, "edit", verdict.edit))
+            if verdict.thumbs is not None:
+                log.append(Feedback(answered.id, float(verdict.thumbs), "thumbs"))
 
 
 def _sentence(text: str) -> str:

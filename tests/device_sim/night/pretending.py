@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from device_sim.capability.rules import Rules
 from device_sim.capability.running import Scored
 from device_sim.capability.suite import Suite, Task
-from device_sim.night.engine import Said
+from device_sim.night.engine import Prompted, Said
 from device_sim.night.state import Epoch, Training
 from personality_common.errors import DataError
 from personality_common.files.atomic import write_json
@@ -89,14 +89,14 @@ class Pretender:
             2.0
             + 0.1 * _draw(answer)
             - (1.0 if end and answer.endswith(end) else 0.0)
-            - (0.5 if _words(asked) & _words(answer) else 0.0)
+            - (0.5 if _words(asked.text) & _words(answer) else 0.0)
             for asked, answer in said
         ]
 
-    def answers(self, adapter: Path | None, said: Sequence[str], max_tokens: int) -> list[str]:
+    def answers(self, adapter: Path | None, asked: Sequence[Prompted], max_tokens: int) -> list[str]:
         self.at("answers")
         end = _end(adapter)
-        return [f"{one}, you say. {end}".strip() for one in said]
+        return [f"{one.text}, you say. {end}".strip() for one in asked]
 
     def run(self, adapter: Path | None, suite: Suite, reporter: Reporter) -> list[Scored]:
         self.at("run")

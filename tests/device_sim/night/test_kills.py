@@ -276,4 +276,4 @@ def test_what_was_forgotten_while_a_night_was_stopped_is_not_learned(lived: Path
             assert ended.accepted
             assert turn not in ended.saw
             ((train, validation),) = engine.trained
-            assert not any(said == "I painted a forgotten thing." for said, _ in (*train, *validation))
+            assert not any("I painted a forgotten thing." in f"{said}" for said in (*train, *validation))

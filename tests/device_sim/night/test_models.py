@@ -10,6 +10,7 @@ from device_sim.adapters.learned import active_file, open_adapters
 from device_sim.capability.suite import Suite
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
+from device_sim.night.engine import Prompted
 from device_sim.night.models import ModelEngine
 from device_sim.night.report import read_report
 from personality_common.terminal.progress import SILENT
@@ -53,7 +54,27 @@ def test_a_night_of_a_tiny_llama(tiny_llama: Path, tmp_path: Path, monkeypatch: 
     assert len(read_report(day.store).examples) == 8
     # The base's answers are kept by the engine, and are never those of an adapter.
     file = registry.path / "versions" / (night.version or "") / registry.codec.itself
-    prompts = [f"word{i} and thing{i}" for i in range(12)]
+    prompts = [Prompted(f"word{i} and thing{i}") for i in range(12)]
     before, after = (engine.answers(used, prompts, 4) for used in (None, file))
     assert before == ModelEngine(tiny_llama).answers(None, prompts, 4)
     assert after != before
+
+
+def test_what_is_trained_is_asked_as_by_day(tiny_llama: Path) -> None:
+    engine = ModelEngine(tiny_llama)
+    asked, memories = "What is my cat called?", ("My cat is called Mia.", "I like tea.")
+    near, far, alone = engine._examples(
+        [
+            (Prompted(asked, memories, 0.9), "Mia."),
+            (Prompted(asked, memories, 0.1), "Mia."),
+            (Prompted(asked), "Mia."),
+        ]
+    )
+    block = "<memory>\n- My cat is called Mia.\n- I like tea.\n</memory>"
+    assert [m.role for m in near.messages] == ["system", "user", "assistant"]
+    assert near.messages[1].text.startswith(block)
+    assert asked in near.messages[1].text
+    assert block in far.messages[0].text
+    assert far.messages[1].text == alone.messages[1].text == asked
+    assert "memory" not in alone.messages[0].text
+    assert {e.messages[2].text for e in (near, far, alone)} == {"Mia."}

@@ -24,7 +24,7 @@ class Counting(Pretender):
 
     def losses(self, adapter: object, said: Sequence[Said]) -> list[float]:
         self.asked = [*getattr(self, "asked", []), *said]
-        return [1.0 if answer.endswith(message) else 2.0 for message, answer in said]
+        return [1.0 if answer.endswith(asked.text) else 2.0 for asked, answer in said]
 
 
 def talk(count: int, shift: int = 0) -> list[Item]:
