@@ -103,6 +103,7 @@ def train(as_json: JsonPlace | None, **options: Any) -> None:
 
     import numpy as np
 
+    from personality_common.runs.allocation import keep_freed_memory
     from personality_common.runs.keeping import choose
     from personality_common.runs.processes import join_processes, restarts
     from personality_common.terminal.console import ConsoleReporter, output
@@ -111,6 +112,7 @@ def train(as_json: JsonPlace | None, **options: Any) -> None:
     from pretrain.lm.rendering import health_tables
     from pretrain.lm.run import CURVE_FILE
 
+    keep_freed_memory()
     with join_processes() as processes:
         reporter = ConsoleReporter() if processes.leads else SILENT
         # torchrun starts the same command again when a process has died.

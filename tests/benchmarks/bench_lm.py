@@ -24,6 +24,7 @@ import torch
 from lm_files import agreement, differences_by_type
 from lm_training import against_trainer, muon_against_adamw
 
+from personality_common.runs.allocation import keep_freed_memory
 from personality_common.terminal.progress import SILENT
 from pretrain.lm.answers import is_valid_call
 from pretrain.lm.bits import Training, measure
@@ -163,6 +164,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # As pt lm train does.
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         print(json.dumps(measured(Path(scratch), arguments, arguments.only), indent=2))
 
