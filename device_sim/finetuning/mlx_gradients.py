@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from device_sim.adapters.adapter import LAYERS
+from device_sim.adapters.packages import require_mlx
 from device_sim.finetuning.config import LoraConfig
 from device_sim.finetuning.examples import Row
 from device_sim.finetuning.torch_base import TorchBase, lora_parameters
-from personality_common.errors import ToolkitError
 
 
 @contextlib.contextmanager
@@ -28,10 +28,7 @@ def mlx_gradients(base: TorchBase, replay: Sequence[Row], config: LoraConfig) ->
     Raises:
         ToolkitError: mlx-lm is not installed.
     """
-    try:
-        importlib.import_module("mlx_lm")
-    except ImportError:
-        raise ToolkitError("the backend mlx needs mlx-lm; pip install 'personality-toolkit[mlx]'") from None
+    require_mlx()
     with base.lora(config.rank, config.alpha) as model:
         start = {name: nn.Parameter(value.detach().clone()) for name, value in lora_parameters(model).items()}
     yield MlxGradients(base, start, replay, config)

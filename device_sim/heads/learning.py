@@ -38,7 +38,10 @@ def write_learning(path: Path, kept: Kept) -> None:
     learned = kept.learned
     tensors = {"state.weight": kept.state.weight, "state.bias": kept.state.bias}
     for name, evidence in zip(_PARTS, (learned.before, learned.since), strict=True):
-        tensors |= {f"{name}.products": evidence.products, f"{name}.moments": evidence.moments}
+        # Copies: two that have seen no night are one, and safetensors takes no tensor twice.
+        tensors |= {
+            f"{name}.products": evidence.products.clone(), f"{name}.moments": evidence.moments.clone()
+        }  # fmt: skip
     numbers = {
         "contrasts": [learned.before.contrasts, learned.since.contrasts],
         "log_likelihood": learned.log_likelihood,

@@ -56,7 +56,9 @@ def _run(config: NightConfig, reporter: Any) -> None:
     from device_sim.night.rendering import night_blocks, outlook_lines
     from personality_common.terminal.console import output
 
-    engine = ModelEngine(gguf_file(config.model), threads=config.threads, reporter=reporter)
+    engine = ModelEngine(
+        gguf_file(config.model), threads=config.threads, backend=config.backend, reporter=reporter
+    )
     if config.dry_run:
         from device_sim.night.planning import outlook
 

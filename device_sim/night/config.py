@@ -7,6 +7,7 @@ from pathlib import Path
 
 from device_sim.companion.config import DEFAULT_MODEL
 from device_sim.companion.events import DEFAULT_USER
+from device_sim.finetuning.config import Backend
 from personality_common.errors import ConfigError
 
 
@@ -19,6 +20,7 @@ class NightConfig:
         model: `smollm2`, a GGUF file, or a folder of `pt lm export`: what answers by day.
         bundle: whose head learns from what you thought of answers to what it read; none: no head does.
         user: whose words are learned.
+        backend: what trains: torch, or mlx, which is for Apple silicon.
         suite: tasks that must not be lost: `default`, `short`, or a file of them.
         budget_minutes: the longest training, by the clock.
         seed: of the split and of training.
@@ -35,6 +37,7 @@ class NightConfig:
     model: str = DEFAULT_MODEL
     bundle: Path | None = None
     user: str = DEFAULT_USER
+    backend: Backend = "torch"
     suite: str = "default"
     budget_minutes: float = 30.0
     seed: int = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from device_sim.adapters.packages import require_mlx
 from device_sim.capability.running import Scored, run_suite
 from device_sim.capability.suite import Suite
 from device_sim.companion.models.model import Message, Sampling
@@ -24,6 +25,7 @@ from personality_common.terminal.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from device_sim.companion.models.llama import LlamaModel
+    from device_sim.finetuning.config import Backend
     from device_sim.finetuning.examples import Example
     from device_sim.finetuning.torch_base import TorchBase
     from personality_common.text.identity import Encoder
@@ -37,12 +39,20 @@ class ModelEngine:
     What the base answers never changes, and is kept as long as the engine.
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, reporter: Reporter = SILENT) -> None:
+    def __init__(
+        self, path: Path, *, threads: int = 1, backend: Backend = "torch", reporter: Reporter = SILENT
+    ) -> None:
         """
         Args:
             path: the base, a GGUF file.
+            backend: what trains; losses are measured by PyTorch.
+
+        Raises:
+            ToolkitError: the backend's package is not installed.
         """
-        self.path, self.threads, self.reporter = path, threads, reporter
+        if backend == "mlx":
+            require_mlx()
+        self.path, self.threads, self.backend, self.reporter = path, threads, backend, reporter
         self._said: dict[tuple[Prompted, int], str] = {}
         self._ran: dict[str, list[Scored]] = {}
 
@@ -131,7 +141,7 @@ class ModelEngine:
         from device_sim.finetuning.training import train_adapter
 
         work.mkdir(parents=True, exist_ok=True)
-        config = LoraConfig(seed=seed, minutes=minutes)
+        config = LoraConfig(seed=seed, minutes=minutes, backend=self.backend)
         done = train_adapter(
             self.base_model, self._examples(train), self._examples(validation), config, work, reporter,
             replay=self._examples(replay),

@@ -2,9 +2,8 @@
 
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,11 +11,14 @@ import torch
 from trainings import CONFIG, HELD_OUT, REPLAY, TRAIN, Killed, Killer
 
 from device_sim.adapters.codec import ADAPTERS
-from device_sim.finetuning import torch_gradients
+from device_sim.finetuning import mlx_gradients, torch_gradients
 from device_sim.finetuning.torch_base import TorchBase
 from device_sim.finetuning.torch_gradients import TorchGradients
 from device_sim.finetuning.training import train_adapter
+from device_sim.night.engine import Prompted
+from device_sim.night.models import ModelEngine
 from personality_common.errors import ToolkitError
+from personality_common.terminal.progress import SILENT
 
 has_mlx = importlib.util.find_spec("mlx_lm") is not None
 needs_mlx = pytest.mark.skipif(not has_mlx, reason="of the extra mlx")
@@ -39,8 +41,6 @@ def float32(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_losses_and_gradients_are_pytorchs(
     base: TorchBase, loss_on: Literal["answer", "all"], replayed: list[int]
 ) -> None:
-    from device_sim.finetuning.mlx_gradients import MlxGradients
-
     config = dataclasses.replace(MLX, loss_on=loss_on, replay_weight=2.0)
     rows, replay = base.rows(TRAIN), base.rows(REPLAY)
     torch.manual_seed(3)
@@ -53,7 +53,7 @@ def test_losses_and_gradients_are_pytorchs(
         expected = ours.step(rows[:3], replayed)
         expected_losses = ours.losses(rows)
         gradients = {name: value.grad for name, value in ours.parameters.items()}
-    theirs = MlxGradients(base, copied, replay, config)
+    theirs = mlx_gradients.MlxGradients(base, copied, replay, config)
     assert theirs.step(rows[:3], replayed) == pytest.approx(expected, rel=1e-5)
     assert theirs.losses(rows) == pytest.approx(expected_losses, rel=1e-5)
     for name, gradient in gradients.items():
@@ -85,8 +85,33 @@ def test_a_training_is_pytorchs_but_for_rounding_and_survives_a_kill(base: Torch
 
 
 def test_without_mlx_one_line_says_what_to_install(
-    base: TorchBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: TorchBase, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlx_lm", None)
-    with pytest.raises(ToolkitError, match=r"needs mlx-lm; pip install 'personality-toolkit\[mlx\]'"):
-        train_adapter(base, TRAIN, HELD_OUT, MLX, tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for asked in (
+        lambda: train_adapter(base, TRAIN, HELD_OUT, MLX, tmp_path),
+        lambda: ModelEngine(tiny_llama, backend="mlx"),
+    ):
+        with pytest.raises(ToolkitError, match=r"needs mlx-lm; pip install 'personality-toolkit\[mlx\]'"):
+            asked()
+
+
+@needs_mlx
+def test_a_nights_engine_trains_with_it(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [(Prompted(f"What is {n}?"), "It is that.") for n in ("one", "two", "three")]
+    steps: list[float] = []
+    step = mlx_gradients.MlxGradients.step
+
+    def counted(*given: Any) -> float:
+        steps.append(step(*given))
+        return steps[-1]
+
+    monkeypatch.setattr(mlx_gradients.MlxGradients, "step", counted)
+    found = ModelEngine(tiny_llama, backend="mlx").train(
+        said, said[:1], [], tmp_path / "a.gguf", tmp_path / "work", seed=0, minutes=9, reporter=SILENT
+    )
+    assert found.epochs[-1].train_loss < found.epochs[0].train_loss
+    assert len(steps) == found.epochs[-1].step
+    assert (tmp_path / "a.gguf").stat().st_size > 1000
