@@ -72,7 +72,7 @@ runs/demo-lm/run.json: $(CODE) $(READY)
 	@$(BIN)/pt lm data --out runs/demo-lm-data
 	@$(BIN)/pt lm tokenizer runs/demo-lm-data --out runs/demo-lm-tokenizer --spaces
 	@OMP_NUM_THREADS=1 $(BIN)/pt lm train runs/demo-lm-data --tokenizer runs/demo-lm-tokenizer \
-		--output-dir runs/demo-lm --prepare --tokens 2 --batch-size 4 --lr 0.006
+		--output-dir runs/demo-lm --prepare --tokens 3 --batch-size 4 --lr 0.006
 
 bundles/demo-lm/manifest.json: runs/demo-lm/run.json
 	@$(BIN)/pt lm export runs/demo-lm --out bundles/demo-lm --formats gguf,ollama --quantize q8_0

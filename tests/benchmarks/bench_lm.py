@@ -1,6 +1,6 @@
 """The demo size of `pt lm`: what it has learned after minutes of one core, how fast, and what its files hold.
 
-    python tests/benchmarks/bench_lm.py [--seeds 100 101 102] [--tokens 2] [--prompts 400] [--only quality …]
+    python tests/benchmarks/bench_lm.py [--seeds 100 101 102] [--tokens 3] [--prompts 400] [--only quality …]
 
 Prints JSON. Answers are decoded by llama.cpp from the exported Q8_0 file, greedily, under the grammar of the
 tools on offer: about values that training never saw, in phrasings that it never saw, and where no tool fits.
@@ -159,7 +159,7 @@ def measured(folder: Path, arguments: argparse.Namespace, parts: Sequence[str]) 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[100])
-    parser.add_argument("--tokens", type=float, default=2.0, help="millions")
+    parser.add_argument("--tokens", type=float, default=3.0, help="millions")
     parser.add_argument("--prompts", type=int, default=400)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
