@@ -1,6 +1,6 @@
 """How soon the companion answers, and what the mood in its prompt changes.
 
-    python tests/benchmarks/bench_companion.py [--rounds 5] [--bundle BUNDLE]
+    python tests/benchmarks/bench_companion.py [--rounds 3] [--bundle BUNDLE]
 
 Prints JSON. Without a bundle, one is trained and exported first. Seconds and milliseconds are of CPU, over
 all threads, so that what else the machine does is not in them. `cold_cpu_s`: from the start of `pt chat` to
@@ -170,7 +170,7 @@ def embedding_shift(model: ChatModel) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bundle", type=Path)
     options = parser.parse_args()
     model = LlamaModel(smollm2())

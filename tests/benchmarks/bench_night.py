@@ -12,6 +12,8 @@ shown: share of held-out messages whose answer, decoded greedily by llama.cpp, h
 perplexity: of paragraphs of this project's documentation, before and after; no chat, and nobody's.
 domains: of the capability suite, tasks lost and won.
 cpu_s: of the process and of all its threads. What the base answers to the suite is made once for all nights.
+ratios: of nights of style, answers with the sign-off after over before, one more of each; perplexity before
+over after.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import sys
 import tempfile
 import time
@@ -122,11 +125,25 @@ def night(
         }
 
 
+def ratios(nights: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of the nights of style that trained; none where there are none."""
+    styles = [one for one in nights if one["kind"] == "style" and "shown" in one]
+    if not styles:
+        return {}
+    before, after = (sum(one["shown"][i] * one["held_out"] for one in styles) + 1 for i in (0, 1))
+    return {
+        "sign-off shown, after over before": after / before,
+        "perplexity, before over after": statistics.geometric_mean(
+            one["perplexity"][0] / one["perplexity"][1] for one in styles
+        ),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=["style", "noise"])
+    parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=["style"])
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -139,7 +156,7 @@ def main() -> None:
         for seed in range(given.first_seed, given.first_seed + given.seeds):
             nights.append(night(engine, kind, seed, given.count, given.suite, given.minutes))
             print(json.dumps(nights[-1]), file=sys.stderr, flush=True)
-    print(json.dumps({"nights": nights}))
+    print(json.dumps({"ratios": ratios(nights), "nights": nights}))
 
 
 if __name__ == "__main__":

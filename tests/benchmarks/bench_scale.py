@@ -42,7 +42,7 @@ from pretrain.personality.embedding_cache import EmbeddingCache
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.training import TrainingData, train
 
-LOOP_TEXTS = 50_000
+LOOP_TEXTS = 20_000
 NETWORK_BYTES_PER_SECOND = 10e9 / 8
 """What projections take machines to be connected by: 10 Gbit/s."""
 
@@ -204,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--texts", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--texts", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--real", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", nargs=3, metavar=("DATA", "RUN", "ENCODER"), help=argparse.SUPPRESS)
