@@ -8,7 +8,7 @@ the cache is opened: the shard is named, removed, and its texts are embedded aga
 memory for a text: who looks for some reads the keys of the shards, one shard at a time.
 
 The processes of a job share a cache: each writes shards of its own, and sees those of the others after
-`refresh`.
+`refresh`. A row is the same text's for all of them, so the leader says in which order the shards are.
 """
 
 from __future__ import annotations
@@ -88,10 +88,13 @@ class EmbeddingCache:
         return self._find(keys) < 0
 
     def add(self, texts: Sequence[str]) -> int:
-        """Embed the texts that are not here yet; returns how many. Raises as `embed`."""
+        """Embed the texts that are not here yet; of several processes, which all call this, the leader does.
+
+        Returns how many. Raises as `embed`.
+        """
         distinct = list(dict.fromkeys(texts))
         missing = [distinct[i] for i in self.missing(text_keys(distinct)).nonzero()[0]]
-        self.embed(missing, len(missing))
+        self._processes.share(lambda: self.embed(missing, len(missing)) if self._processes.leads else None)
         self.refresh()
         return len(missing)
 
@@ -121,9 +124,10 @@ class EmbeddingCache:
                 self._write_shard(text_keys(chunk), embedding)
 
     def refresh(self) -> None:
-        """Take in the shards that were written since, by whichever process."""
-        new = sorted(path.name for path in self.folder.glob("shard-*.npy") if path.name not in self._shards)
-        for name in new:
+        """Take in the shards that were written since, by whichever process; for all processes together."""
+        found = sorted(path.name for path in self.folder.glob("shard-*.npy") if path.name not in self._shards)
+        # Another job may write here, too, and each process see another part of what it has written.
+        for name in self._processes.gather_text("\n".join(found))[0].split():
             self._shards[name] = _Shard(self.folder / name, self.dim)
         self._starts = np.cumsum([0, *(shard.texts for shard in self._shards.values())])
 

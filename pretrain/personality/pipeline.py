@@ -158,18 +158,14 @@ def _embed(
     the cache's fingerprint."""
     cache = EmbeddingCache(config.cache_dir or config.output_dir / CACHE_DIR, encoder, reporter, processes)
     put = as_put(vocabulary.tokens, config.token_template)
-    # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
-    missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(put))
-
-    def embed() -> int:
-        tokens = cache.add(put) if processes.leads else 0
-        cache.embed(corpus.own_texts(missing), int(missing.sum()))
-        return tokens + int(missing.sum())
-
-    embedded = processes.share(embed)
+    # First, since a token may be a text of the corpus, too.
+    tokens = cache.add(put)
+    missing = cache.missing(corpus.own_keys)
+    own = int(missing.sum())
+    processes.share(lambda: cache.embed(corpus.own_texts(missing), own))
     # The others have written theirs, since all have come this far.
     cache.refresh()
-    embedded = int(processes.sum(torch.tensor(embedded)))
+    embedded = tokens + int(processes.sum(torch.tensor(own)))
     reporter.say(f"embedded {embedded} texts; {len(cache)} in the cache")
     rows, held_out = cache.rows(corpus.keys.own), corpus.held_out.own
     labelled = corpus.labels[:, 0] - corpus.keys.start
