@@ -30,7 +30,7 @@ from pretrain.data.conversations import (
     distinct_texts,
     no_text,
 )
-from pretrain.data.keys import KEY_DTYPE
+from pretrain.data.keys import KEY_DTYPE, KeySet
 from pretrain.data.sources import open_sources
 from pretrain.data.split import is_validation
 from pretrain.data.spread import Spread
@@ -132,28 +132,25 @@ def _read(
     known_labels: Mapping[str, Sequence[int]] | None,
 ) -> Corpus:
     """Read this process's share, and agree with the others on what there is in all."""
-    read, places, held_out = bytearray(), array("q"), array("b")
     summary = ReadSummary()
     labels = LabelReader(known_labels or {})
 
-    def spool_all() -> None:
+    def spool_all() -> tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.bool_]]:
+        seen, places, held_out = KeySet(), array("q"), array("b")
         parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
         reader = None if known_labels is None else labels
-        for text, key, place in distinct_texts(parts, config, summary, reader):
+        for text, place in distinct_texts(parts, config, summary, reader, seen):
             spool.add(text)
-            read.extend(key)
             places.append(place)
             held_out.append(is_validation(text, val_fraction))
+        return (
+            np.frombuffer(seen.keys, KEY_DTYPE),
+            np.frombuffer(places, np.int64),
+            np.frombuffer(held_out, np.bool_),
+        )
 
-    processes.share(spool_all)
-    read_keys = np.frombuffer(read, KEY_DTYPE)
-    agreed = agree(
-        read_keys,
-        np.frombuffer(places, np.int64),
-        np.frombuffer(held_out, np.bool_),
-        config.max_samples,
-        processes,
-    )
+    read_keys, places, held_out = processes.share(spool_all)
+    agreed = agree(read_keys, places, held_out, config.max_samples, processes)
     keys = Spread(agreed.keys, processes)
     summary = _total(summary, config.name, agreed.found, len(keys), processes)
     if not len(keys):

@@ -82,14 +82,12 @@ def test_shares_are_disjoint_and_whole(tmp_path: Path, size: int, files: int) ->
         write(tmp_path / f"{i:02}.jsonl", TEXTS[i::files])
     config = DataConfig(str(tmp_path), max_samples=None)
     alone = [
-        (text, place) for text, _, place in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
+        (text, place) for text, place in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
     ]
     shares = [
         [
             (text, place)
-            for text, _, place in distinct_texts(
-                open_source(str(tmp_path), rank, size), config, ReadSummary()
-            )
+            for text, place in distinct_texts(open_source(str(tmp_path), rank, size), config, ReadSummary())
         ]
         for rank in range(size)
     ]
@@ -112,7 +110,7 @@ def test_a_shared_stream_has_places_of_the_whole(tmp_path: Path) -> None:
     for rank in range(3):
         part = stream_part("hf:a/b", partial(split_dataset_by_node, stream, rank, 3), rank, 3)
         found += list(distinct_texts([part], DataConfig("hf:a/b", max_samples=None), ReadSummary()))
-    assert [text for text, _, place in sorted(found, key=lambda one: one.place)] == TEXTS
+    assert [text for text, place in sorted(found, key=lambda one: one.place)] == TEXTS
     assert sorted(one.place for one in found) == list(range(300))
 
 
