@@ -73,6 +73,18 @@ class Processes:
         pairs = zip(buffers, lengths.tolist(), strict=True)
         return [buffer[:length].numpy().view(values.dtype) for buffer, length in pairs]
 
+    def exchange(self, parts: Sequence[NDArray[D]]) -> list[NDArray[D]]:
+        """Give each process its part, (n,) by rank, all of one dtype; what each had for this one, by rank."""
+        if self.size == 1:
+            return list(parts)
+        sent = torch.tensor([part.nbytes for part in parts])
+        coming = torch.empty_like(sent)
+        dist.all_to_all_single(coming, sent)
+        received = torch.empty(int(coming.sum()), dtype=torch.uint8)
+        together = torch.from_numpy(np.concatenate([part.view(np.uint8) for part in parts]))
+        dist.all_to_all_single(received, together, coming.tolist(), sent.tolist())
+        return [part.numpy().view(parts[0].dtype) for part in torch.split(received, coming.tolist())]
+
     def gather_text(self, text: str) -> list[str]:
         """Every process's text, by rank."""
         return [a.tobytes().decode() for a in self.gather(np.frombuffer(text.encode(), np.uint8))]

@@ -27,13 +27,11 @@ class Found(NamedTuple):
 
     Attributes:
         text: stripped.
-        key: see `pretrain.data.keys`.
         place: of its record among all records of the source, whichever process read it: an int64 that grows
             with part and record.
     """
 
     text: str
-    key: bytes
     place: int
 
 
@@ -201,14 +199,19 @@ class LabelReader:
 
 
 def distinct_texts(
-    parts: Iterable[Part], config: DataConfig, summary: ReadSummary, labels: LabelReader | None = None
+    parts: Iterable[Part],
+    config: DataConfig,
+    summary: ReadSummary,
+    labels: LabelReader | None = None,
+    seen: KeySet | None = None,
 ) -> Iterator[Found]:
     """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at.
 
     Args:
         labels: takes the labels of the records that are read; None: they are not looked at.
+        seen: takes the keys of the texts; an empty set.
     """
-    seen = KeySet()
+    seen = KeySet() if seen is None else seen
     for index, part in enumerate(parts):
         count = PartCount(part.name)
         summary.parts.append(count)
@@ -235,7 +238,7 @@ def distinct_texts(
                     count.repeats += 1
                     continue
                 count.texts += 1
-                yield Found(text, key, place)
+                yield Found(text, place)
                 if len(seen) == config.max_samples:
                     return
 

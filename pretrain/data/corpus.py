@@ -1,4 +1,4 @@
-"""The texts of a run: each process holds the text of its share on disk, and all hold the keys of all.
+"""The texts of a run: each process holds the texts of its share on disk, and the keys of one range.
 
 What a run does depends on the set of texts alone: the order of the data and the number of processes
 that read it change nothing.
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personality_common.runs.processes import Processes
+from pretrain.data.agreement import agree, agree_on_labels, fingerprint_of
 from pretrain.data.conversations import (
     POSITIONS_KEPT,
     DataConfig,
@@ -29,9 +30,10 @@ from pretrain.data.conversations import (
     distinct_texts,
     no_text,
 )
-from pretrain.data.keys import KEY_DTYPE
+from pretrain.data.keys import KEY_DTYPE, KeySet
 from pretrain.data.sources import open_sources
 from pretrain.data.split import is_validation
+from pretrain.data.spread import Spread
 
 
 class TextSpool:
@@ -65,26 +67,23 @@ class Corpus:
     """The distinct texts of a source.
 
     Attributes:
-        keys: (N,) of all texts, sorted.
-        held_out: (N,) bool, whether a text is for validation.
+        keys: of the texts, sorted; each process holds those of a range, see `pretrain.data.agreement`.
+        held_out: of each text, whether it is for validation; held as `keys`.
         summary: what was read, by all processes.
+        fingerprint: SHA-256 over the sorted keys: of the set of texts, in whatever order they came.
         own_keys: (n,) of the texts that are this process's to embed, sorted.
-        labels: (M, 2) int64, each a text's number among `keys` and a token's position, sorted and distinct;
-            none where labels are not read.
+        labels: (M, 2) int64, each a text's number among all and a token's position, sorted and distinct;
+            none where labels are not read. All processes hold all.
     """
 
-    keys: NDArray[np.bytes_]
-    held_out: NDArray[np.bool_]
+    keys: Spread[np.bytes_]
+    held_out: Spread[np.bool_]
     summary: ReadSummary
+    fingerprint: str
     own_keys: NDArray[np.bytes_]
     labels: NDArray[np.int64]
     _own: NDArray[np.int64] = field(repr=False)
     _spool: TextSpool = field(repr=False)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the sorted keys: of the set of texts, in whatever order they came."""
-        return hashlib.sha256(self.keys.tobytes()).hexdigest()
 
     @property
     def labels_fingerprint(self) -> str:
@@ -119,85 +118,53 @@ def read_corpus(
         OSError: no space in the folder.
     """
     spool = TextSpool(folder)
-    keys, places, held_out = bytearray(), array("q"), array("b")
-    summary = ReadSummary()
-    labels = LabelReader(known_labels or {})
-
-    def read() -> None:
-        parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
-        reader = None if known_labels is None else labels
-        for text, key, place in distinct_texts(parts, config, summary, reader):
-            spool.add(text)
-            keys.extend(key)
-            places.append(place)
-            held_out.append(is_validation(text, val_fraction))
-
     try:
-        processes.share(read)
-        corpus = _agree(
-            np.frombuffer(keys, KEY_DTYPE),
-            np.frombuffer(places, np.int64),
-            np.frombuffer(held_out, np.bool_),
-            spool, summary, config, processes, labels,
-        )  # fmt: skip
-        if not len(corpus.keys):
-            raise no_text(config, corpus.summary)
-        yield corpus
+        yield _read(spool, config, val_fraction, processes, known_labels)
     finally:
         spool.close()
 
 
-def _agree(
-    keys: NDArray[np.bytes_],
-    places: NDArray[np.int64],
-    held_out: NDArray[np.bool_],
+def _read(
     spool: TextSpool,
-    summary: ReadSummary,
     config: DataConfig,
+    val_fraction: float,
     processes: Processes,
-    labels: LabelReader,
+    known_labels: Mapping[str, Sequence[int]] | None,
 ) -> Corpus:
-    """Which texts there are in all, whose each is, and what it is labelled with."""
-    shares = [len(share) for share in processes.gather(held_out)]
-    all_keys = np.concatenate(processes.gather(keys))
-    # Within a record texts are in order already, and a record is one process's: a stable sort keeps that.
-    all_places = np.concatenate(processes.gather(places))
-    order = np.argsort(all_places, kind="stable")
-    distinct, first = np.unique(all_keys[order], return_index=True)
-    found = len(distinct)
-    if config.max_samples is not None and len(first) > config.max_samples:
-        kept = first <= np.partition(first, config.max_samples - 1)[config.max_samples - 1]
-        distinct, first = distinct[kept], first[kept]
-    chosen = order[first]
-    # Where one process stops reading, the labels of what follows count for no number of them.
-    full = len(distinct) == config.max_samples
-    last = int(all_places[chosen].max()) if full else np.iinfo(np.int64).max
-    begin = sum(shares[: processes.rank])
-    own = chosen[(chosen >= begin) & (chosen < begin + len(keys))] - begin
+    """Read this process's share, and agree with the others on what there is in all."""
+    summary = ReadSummary()
+    labels = LabelReader(known_labels or {})
+
+    def spool_all() -> tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.bool_]]:
+        seen, places, held_out = KeySet(), array("q"), array("b")
+        parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
+        reader = None if known_labels is None else labels
+        for text, place in distinct_texts(parts, config, summary, reader, seen):
+            spool.add(text)
+            places.append(place)
+            held_out.append(is_validation(text, val_fraction))
+        return (
+            np.frombuffer(seen.keys, KEY_DTYPE),
+            np.frombuffer(places, np.int64),
+            np.frombuffer(held_out, np.bool_),
+        )
+
+    read_keys, places, held_out = processes.share(spool_all)
+    agreed = agree(read_keys, places, held_out, config.max_samples, processes)
+    keys = Spread(agreed.keys, processes)
+    summary = _total(summary, config.name, agreed.found, len(keys), processes)
+    if not len(keys):
+        raise no_text(config, summary)
     return Corpus(
-        keys=distinct,
-        held_out=np.concatenate(processes.gather(held_out))[chosen],
-        summary=_total(summary, config.name, found, len(distinct), processes),
-        own_keys=keys[own],
-        labels=_agree_on_labels(labels, distinct, last, processes),
-        _own=own,
+        keys=keys,
+        held_out=Spread(agreed.held_out, processes),
+        summary=summary,
+        fingerprint=fingerprint_of(agreed.keys, processes),
+        own_keys=read_keys[agreed.own],
+        labels=agree_on_labels(labels, agreed.keys, keys.start, agreed.last, processes),
+        _own=agreed.own,
         _spool=spool,
     )
-
-
-def _agree_on_labels(
-    labels: LabelReader, keys: NDArray[np.bytes_], last: int, processes: Processes
-) -> NDArray[np.int64]:
-    """All processes' labels of `keys`, of records up to the place `last`."""
-    of, tokens, at = (
-        np.concatenate(processes.gather(np.frombuffer(values, kind)))
-        for values, kind in ((labels.keys, KEY_DTYPE), (labels.tokens, np.int64), (labels.places, np.int64))
-    )
-    if not len(keys):
-        return np.empty((0, 2), np.int64)
-    texts = np.searchsorted(keys, of).clip(max=len(keys) - 1)
-    kept = (keys[texts] == of) & (at <= last)
-    return np.unique(np.stack([texts[kept], tokens[kept]], axis=1), axis=0)
 
 
 def _total(summary: ReadSummary, source: str, distinct: int, kept: int, processes: Processes) -> ReadSummary:

@@ -4,11 +4,11 @@
 
 A shard is one NumPy record: `key` (n strings of 16 bytes, see `pretrain.data.keys`) and `embedding` (n, dim
 little-endian float32). It is written aside and renamed; its name is its checksum, so damage shows when
-the cache is opened: the shard is named, removed, and its texts are embedded again. What is held in
-memory are keys and rows, 24 bytes for each text.
+the cache is opened: the shard is named, removed, and its texts are embedded again. Nothing is held in
+memory for a text: who looks for some reads the keys of the shards, one shard at a time.
 
 The processes of a job share a cache: each writes shards of its own, and sees those of the others after
-`refresh`.
+`refresh`. A row is the same text's for all of them, so the leader says in which order the shards are.
 """
 
 from __future__ import annotations
@@ -71,15 +71,12 @@ class EmbeddingCache:
         self._open: dict[Path, int] = {}
         self._shards: dict[str, _Shard] = {}
         self._starts: NDArray[np.int64] = np.zeros(1, np.int64)
-        self._keys: NDArray[np.bytes_] = np.empty(0, KEY_DTYPE)
-        """Sorted."""
-        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
-        """Of each of `_keys`, in the sequence of all shards."""
         processes.share(self._sweep if processes.leads else lambda: None)
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        """Texts in the shards."""
+        return int(self._starts[-1])
 
     @property
     def fingerprint(self) -> str:
@@ -88,17 +85,16 @@ class EmbeddingCache:
 
     def missing(self, keys: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """(N,) whether a key is not here."""
-        if not len(self._keys):
-            return np.ones(len(keys), np.bool_)
-        at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-        found: NDArray[np.bool_] = self._keys[at] != keys
-        return found
+        return self._find(keys) < 0
 
     def add(self, texts: Sequence[str]) -> int:
-        """Embed the texts that are not here yet; returns how many. Raises as `embed`."""
+        """Embed the texts that are not here yet; of several processes, which all call this, the leader does.
+
+        Returns how many. Raises as `embed`.
+        """
         distinct = list(dict.fromkeys(texts))
         missing = [distinct[i] for i in self.missing(text_keys(distinct)).nonzero()[0]]
-        self.embed(missing, len(missing))
+        self._processes.share(lambda: self.embed(missing, len(missing)) if self._processes.leads else None)
         self.refresh()
         return len(missing)
 
@@ -128,15 +124,12 @@ class EmbeddingCache:
                 self._write_shard(text_keys(chunk), embedding)
 
     def refresh(self) -> None:
-        """Take in the shards that were written since, by whichever process."""
-        new = sorted(path.name for path in self.folder.glob("shard-*.npy") if path.name not in self._shards)
-        for name in new:
+        """Take in the shards that were written since, by whichever process; for all processes together."""
+        found = sorted(path.name for path in self.folder.glob("shard-*.npy") if path.name not in self._shards)
+        # Another job may write here, too, and each process see another part of what it has written.
+        for name in self._processes.gather_text("\n".join(found))[0].split():
             self._shards[name] = _Shard(self.folder / name, self.dim)
-        if not new:
-            return
-        keys = np.concatenate([shard.keys() for shard in self._shards.values()])
         self._starts = np.cumsum([0, *(shard.texts for shard in self._shards.values())])
-        self._keys, self._rows = np.unique(keys, return_index=True)
 
     def rows(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """(N,) rows of keys that are here, for `embeddings`.
@@ -144,9 +137,25 @@ class EmbeddingCache:
         Raises:
             KeyError: a text was never added.
         """
-        if self.missing(keys).any():
+        rows = self._find(keys)
+        if (rows < 0).any():
             raise KeyError("a text that was never added")
-        rows: NDArray[np.int64] = self._rows[np.searchsorted(self._keys, keys)]
+        return rows
+
+    def _find(self, keys: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """(N,) rows in the sequence of all shards, the first of each key; -1 where it is not here."""
+        rows = np.full(len(keys), -1, np.int64)
+        order = np.argsort(keys, kind="stable")
+        for start, shard in zip(self._starts.tolist(), self._shards.values(), strict=False):
+            held = shard.keys()
+            by_key = np.argsort(held, kind="stable")
+            # A shard was written in the order of keys, so it has few of all.
+            low = np.searchsorted(keys, held[by_key[:1]], side="left", sorter=order)
+            high = np.searchsorted(keys, held[by_key[-1:]], side="right", sorter=order)
+            for looked_for in (order[a:b] for a, b in zip(low, high, strict=True)):
+                at = np.searchsorted(held, keys[looked_for], sorter=by_key).clip(max=len(held) - 1)
+                here = (held[by_key[at]] == keys[looked_for]) & (rows[looked_for] < 0)
+                rows[looked_for[here]] = start + by_key[at[here]]
         return rows
 
     def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

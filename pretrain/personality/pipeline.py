@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from personality_common.contract import (
     CACHE_DIR,
@@ -39,6 +38,7 @@ from personality_common.vocabulary import Vocabulary, load_vocabulary
 from pretrain.data.conversations import ReadSummary
 from pretrain.data.corpus import Corpus, read_corpus
 from pretrain.data.keys import text_keys
+from pretrain.data.spread import Spread
 from pretrain.personality.config import PLAIN_TEMPLATE, PretrainConfig, as_put
 from pretrain.personality.embedding_cache import EmbeddingCache
 from pretrain.personality.label_start import start_at_labels
@@ -102,9 +102,10 @@ def pretrain(
         processes.share(hold)
         track = stack.enter_context(tracking(config.track if processes.leads else None, run, "epoch"))
         known = {token: (i,) for i, token in enumerate(vocabulary.tokens)} if config.label_weight else None
-        corpus = stack.enter_context(read_corpus(config.data, config.val_fraction, run, processes, known))
+        reading = stack.enter_context(contextlib.ExitStack())
+        corpus = reading.enter_context(read_corpus(config.data, config.val_fraction, run, processes, known))
         _say_what_was_read(corpus.summary, config, reporter)
-        _require_both_sides(corpus, config)
+        _require_both_sides(corpus, config, processes)
         encoder = _open_encoder(config, device, reporter)
 
         plan = _plan(config, device, vocabulary, encoder, corpus, processes)
@@ -119,23 +120,30 @@ def pretrain(
             return PretrainResult(run, history, corpus.summary, embedded=0)
 
         data, embedded, cached = _embed(corpus, vocabulary, config, encoder, reporter, processes)
+        about = _about(corpus, data, cached, config)
+        # From here on texts are rows of the cache.
+        summary = corpus.summary
+        reading.close()
+        del corpus
         seed_everything(config.seed)
         student = Student(encoder.identity.dim, config.dropout)
         if config.start == "teacher":
-            sample = data.batch(data.train_rows[:TEACHER_SAMPLE], "cpu")
+            sample = data.batch(data.train_rows.first(TEACHER_SAMPLE), "cpu")
             start_at_teacher(student, data.token_embedding, sample)
             if data.labels:
-                _start_at_labels(student, data, data.labels)
+                _start_at_labels(student, data, data.labels, processes)
         work = run / WORK_DIR
         history = train(student, data, config, device, work / CHECKPOINTS_DIR, reporter, processes, track)
+        drawn = sampled(len(data.train_rows) if processes.leads else 0, config.seed)
+        reference = data.train_rows.take(drawn)
         if processes.leads:
             record = _write_results(work, student, vocabulary, config, history)
-            save_sample(work, data.batch(data.train_rows[sampled(len(data.train_rows), config.seed)], "cpu"))
-            record |= _sources(corpus, data, cached, vocabulary, encoder, config)
+            save_sample(work, data.batch(reference, "cpu"))
+            record |= {"data": about} | _sources(vocabulary, encoder, config)
             fingerprint = _write_card(work, record, vocabulary, encoder, config)
             publish(run, record)
             remember_run(fingerprint)
-    return PretrainResult(run, history, corpus.summary, embedded)
+    return PretrainResult(run, history, summary, embedded)
 
 
 def _embed(
@@ -150,46 +158,44 @@ def _embed(
     the cache's fingerprint."""
     cache = EmbeddingCache(config.cache_dir or config.output_dir / CACHE_DIR, encoder, reporter, processes)
     put = as_put(vocabulary.tokens, config.token_template)
-    # A token may be a text of the corpus, too, and whosever it is, the leader embeds the tokens.
-    missing = cache.missing(corpus.own_keys) & ~np.isin(corpus.own_keys, text_keys(put))
-
-    def embed() -> int:
-        tokens = cache.add(put) if processes.leads else 0
-        cache.embed(corpus.own_texts(missing), int(missing.sum()))
-        return tokens + int(missing.sum())
-
-    embedded = processes.share(embed)
+    # First, since a token may be a text of the corpus, too.
+    tokens = cache.add(put)
+    missing = cache.missing(corpus.own_keys)
+    own = int(missing.sum())
+    processes.share(lambda: cache.embed(corpus.own_texts(missing), own))
     # The others have written theirs, since all have come this far.
     cache.refresh()
-    embedded = int(processes.sum(torch.tensor(embedded)))
+    embedded = tokens + int(processes.sum(torch.tensor(own)))
     reporter.say(f"embedded {embedded} texts; {len(cache)} in the cache")
-    rows = cache.rows(corpus.keys)
-    labelled = np.zeros(len(rows), np.bool_)
-    labelled[corpus.labels[:, 0]] = True
+    rows, held_out = cache.rows(corpus.keys.own), corpus.held_out.own
+    labelled = corpus.labels[:, 0] - corpus.keys.start
+    unlabelled = np.ones(len(rows), np.bool_)
+    unlabelled[labelled[(labelled >= 0) & (labelled < len(rows))]] = False
     # What the teacher is kept for are texts without labels, where there are any.
-    measured = corpus.held_out & ~labelled
+    measured = Spread(rows[held_out & unlabelled], processes)
     data = TrainingData(
         fetch=cache.embeddings,
-        train_rows=rows[~corpus.held_out],
-        val_rows=rows[measured if measured.any() else corpus.held_out],
+        train_rows=Spread(rows[~held_out], processes),
+        val_rows=measured if len(measured) else Spread(rows[held_out], processes),
         token_embedding=torch.from_numpy(cache.embeddings(cache.rows(text_keys(put)))),
-        labels=_label_mix(corpus, rows, config.label_weight),
+        labels=_label_mix(corpus, Spread(rows, processes), config.label_weight),
     )
     return data, embedded, cache.fingerprint
 
 
-def _label_mix(corpus: Corpus, rows: NDArray[np.int64], weight: float) -> LabelMix | None:
+def _label_mix(corpus: Corpus, rows: Spread[np.int64], weight: float) -> LabelMix | None:
     """Labels of the training texts; None where there are none."""
-    texts, tokens = corpus.labels[~corpus.held_out[corpus.labels[:, 0]]].T
+    texts, tokens = corpus.labels[~corpus.held_out.take(corpus.labels[:, 0])].T
     if not len(texts):
         return None
-    pairs = np.stack([rows[texts], tokens], axis=1)
+    pairs = np.stack([rows.take(texts), tokens], axis=1)
     return LabelMix(weight, pairs[np.lexsort(pairs.T[::-1])])
 
 
-def _start_at_labels(student: Student, data: TrainingData, labels: LabelMix) -> None:
+def _start_at_labels(student: Student, data: TrainingData, labels: LabelMix, processes: Processes) -> None:
     """From a sample of the training texts, as many with labels as without at most."""
-    other = data.train_rows[~np.isin(data.train_rows, labels.rows)][:TEACHER_SAMPLE]
+    held = data.train_rows.own
+    other = Spread(held[~np.isin(held, labels.rows)], processes).first(TEACHER_SAMPLE)
     own = labels.rows[np.linspace(0, len(labels.rows) - 1, min(TEACHER_SAMPLE, len(labels.rows))).astype(int)]
     spoken = labels.spoken.nonzero()[:, 0]
     shares = labels.shares(own)[:, spoken]
@@ -207,8 +213,8 @@ def _say_what_was_read(summary: ReadSummary, config: PretrainConfig, reporter: R
         reporter.say(f"stopped reading at --max-samples {config.data.max_samples}")
 
 
-def _require_both_sides(corpus: Corpus, config: PretrainConfig) -> None:
-    held_out = int(corpus.held_out.sum())
+def _require_both_sides(corpus: Corpus, config: PretrainConfig, processes: Processes) -> None:
+    held_out = int(processes.sum(torch.tensor(int(corpus.held_out.own.sum()))))
     if held_out in (0, len(corpus.keys)):
         raise DataError(
             f"{config.data.name}: needs texts on both sides of --val-fraction {config.val_fraction}, "
@@ -318,29 +324,26 @@ def _panels(history: Sequence[dict[str, Any]]) -> list[Panel]:
     ]
 
 
-def _sources(
-    corpus: Corpus,
-    data: TrainingData,
-    cached: str,
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    config: PretrainConfig,
-) -> dict[str, Any]:
-    """What `run.json` says of this trainer's runs alone."""
+def _about(corpus: Corpus, data: TrainingData, cached: str, config: PretrainConfig) -> dict[str, Any]:
+    """What `run.json` says of the data."""
     return {
-        "data": {
-            "source": config.data.name,
-            "fingerprint": corpus.fingerprint,
-            "cache_fingerprint": cached,
-            "train_texts": len(data.train_rows),
-            "val_texts": len(data.val_rows),
-            "records": corpus.summary.records,
-            "bad_records": corpus.summary.bad_records,
-            "bad_positions": corpus.summary.bad_positions,
-            "blank_texts": corpus.summary.blank_texts,
-            "repeats": corpus.summary.repeats,
-            "labelled_texts": len(np.unique(corpus.labels[:, 0])),
-        },
+        "source": config.data.name,
+        "fingerprint": corpus.fingerprint,
+        "cache_fingerprint": cached,
+        "train_texts": len(data.train_rows),
+        "val_texts": len(data.val_rows),
+        "records": corpus.summary.records,
+        "bad_records": corpus.summary.bad_records,
+        "bad_positions": corpus.summary.bad_positions,
+        "blank_texts": corpus.summary.blank_texts,
+        "repeats": corpus.summary.repeats,
+        "labelled_texts": len(np.unique(corpus.labels[:, 0])),
+    }
+
+
+def _sources(vocabulary: Vocabulary, encoder: Encoder, config: PretrainConfig) -> dict[str, Any]:
+    """What else `run.json` says of this trainer's runs alone."""
+    return {
         "teacher": {"token_template": config.token_template},
         "vocabulary": {"fingerprint": vocabulary.fingerprint, "size": len(vocabulary.tokens)},
         "encoder": {

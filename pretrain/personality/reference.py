@@ -11,6 +11,7 @@ from torch import Tensor
 
 from personality_common.errors import DataError
 from personality_common.files.tensors import load_tensors, save_tensors
+from pretrain.data.spread import shuffled
 
 SAMPLE_FILE: Final = "reference_texts.safetensors"
 SAMPLE_TEXTS: Final = 1024
@@ -20,8 +21,8 @@ _TENSOR: Final = "base_embeddings"
 
 def sampled(texts: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Which of so many training texts are the sample: at most SAMPLE_TEXTS, ascending."""
-    drawn = np.random.default_rng(seed).permutation(texts)[:SAMPLE_TEXTS]
-    return np.sort(drawn)
+    drawn = shuffled(np.random.default_rng(seed), texts)[:SAMPLE_TEXTS]
+    return np.sort(drawn).astype(np.int64)
 
 
 def save_sample(folder: Path, base_embeddings: Tensor) -> str:

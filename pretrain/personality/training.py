@@ -25,6 +25,7 @@ from personality_common.runs.processes import ALONE, Processes
 from personality_common.runs.schedule import cosine, set_learning_rate
 from personality_common.runs.tracking import Track, untracked
 from personality_common.terminal.progress import Reporter
+from pretrain.data.spread import Spread, shuffled
 from pretrain.personality.config import GRADIENT_CLIP, WEIGHT_DECAY, PretrainConfig
 from pretrain.personality.labels import LabelMix
 from pretrain.personality.student import Student
@@ -36,21 +37,25 @@ LOOK_EVERY = 10
 as much as the head."""
 
 
+ROWS_AT_ONCE = 1 << 18
+"""Of an epoch's texts, whose rows the processes ask each other for at a time."""
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Base embeddings of both splits and of the tokens.
 
     Attributes:
         fetch: rows (n,) -> base embeddings (n, d) float32.
-        train_rows: rows of the training texts.
-        val_rows: rows of the held-out texts.
+        train_rows: rows of the training texts; each process holds a part of them.
+        val_rows: rows of the held-out texts, which each process measures on that holds them.
         token_embedding: (325, d) float32, in vocabulary order.
         labels: of training texts; None where there are none.
     """
 
     fetch: Callable[[NDArray[np.int64]], NDArray[np.float32]]
-    train_rows: NDArray[np.int64]
-    val_rows: NDArray[np.int64]
+    train_rows: Spread[np.int64]
+    val_rows: Spread[np.int64]
     token_embedding: Tensor
     labels: LabelMix | None = None
 
@@ -147,8 +152,7 @@ def train(
         torch.manual_seed(_drawn_from(config.seed, epoch, processes.rank))
         student.train()
         with reporter.stage(f"epoch {epoch}/{config.epochs}", texts, "samples") as stage:
-            for batch in _shuffled_batches(data.train_rows, config.batch_size, config.seed, epoch):
-                rows = np.array_split(batch, processes.size)[processes.rank]
+            for texts_at_once, rows in _shuffled_batches(data.train_rows, config, epoch, processes):
                 base = data.batch(rows, device)
                 targets, weights = soft_targets(base, tokens), None
                 if data.labels:
@@ -160,7 +164,7 @@ def train(
                 summed = summed / len(tokens)
                 optimizer.zero_grad()
                 # Gradients are averaged over processes, whose parts of a batch may differ by one text.
-                scale = 1 / max(1, len(rows)) if alone else processes.size / len(batch)
+                scale = 1 / max(1, len(rows)) if alone else processes.size / texts_at_once
                 (summed * scale).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
                 lr = cosine(step, steps, config.first_lr, config.last_lr)
@@ -182,7 +186,7 @@ def train(
                         )
                     top5 = recall(logits.detach(), targets, 5).mean().item()
                     figures = {"loss": f"{loss:.5f}", "top-5 recall": f"{top5:.3f}"}
-                stage.advance(len(batch), figures)
+                stage.advance(texts_at_once, figures)
 
         if alone:
             _average(processes, [*parameters, *_moments(optimizer)])
@@ -211,7 +215,7 @@ def evaluate(student: Student, data: TrainingData, device: str, processes: Proce
     student.eval()
     meter = QualityMeter()
     tokens = data.token_embedding.to(device)
-    own = data.val_rows[processes.rank :: processes.size]
+    own = data.val_rows.own
     for start in range(0, len(own), EVALUATION_BATCH):
         base = data.batch(own[start : start + EVALUATION_BATCH], device)
         meter.add(student(base), soft_targets(base, tokens))
@@ -220,11 +224,18 @@ def evaluate(student: Student, data: TrainingData, device: str, processes: Proce
 
 
 def _shuffled_batches(
-    rows: NDArray[np.int64], batch_size: int, seed: int, epoch: int
-) -> Iterator[NDArray[np.int64]]:
-    order = np.random.default_rng(np.random.SeedSequence((seed, epoch))).permutation(len(rows))
-    for start in range(0, len(rows), batch_size):
-        yield rows[order[start : start + batch_size]]
+    rows: Spread[np.int64], config: PretrainConfig, epoch: int, processes: Processes
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Of each batch, how many texts it has, and the rows of this process's part of them."""
+    order = shuffled(np.random.default_rng(np.random.SeedSequence((config.seed, epoch))), len(rows))
+    at_once = config.batch_size * max(1, ROWS_AT_ONCE // config.batch_size)
+    for first in range(0, len(order), at_once):
+        block = order[first : first + at_once]
+        batches = [block[at : at + config.batch_size] for at in range(0, len(block), config.batch_size)]
+        own = [np.array_split(batch, processes.size)[processes.rank] for batch in batches]
+        found = rows.take(np.concatenate(own))
+        for batch, part in zip(batches, np.split(found, np.cumsum([len(o) for o in own[:-1]])), strict=True):
+            yield len(batch), part
 
 
 def _drawn_from(seed: int, epoch: int, rank: int) -> int:

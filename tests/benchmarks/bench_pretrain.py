@@ -32,6 +32,7 @@ from personality_common.text.encoder import find_minilm
 from personality_common.text.sentence import SentenceEncoder
 from personality_common.vocabulary import load_vocabulary
 from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.data.spread import Spread
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.student import Student, start_at_teacher
 from pretrain.personality.targets import QualityMeter, soft_targets
@@ -84,7 +85,7 @@ def our_epoch(base: Tensor, tokens: Tensor, held_out: int) -> Callable[[], tuple
     """A real training run of one epoch; returns the seconds of its loop, which the history records."""
     rows = torch.arange(len(base)).numpy()
     array = base.numpy()
-    data = TrainingData(lambda r: array[r], rows[held_out:], rows[:held_out], tokens)
+    data = TrainingData(lambda r: array[r], Spread(rows[held_out:]), Spread(rows[:held_out]), tokens)
     config = PretrainConfig(DataConfig("-"), Path("-"), epochs=1, batch_size=BATCH, device="cpu")
 
     def epoch() -> tuple[Student, float]:

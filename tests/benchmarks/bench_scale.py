@@ -37,6 +37,7 @@ from personality_common.text.identity import EncoderIdentity
 from personality_common.vocabulary import load_vocabulary
 from pretrain.data.conversations import DataConfig
 from pretrain.data.keys import text_keys
+from pretrain.data.spread import Spread
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.embedding_cache import EmbeddingCache
 from pretrain.personality.student import Student, start_at_teacher
@@ -153,7 +154,7 @@ def measure_loop(data: Path, run: Path, rounds: int) -> dict[str, Any]:
             torch.manual_seed(0)
             start_at_teacher(student, tokens, torch.from_numpy(everything[rows[:1000]]))
             with tempfile.TemporaryDirectory() as folder:
-                split = TrainingData(fetch, rows[256:], rows[:256], tokens)
+                split = TrainingData(fetch, Spread(rows[256:]), Spread(rows[:256]), tokens)
                 history = train(student, split, config, "cpu", Path(folder), SILENT)
             seconds[name].append(history[-1]["seconds"])
     medians: Mapping[str, float] = {name: statistics.median(taken) for name, taken in seconds.items()}

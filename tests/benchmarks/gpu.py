@@ -27,6 +27,7 @@ from personality_common.text.encoder import find_minilm
 from personality_common.text.sentence import SentenceEncoder
 from personality_common.vocabulary import load_vocabulary
 from pretrain.data.conversations import DataConfig, read_texts
+from pretrain.data.spread import Spread
 from pretrain.lm.config import SIZES
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.student import Student, start_at_teacher
@@ -66,7 +67,7 @@ def training(device: str, batch: int, steps: int) -> dict[str, float]:
     random = torch.nn.functional.normalize(torch.randn(batch * steps + 256, WIDTH), dim=1)
     tokens = torch.nn.functional.normalize(torch.randn(len(load_vocabulary().tokens), WIDTH), dim=1)
     base, rows = random.numpy(), np.arange(len(random))
-    data = TrainingData(lambda wanted: base[wanted], rows[256:], rows[:256], tokens)
+    data = TrainingData(lambda wanted: base[wanted], Spread(rows[256:]), Spread(rows[:256]), tokens)
     config = PretrainConfig(DataConfig("-"), Path("-"), epochs=2, batch_size=batch)
     student = Student(WIDTH, 0.1)
     start_at_teacher(student, tokens, random[:256])

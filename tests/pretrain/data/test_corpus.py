@@ -34,12 +34,12 @@ def data(tmp_path: Path) -> DataConfig:
 
 def test_corpus_of_one(data: DataConfig, tmp_path: Path) -> None:
     with read_corpus(data, 0.3, tmp_path, ALONE) as corpus:
-        assert corpus.keys.tolist() == sorted(text_keys(TEXTS).tolist())
+        assert corpus.keys.own.tolist() == sorted(text_keys(TEXTS).tolist())
         where = dict(zip(text_keys(TEXTS).tolist(), TEXTS, strict=True))
-        held_out = [is_validation(where[key], 0.3) for key in corpus.keys.tolist()]
-        assert corpus.held_out.tolist() == held_out
-        assert corpus.own_keys.tolist() == corpus.keys.tolist()
-        by_key = [where[key] for key in corpus.keys.tolist()]
+        held_out = [is_validation(where[key], 0.3) for key in corpus.keys.own.tolist()]
+        assert corpus.held_out.own.tolist() == held_out
+        assert corpus.own_keys.tolist() == corpus.keys.own.tolist()
+        by_key = [where[key] for key in corpus.keys.own.tolist()]
         assert list(corpus.own_texts(np.ones(300, np.bool_))) == by_key
         odd = np.arange(300) % 2 == 1
         assert list(corpus.own_texts(odd)) == by_key[1::2]
@@ -57,7 +57,7 @@ def test_the_set_of_texts_counts_and_not_their_order(tmp_path: Path) -> None:
             # Bits of embeddings depend on the batch, so that has to be the same, too.
             embedded.append(list(corpus.own_texts(np.ones(len(corpus.own_keys), np.bool_))))
     assert found[0].fingerprint == found[1].fingerprint != found[2].fingerprint
-    assert np.array_equal(found[0].keys, found[1].keys)
+    assert np.array_equal(found[0].keys.own, found[1].keys.own)
     assert embedded[0] == embedded[1] != embedded[2]
 
 
@@ -82,14 +82,12 @@ def test_shares_are_disjoint_and_whole(tmp_path: Path, size: int, files: int) ->
         write(tmp_path / f"{i:02}.jsonl", TEXTS[i::files])
     config = DataConfig(str(tmp_path), max_samples=None)
     alone = [
-        (text, place) for text, _, place in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
+        (text, place) for text, place in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
     ]
     shares = [
         [
             (text, place)
-            for text, _, place in distinct_texts(
-                open_source(str(tmp_path), rank, size), config, ReadSummary()
-            )
+            for text, place in distinct_texts(open_source(str(tmp_path), rank, size), config, ReadSummary())
         ]
         for rank in range(size)
     ]
@@ -112,7 +110,7 @@ def test_a_shared_stream_has_places_of_the_whole(tmp_path: Path) -> None:
     for rank in range(3):
         part = stream_part("hf:a/b", partial(split_dataset_by_node, stream, rank, 3), rank, 3)
         found += list(distinct_texts([part], DataConfig("hf:a/b", max_samples=None), ReadSummary()))
-    assert [text for text, _, place in sorted(found, key=lambda one: one.place)] == TEXTS
+    assert [text for text, place in sorted(found, key=lambda one: one.place)] == TEXTS
     assert sorted(one.place for one in found) == list(range(300))
 
 

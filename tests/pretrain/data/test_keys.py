@@ -34,3 +34,11 @@ def test_arrays_of_keys_compare_byte_by_byte() -> None:
     array = np.frombuffer(b"".join(keys), "S16")
     assert [key.ljust(16, b"\0") for key in np.sort(array).tolist()] == sorted(keys)
     assert len(np.unique(array)) == 5
+
+
+def test_the_set_s_keys_are_in_the_order_of_adding() -> None:
+    ours = KeySet()
+    keys = [random.Random(i).randbytes(16) for i in range(9_000)]
+    for key in keys + keys[::-1]:
+        ours.add(key)
+    assert bytes(ours.keys) == b"".join(keys)

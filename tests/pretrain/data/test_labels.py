@@ -36,11 +36,11 @@ def labels_of(tmp_path: Path, records: list[dict[str, Any]], **options: Any) -> 
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     with read_corpus(DataConfig(str(path), **options), 0.5, tmp_path, ALONE, KNOWN) as corpus:
-        texts = dict.fromkeys(corpus.keys.tolist(), None)
+        texts = dict.fromkeys(corpus.keys.own.tolist(), None)
         names = {text_key(word): word for word in ("one", "two", "three", "four", "three\ntwo")}
         found: dict[str, set[int]] = {names[key]: set() for key in texts}
         for row, token in corpus.labels.tolist():
-            found[names[corpus.keys.tolist()[row]]].add(token)
+            found[names[corpus.keys.own.tolist()[row]]].add(token)
         return found
 
 
@@ -62,7 +62,7 @@ def test_parquet_has_them_too(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["one", "two"], "tokens": [["sad"], None]}), path)
     with read_corpus(DataConfig(str(path)), 0.5, tmp_path, ALONE, KNOWN) as corpus:
         assert corpus.labels[:, 1].tolist() == [1]
-        assert corpus.keys[corpus.labels[0, 0]] == text_key("one")
+        assert corpus.keys.own[corpus.labels[0, 0]] == text_key("one")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from personality_common.runs.processes import join_processes
 from personality_common.runs.schedule import cosine
 from personality_common.terminal.progress import SILENT
 from pretrain.data.conversations import DataConfig
+from pretrain.data.spread import Spread
 from pretrain.personality import training
 from pretrain.personality.config import PretrainConfig
 from pretrain.personality.student import Student
@@ -47,9 +48,16 @@ def work(rank: int, port: int, config: PretrainConfig) -> None:
     torch.set_num_threads(1)
     texts, tokens = embeddings()
     rows = np.arange(len(texts))
-    data = TrainingData(lambda chosen: texts.numpy()[chosen], rows[:TEXTS], rows[TEXTS:], tokens)
     student = fresh()
     with join_processes() as processes:
+        # Process 0 holds the rows of 5 texts, process 1 those of all others.
+        train_rows, val_rows = (np.split(part, [5])[rank] for part in (rows[:TEXTS], rows[TEXTS:]))
+        data = TrainingData(
+            lambda chosen: texts.numpy()[chosen],
+            Spread(train_rows, processes),
+            Spread(val_rows, processes),
+            tokens,
+        )
         if rank:
             with torch.no_grad():  # as where another machine rounds otherwise
                 student.model.output_bias.add_(1)
