@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 
+
+def _numbers(*values: float) -> tuple[Array, ...]:
+    """In float32, as arrays: NumPy makes one of every scalar that it gets, at each call."""
+    return tuple(np.array(value, np.float32) for value in values)
+
+
 # Rational minimax approximation x * P(x^2) / Q(x^2) on [-4, 4], where erf in float32 reaches 1.
 # Source: Eigen, MathFunctionsImpl.h, generic_fast_erf_float (also XLA's and PyTorch Inductor's).
-_P: Final = (
+_P: Final = _numbers(
     -2.72614225801306e-10,
     2.77068142495902e-08,
     -2.10102402082508e-06,
@@ -21,13 +27,14 @@ _P: Final = (
     -2.95459980854025e-03,
     -1.60960333262415e-02,
 )
-_Q: Final = (
+_Q: Final = _numbers(
     -1.45660718464996e-05,
     -2.13374055278905e-04,
     -1.68282697438203e-03,
     -7.37332916720468e-03,
     -1.42647390514189e-02,
 )
+_SQRT_HALF, _ONE, _HALF = _numbers(np.sqrt(0.5), 1, 0.5)
 _BLOCK: Final = 16384
 """Elements at a time, so that the temporaries stay in the cache: 64 KiB each."""
 
@@ -45,6 +52,8 @@ def gelu(x: Array) -> Array:
 
 
 def _by_blocks(x: Array, block: Callable[[Array, Array], None]) -> Array:
+    if x.flags.f_contiguous and not x.flags.c_contiguous:
+        return _by_blocks(x.T, block).T
     flat = np.ascontiguousarray(x).reshape(-1)
     result = np.empty_like(flat)
     for start in range(0, flat.size, _BLOCK):
@@ -53,10 +62,10 @@ def _by_blocks(x: Array, block: Callable[[Array, Array], None]) -> Array:
 
 
 def _gelu_block(x: Array, out: Array) -> None:
-    _erf_block(x * np.float32(np.sqrt(0.5)), out)
-    out += 1
+    _erf_block(x * _SQRT_HALF, out)
+    out += _ONE
     out *= x
-    out *= np.float32(0.5)
+    out *= _HALF
 
 
 def _erf_block(x: Array, out: Array) -> None:
@@ -68,11 +77,13 @@ def _erf_block(x: Array, out: Array) -> None:
     out /= result
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array, out: Array) -> None:
-    out.fill(coefficients[0])
-    for coefficient in coefficients[1:]:
+def _polynomial(coefficients: tuple[Array, ...], x: Array, out: Array) -> None:
+    first, second, *others = coefficients
+    np.multiply(x, first, out=out)
+    out += second
+    for coefficient in others:
         out *= x
-        out += np.float32(coefficient)
+        out += coefficient
 
 
 def _erf_float64(x: Array) -> Array:

@@ -48,6 +48,11 @@ class Evaluator:
         self.policy = policy
         self.budget = budget
         self._steps = {output.name: step for step in program.steps for output in step.outputs}
+        made = (output for step in program.steps for output in step.outputs)
+        self.declared = {value.slot: value.type.dtype for value in (*program.inputs.values(), *made)}
+        """Type by slot, of all values but those of nested blocks."""
+        self.unseen = policy.widely if np.dtype(np.float16) in self.declared.values() else policy
+        """The policy for values that nobody looks at."""
 
     def start(
         self, inputs: Mapping[str, Array], state: State | None = None, usage: Usage | None = None
@@ -150,6 +155,7 @@ class Evaluation:
         usage: Usage,
     ) -> None:
         self.usage = usage
+        self._evaluator = evaluator
         self._program = evaluator.program
         self._policy = evaluator.policy
         self._states = states
@@ -168,8 +174,10 @@ class Evaluation:
         """Compute all steps."""
         with np.errstate(all="ignore"):
             for step in self._program.steps:
-                values = self.advance(step)
-                if observe is not None:
+                if observe is None:
+                    advance(step, self._values, self._states, self._evaluator.unseen, self.usage)
+                else:
+                    values = self.advance(step)
                     for output, value in zip(step.outputs, values, strict=True):
                         observe(Record(step.position, step.op.name, output.name, value))
 
@@ -184,6 +192,15 @@ class Evaluation:
     def outputs(self) -> dict[str, Array]:
         """The program's outputs, after the last step, in the types that the policy keeps."""
         return {
-            name: self._values[source] if isinstance(source, int) else source
+            name: self._narrow(source) if isinstance(source, int) else source
             for name, source in self._program.outputs.items()
         }
+
+    def _narrow(self, slot: int) -> Array:
+        """A value, read-only, in the type that the policy keeps: the same numbers where it was kept wide."""
+        value, declared = self._values[slot], self._evaluator.declared.get(slot)
+        if declared is None or value.dtype == (kept := self._policy.kept(declared)):
+            return value
+        narrow = value.astype(kept)
+        narrow.flags.writeable = False
+        return narrow

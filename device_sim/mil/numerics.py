@@ -7,16 +7,19 @@ evaluator rounds what they return. Sums and matrix products go through the polic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
+from device_sim.mil.rounding import on_half_grid
 from device_sim.mil.types import Array
 from personality_common.errors import ToolkitError
 
 CHUNK: Final = 8
 """Terms that `fp16-accumulate` adds in float32 before it rounds to float16."""
+_SMALL: Final = 1 << 20
+"""Multiply-adds up to which OpenBLAS has a kernel for each layout, with sums in another order."""
 
 
 class Accumulator:
@@ -31,12 +34,17 @@ class Accumulator:
         """`x @ y` with NumPy's broadcasting; (…, m, k) by (…, k, n)."""
         if y.ndim == 2 and x.ndim > 2:  # one large product instead of a batch of small ones
             x, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], y.shape[-1])
-            return np.asarray(np.matmul(x, y)).reshape(shape)
+            return self.matmul(x, y).reshape(shape)
+        if x.ndim == y.ndim == 2 and len(x) > 1 and y.flags.f_contiguous and not y.flags.c_contiguous:
+            # y is a transposed weight: the product the other way round has the same bits, and BLAS
+            # takes a fifth less for it. What it gives has its columns side by side.
+            rows = np.ascontiguousarray(x) if x.size * y.shape[1] <= _SMALL else x
+            return np.asarray(np.matmul(y.T, rows.T)).T
         return np.asarray(np.matmul(x, y))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-        """Sum over `axes`."""
-        return np.asarray(np.sum(x, axis=axes, keepdims=keepdims))
+        """Sum over `axes`, in an order that does not depend on how x lies in memory."""
+        return np.asarray(np.sum(np.ascontiguousarray(x), axis=axes, keepdims=keepdims))
 
     def mean(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         """Mean over `axes`."""
@@ -82,6 +90,7 @@ class Float16Accumulator(Accumulator):
         axes = tuple(axis % x.ndim for axis in axes)
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         terms = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
+        terms = np.ascontiguousarray(terms)
         total = np.zeros(terms.shape[:-1], np.float16)
         for start in range(0, terms.shape[-1], CHUNK):
             total += terms[..., start : start + CHUNK].sum(axis=-1, dtype=np.float32).astype(np.float16)
@@ -108,6 +117,14 @@ class Policy:
     keep: np.dtype[Any] | None
     """Type of float results; None: what the program declares."""
     accumulator: Accumulator
+    wide: bool = False
+    """Whether results that are float16 stay in float32, rounded all the same: see `widely`."""
+
+    @property
+    def widely(self) -> Policy:
+        """The same numbers, for a program that is run without a look at its values: whatever reads one that
+        was rounded to float16 widens it first, so it is kept like that."""
+        return replace(self, wide=self.compute == np.float32)
 
     def widen(self, value: Array) -> Array:
         """A value as kernels see it."""
@@ -121,6 +138,17 @@ class Policy:
             with np.errstate(over="ignore"):
                 value = value.astype(self.keep, copy=False)
         return self.widen(value)
+
+    def settle(self, result: Array, declared: np.dtype[Any], *, own: bool) -> Array:
+        """What a kernel returned, rounded for a value of this declared type.
+
+        Args:
+            own: whether the array may be written over.
+        """
+        kept = self.kept(declared)
+        if self.wide and kept == np.float16 and result.dtype == np.float32:
+            return on_half_grid(result, own=own)
+        return result.astype(kept, copy=False)
 
     def kept(self, declared: np.dtype[Any]) -> np.dtype[Any]:
         """The type that a result of this declared type is rounded to."""

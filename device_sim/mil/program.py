@@ -196,7 +196,9 @@ class _Loader:
                 for o in operation.outputs
             )
         step = Step(position, op, at, constants, tuple(dynamic), tuple(states), (), outputs, blocks=blocks)
-        return replace(step, inputs=tuple(self.values[slot].name for slot in step.slots))
+        read = [self.values[slot] for slot in step.slots]
+        halves = all(value.type.dtype == np.float16 for value in (*read, *outputs))
+        return replace(step, inputs=tuple(value.name for value in read), halves=halves)
 
     def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:
         """Bindings or values by parameter: from inputs, and from attributes as iOS 16 writes them."""
@@ -283,7 +285,7 @@ class _Loader:
         prepared = self.policy.constant(constant)
         if prepared is not constant:
             self.usage.budget.held += prepared.nbytes
-            prepared.flags.writeable = False
+        prepared.flags.writeable = False
         self.prepared[id(constant)] = (constant, prepared)
         return prepared
 

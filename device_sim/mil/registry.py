@@ -81,6 +81,8 @@ class Op:
     more than its arguments have together."""
     work: Callable[..., int] | None
     """Multiply-adds, from the same arguments; None: none worth counting."""
+    of_halves: Callable[..., Any] | None = None
+    """The kernel for float32 numbers that float16 has, its result rounded to such; None: none of its own."""
 
 
 K = TypeVar("K", bound=Callable[..., Any])
@@ -93,13 +95,14 @@ def op(
     *,
     size: Callable[..., int] | None = None,
     work: Callable[..., int] | None = None,
+    of_halves: Callable[..., Any] | None = None,
 ) -> Callable[[K], K]:
     """Register a kernel: a function whose parameters have MIL's names and say what they take.
 
     Args:
         name: MIL's name of the op.
         opset: the first opset in which the op behaves like this.
-        size, work: see `Op`.
+        size, work, of_halves: see `Op`.
 
     Raises:
         ValueError: registered already, or an unknown opset or annotation.
@@ -112,7 +115,7 @@ def op(
         if opset not in _ORDER:
             raise ValueError(f"op {name!r}: opset must be one of {', '.join(_ORDER)}, got {opset!r}")
         family = kernel.__module__.rpartition(".")[2]
-        versions[opset] = Op(name, opset, family, kernel, _params(kernel), size, work)
+        versions[opset] = Op(name, opset, family, kernel, _params(kernel), size, work, of_halves)
         return kernel
 
     return register

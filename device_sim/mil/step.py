@@ -66,6 +66,8 @@ class Step:
     frees: tuple[int, ...] = ()
     """Slots that nobody reads afterwards."""
     blocks: tuple[Block, ...] = ()
+    halves: bool = False
+    """Whether all values that it reads and makes are float16."""
 
     @property
     def name(self) -> str:
@@ -98,7 +100,8 @@ def execute(
         values: by slot.
 
     Returns:
-        One array per output, read-only, in the type that the policy keeps.
+        One array per output, read-only, in the type that the policy keeps; one of float16 is float32 if
+        the policy is `wide`.
 
     Raises:
         DataError: the arguments do not fit the op or each other (`MISFITS`), the result is not what
@@ -119,13 +122,19 @@ def execute(
             arguments["blocks"] = tuple(
                 _callable(block, values, states, policy, usage) for block in step.blocks
             )
-        results = step.op.kernel(**arguments)
+        of_halves = step.op.of_halves if step.halves and policy.wide else None
+        results = (of_halves or step.op.kernel)(**arguments)
         if not isinstance(results, tuple):
             results = () if results is None else (results,)
         if len(results) != len(step.outputs):
             raise DataError(f"{len(step.outputs)} outputs are declared, the op has {len(results)}")
+        # Arguments are read-only, and so are views of them. States, and what blocks hold, may not be.
+        own = len(results) == 1 and not step.states and not step.blocks
         outputs = zip(step.outputs, results, strict=True)
-        return [_settle(output, result, most, policy, usage) for output, result in outputs]
+        return [
+            _settle(output, result, most, policy, usage, own=own, rounded=of_halves is not None)
+            for output, result in outputs
+        ]
     except DataError as error:
         raise DataError(f"{step.where}: {error}") from error
     except MISFITS as error:
@@ -263,11 +272,22 @@ _WIDEST: Final = 8
 _SORTS: Final = {"f": "f", "i": "i", "u": "i", "b": "b"}
 
 
-def _settle(output: Output, result: Any, most: int, policy: Policy, usage: Usage) -> Array:
+def _settle(
+    output: Output,
+    result: Any,
+    most: int,
+    policy: Policy,
+    usage: Usage,
+    *,
+    own: bool = False,
+    rounded: bool = False,
+) -> Array:
     """Round what a kernel returned, and hold it against what the program declares.
 
     Args:
         most: elements that were checked before.
+        own: whether the result may be written over if it is writeable.
+        rounded: whether it is as the policy keeps it.
     """
     array = np.asarray(result)
     declared = output.type
@@ -277,7 +297,8 @@ def _settle(output: Output, result: Any, most: int, policy: Policy, usage: Usage
         )
     if (elements := extent(array.shape)) > most:
         usage.check_value(elements, array.itemsize, "its result")
-    array = array.astype(policy.kept(declared.dtype), copy=False)
+    if not rounded:
+        array = policy.settle(array, declared.dtype, own=own and array.flags.writeable)
     array.flags.writeable = False
     return array
 

@@ -110,6 +110,9 @@ def _compare(module: nn.Module, package: Any, make: Any, atol: float, path: Path
         assert y.shape == expected.shape
         assert y.dtype == np.float32
         np.testing.assert_allclose(y, expected, atol=atol)
+        # An observer sees each value as float16; without one it stays float32, and no bit is another.
+        observed = model.predict(inputs, observe=lambda record: None)["y"]
+        assert observed.tobytes() == y.tobytes()
         worst = max(worst, float(np.abs(y - expected).max()))
     return worst
 
