@@ -44,6 +44,8 @@ OFFERS = {
     tool.name: Tool(tool.name, tool.description, {k: argument_type(v) for k, v in tool.arguments.items()})  # type: ignore[misc]
     for tool in tools()
 }
+TOKENS, BATCH, RATE = 3.0, 4, 0.006
+"""Of the demo: millions, rows, AdamW's rate. The Makefile and the README have the same, which a test says."""
 STRINGS = 10_000
 OPTIMIZERS_SHARE = 0.15
 """Of the tokens, for each run that compares optimizers."""
@@ -105,7 +107,7 @@ def train(folder: Path, tokens: float, seed: int) -> tuple[Path, float]:
     started = time.process_time()
     settings = TrainConfig(
         folder / "data", folder / "tokenizer", run,
-        tokens=tokens, batch_size=4, lr=0.006, seed=seed, prepare=True, keep="last",
+        tokens=tokens, batch_size=BATCH, lr=RATE, seed=seed, prepare=True, keep="last",
     )  # fmt: skip
     train_lm(settings, SILENT)
     return run, round(time.process_time() - started, 1)
@@ -159,7 +161,7 @@ def measured(folder: Path, arguments: argparse.Namespace, parts: Sequence[str]) 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=[100])
-    parser.add_argument("--tokens", type=float, default=3.0, help="millions")
+    parser.add_argument("--tokens", type=float, default=TOKENS, help="millions")
     parser.add_argument("--prompts", type=int, default=400)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()

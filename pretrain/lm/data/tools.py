@@ -18,6 +18,9 @@ OFFERED: Final = 3
 """Tools; in training one, two or three."""
 QUESTIONS: Final = 4
 """Of an example that trains: what is offered is read once for all of them. What is held out has one."""
+MOST_CHARACTERS: Final = 820
+"""Of an example that trains, which has fewer questions for it: a row of the demo's context holds it, nearly
+always, and what is cut off a longer one would be learned without the tools."""
 NONE_SHARE: Final = 0.2
 """Of held-out questions for which the right tool is not offered."""
 TRAINED_NONE_SHARE: Final = 0.4
@@ -101,8 +104,11 @@ def _document(source: str, number: int, seed: int, held_out: float) -> Document:
     )
     offered = rng.sample(tools(), OFFERED if unseen else rng.randint(1, OFFERED))
     turns = [Turn("tools", "\n".join(tool.signature for tool in offered), False)]
-    for _ in range(1 if unseen else QUESTIONS):
-        turns += _exchange(offered, Values(rng, unseen == "value", unseen is None), unseen)
+    for question in range(1 if unseen else QUESTIONS):
+        more = list(_exchange(offered, Values(rng, unseen == "value", unseen is None), unseen))
+        if question and sum(len(turn.text) for turn in (*turns, *more)) > MOST_CHARACTERS:
+            break
+        turns += more
     name = f"{source}/{number}"
     return Document(name, source, name, None, tuple(turns), unseen)
 

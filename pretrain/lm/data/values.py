@@ -19,7 +19,11 @@ HELD_OUT_SHARE: Final = 0.1
 INVENTED_SHARE: Final = 0.5
 """Of names: a list is learned by heart, and what is to be learned is to copy."""
 SPELLED_SHARE: Final = 0.2
-"""Of names and things in training, whose first word is letters in no order that a list or a syllable has."""
+"""Of names, things and open numbers in training. Of a name the first word is letters in no order that a list
+or a syllable has; a number has other digits, and as many as it likes."""
+WORDS_SHARE: Final = 0.25
+"""Of the names that are spelled anew, which lose their other words; and the same share gains a word."""
+MOST_DIGITS: Final = 4
 SPELLED: Final = frozenset(
     ("person", "city", "street", "title", "place", "artist", "thing", "food", "company")
 )
@@ -61,8 +65,9 @@ class Values:
         make = OPEN[kind]
         for _ in range(_TRIES):
             value = make(self.rng)
-            if self.spells and kind in SPELLED and self.rng.random() < SPELLED_SHARE:
-                value = _spelled_anew(str(value), self.rng)
+            anew = self.spells and (kind in SPELLED or isinstance(value, int))
+            if anew and self.rng.random() < SPELLED_SHARE:
+                value = _number_anew(self.rng) if isinstance(value, int) else _spelled_anew(value, self.rng)
             if is_held_out(kind, value) == self.unseen:
                 return value
         raise AssertionError(f"kind {kind} has too few values")
@@ -95,14 +100,28 @@ def invented(rng: random.Random, ends: str = "ends") -> str:
     return rng.choice(words("starts")) + middle + rng.choice(words(ends))
 
 
+def _number_anew(rng: random.Random) -> int:
+    """A number that is told to be an argument's by what stands around it, and not by its size."""
+    return rng.randint(1, 10 ** rng.randint(1, MOST_DIGITS) - 1)
+
+
 def _spelled_anew(value: str, rng: random.Random) -> str:
     """The value with letters for its first word, a consonant first: "a" may go before it."""
     first, *others = value.split(" ")
+    drawn = rng.random()
+    if drawn < WORDS_SHARE:
+        others = []
+    elif drawn < 2 * WORDS_SHARE:
+        others.insert(0, _word(rng, first[0].isupper()))
+    return " ".join((_word(rng, first[0].isupper()), *others))
+
+
+def _word(rng: random.Random, name: bool) -> str:
     word = ""
     for _ in range(rng.randint(2, 3)):
         word += rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
         word += rng.choice(_CONSONANTS) if rng.random() < 0.4 else ""
-    return " ".join((word.capitalize() if first[0].isupper() else word, *others))
+    return word.capitalize() if name else word
 
 
 def _person(rng: random.Random) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from pretrain.lm.chat import Document
 from pretrain.lm.data.documents import said
-from pretrain.lm.data.tools import Tool, tool_documents, tools
+from pretrain.lm.data.tools import MOST_CHARACTERS, Tool, tool_documents, tools
 from pretrain.lm.data.values import CLOSED, OPEN, words
 
 TOOLS = {tool.name: tool for tool in tools()}
@@ -31,9 +31,9 @@ NAME, WORD = r"[A-Z]\w+", r"[a-z]+"
 PATTERNS = {
     "time": r"\d\d:\d\d", "date": rf"\d+ {NAME}", "currency": "[A-Z]{3}", "sentence": ".+",
     "language": NAME, "list": WORD, "room": WORD, "day": r"\w+", "people": r"\d+",
-    "thing": f"{WORD} {WORD}", "food": f"{WORD}(?: {WORD})?", "artist": f"{NAME}(?: {NAME})?",
-    **dict.fromkeys(("person", "city"), NAME),
-    **dict.fromkeys(("street", "title", "place", "company"), f"{NAME} {NAME}"),
+    **dict.fromkeys(("thing", "food"), f"{WORD}(?: {WORD}){{0,2}}"),
+    **dict.fromkeys(("person", "city"), f"{NAME}(?: {NAME})?"),
+    **dict.fromkeys(("street", "title", "place", "company", "artist"), f"{NAME}(?: {NAME}){{0,2}}"),
     **dict.fromkeys(("amount", "minutes", "calories", "percent"), r"\d+"),
 }  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_a_tool_is_called_if_and_only_if_it_is_offered(documents: list[Document]
     loose = trained = 0
     for document in documents[:600]:
         asked = exchanges(document)
-        assert len(asked) == (1 if document.held_out else 4)
+        assert len(asked) == 1 or (not document.held_out and len(asked) <= 4)
         for turn in asked:
             offered = offers(turn)
             trained += not document.held_out
@@ -120,6 +120,15 @@ def test_a_tool_is_called_if_and_only_if_it_is_offered(documents: list[Document]
                 assert json.loads(turn["call"])["name"] == meant[0]
     # Of the four in ten that are taken apart some come out as they went in.
     assert 0.3 < loose / trained < 0.4
+
+
+def test_a_long_example_that_trains_has_fewer_questions(documents: list[Document]) -> None:
+    trained = [document for document in documents if not document.held_out]
+    sizes = [sum(len(turn.text) for turn in document.turns) for document in trained]
+    assert 0.95 * MOST_CHARACTERS < max(sizes) <= MOST_CHARACTERS
+    counts = Counter(len(exchanges(document)) for document in trained)
+    assert set(counts) >= {3, 4}
+    assert counts[4] / len(trained) > 0.8
 
 
 def test_the_right_tool_is_in_any_place(documents: list[Document]) -> None:
@@ -168,6 +177,27 @@ def test_training_has_names_of_any_letters_and_what_is_held_out_has_none(documen
                     strange[document.held_out is not None].append(not known)
     assert not any(strange[True])
     assert 0.15 < sum(strange[False]) / len(strange[False]) < 0.25
+
+
+def test_training_has_numbers_of_any_size_and_names_of_any_length(documents: list[Document]) -> None:
+    """Shares: by hand. One number in five is anew, of 1 to 4 digits alike: a tenth of the percents above 99.
+    One city in five is anew, and gains a word one time in four: a twentieth."""
+    percents: dict[bool, list[int]] = {False: [], True: []}
+    long: dict[bool, list[bool]] = {False: [], True: []}
+    for document in documents:
+        for turn in exchanges(document):
+            call = json.loads(turn.get("call", "{}"))
+            for name, value in call.get("arguments", {}).items():
+                kind = TOOLS[call["name"]].arguments[name]
+                if kind == "percent":
+                    percents[document.held_out is not None].append(value)
+                elif kind == "city":
+                    long[document.held_out is not None].append(" " in value)
+    assert max(percents[True]) <= 99
+    assert min(percents[False] + percents[True]) >= 1
+    assert sum(value > 99 for value in percents[False]) / len(percents[False]) == pytest.approx(0.1, abs=0.04)
+    assert not any(long[True])
+    assert sum(long[False]) / len(long[False]) == pytest.approx(0.05, abs=0.02)
 
 
 def test_an_example_does_not_depend_on_how_many_there_are(documents: list[Document]) -> None:
