@@ -15,7 +15,10 @@ to FILE, where there is none.
 
 answered: questions whose answer has the value, ten a user. found: those whose value is among the memories.
 tasks: short questions of the capability suite (facts, arithmetic) that are right, with five memories that
-have nothing to do with them; leaks: of these answers, those with a value that the user told.
+have nothing to do with them; leaks: of these answers, those with a value that the user told; strange_leaks:
+the same of questions in the first person that nothing of what was told answers (reading_strange.txt).
+Of a night: cpu_s and wall_s from its start to its verdict, without the day; peak_bytes of its training;
+domains and perplexity as in bench_night.py.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench_night import changed, perplexity
 from night_days import write_user
 
 from device_sim.adapters.codec import ADAPTER_FILE
@@ -56,6 +60,7 @@ from personality_common.text.identity import Encoder
 
 TURNS: Final = 24
 DAYS: Final = 7
+STRANGE: Final = Path(__file__).with_name("reading_strange.txt")
 ANSWER: Final = 48
 """Tokens."""
 
@@ -66,11 +71,9 @@ class Arm(NamedTuple):
     model: ChatModel
     prompt: Callable[[str, Sequence[str], float], Sequence[Message]]
 
-    def answer(self, said: str, memories: Sequence[str], score: float, max_tokens: int) -> str:
+    def answer(self, messages: Sequence[Message], max_tokens: int) -> str:
         sampling = Sampling(max_tokens, temperature=0.0)
-        return "".join(
-            piece.text for piece in self.model.stream(self.prompt(said, memories, score), sampling)
-        )
+        return "".join(piece.text for piece in self.model.stream(messages, sampling))
 
 
 def ways(model: LlamaModel) -> dict[str, Callable[[str, Sequence[str], float], Sequence[Message]]]:
@@ -92,9 +95,10 @@ def ways(model: LlamaModel) -> dict[str, Callable[[str, Sequence[str], float], S
 
 def night(engine: ModelEngine, user: User, folder: Path) -> tuple[Path | None, dict[str, Any]]:
     """The candidate of a night over the user's first day, and what the gate says of it."""
-    start, store = time.process_time(), folder / "store"
+    store = folder / "store"
     write_user(store, user, lambda said: engine.answers(None, [Prompted(one) for one in said], ANSWER))
     config = NightConfig(store, suite="short", seed=user.seed, min_free=0)
+    start, began = time.process_time(), time.monotonic()
     lived = run_night(config, engine, SILENT)
     assert lived is not None
     found: dict[str, Any] = {
@@ -106,11 +110,21 @@ def night(engine: ModelEngine, user: User, folder: Path) -> tuple[Path | None, d
         "leaks": len(lived.leaks),
         "sets": {s.name: [s.n, s.before, s.after, s.low] for s in lived.sets},
         "cpu_s": time.process_time() - start,
+        "wall_s": time.monotonic() - began,
     }
     if lived.training is None or lived.version is None:
         return None, found
-    found |= {"tokens": lived.training.tokens, "train_s": lived.training.seconds}
-    return store / LEARNED / VERSIONS_DIR / lived.version / ADAPTER_FILE, found
+    adapter = store / LEARNED / VERSIONS_DIR / lived.version / ADAPTER_FILE
+    registry = engine.registry(store, create=False)
+    assert registry is not None
+    found |= {
+        "tokens": lived.training.tokens,
+        "train_s": lived.training.seconds,
+        "peak_bytes": lived.training.peak_bytes,
+        "domains": changed(store),
+        "perplexity": [perplexity(engine, None), perplexity(engine, registry.load(lived.version))],
+    }
+    return adapter, found
 
 
 def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
@@ -131,7 +145,12 @@ def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
 
 
 def ask(
-    user: User, arms: Mapping[str, Arm], tasks: Sequence[Task], encoder: Encoder, folder: Path
+    user: User,
+    arms: Mapping[str, Arm],
+    tasks: Sequence[Task],
+    strange: Sequence[str],
+    encoder: Encoder,
+    folder: Path,
 ) -> dict[str, Counter[str]]:
     """Counts of each arm, and under `of` of how many."""
     figures = {name: Counter[str]() for name in [*arms, "of"]}
@@ -142,7 +161,14 @@ def ask(
         def answers(asked: str, max_tokens: int) -> tuple[float, list[str], dict[str, str]]:
             hits = memory.search(asked, "me", MEMORIES)
             texts, score = [hit.text for hit in hits], hits[0].score
-            said = {name: arm.answer(asked, texts, score, max_tokens) for name, arm in arms.items()}
+            said: dict[str, str] = {}
+            known: dict[tuple[int, tuple[Message, ...]], str] = {}
+            for name, arm in arms.items():
+                messages = tuple(arm.prompt(asked, texts, score))
+                key = (id(arm.model), messages)  # greedy: the same messages have the same answer
+                if key not in known:
+                    known[key] = arm.answer(messages, max_tokens)
+                said[name] = known[key]
             return score, texts, said
 
         for fact in user.facts:
@@ -162,6 +188,13 @@ def ask(
                 figures[name]["leaks"] += any(knows(text, fact.value) for fact in user.facts)
             row = {"seed": user.seed, "task": task.prompt, "score": score, "said": said}
             print(json.dumps(row), file=sys.stderr, flush=True)
+        for asked in strange:
+            score, _, said = answers(asked, ANSWER)
+            figures["of"]["strange"] += 1
+            for name, text in said.items():
+                figures[name]["strange_leaks"] += any(knows(text, fact.value) for fact in user.facts)
+            row = {"seed": user.seed, "strange": asked, "score": score, "said": said}
+            print(json.dumps(row), file=sys.stderr, flush=True)
     return figures
 
 
@@ -180,6 +213,7 @@ def main() -> None:
     tasks = [
         t for t in default_suite().tasks if t.domain in ("facts", "arithmetic") and is_question(t.prompt)
     ]
+    strange = STRANGE.read_text(encoding="utf-8").splitlines()
     figures: dict[str, Counter[str]] = {}
     nights = []
     if given.readings and not given.readings.exists():
@@ -201,8 +235,8 @@ def main() -> None:
                     arms |= {"adapter": Arm(learned, way["none"]), "both": Arm(learned, way["served"])}
             else:
                 arms = {name: Arm(model, prompt) for name, prompt in way.items()}
-            share = tasks[(seed - given.first_seed) % given.seeds :: given.seeds]
-            for name, counts in ask(user, arms, share, encoder, folder).items():
+            share = slice(seed - given.first_seed, None, given.seeds)
+            for name, counts in ask(user, arms, tasks[share], strange[share], encoder, folder).items():
                 figures.setdefault(name, Counter()).update(counts)
     print(json.dumps({**figures, "nights": nights}))
 
