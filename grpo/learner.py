@@ -23,6 +23,7 @@ from grpo.posterior import (
     Normal,
     Posterior,
     Trial,
+    at_most,
     conclude,
     learnable,
     likeliest,
@@ -153,6 +154,9 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     apart = _Fit(learned._replace(since=since), normal, trials)
     if not learnable(since):
         return apart
+    # Mostly they are not, and for that they need not be found.
+    if learned.log_likelihood + at_most(since, widths) <= one:
+        return together
     normal_since = normal_equations(since)
     trials_since = likeliest(normal_since, widths)
     two = learned.log_likelihood + trials_since[0].log_likelihood

@@ -18,6 +18,8 @@ from torch import Tensor
 from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, evidence_of
 from grpo.posterior import (
     TOPIC_WIDTH,
+    WIDTHS,
+    at_most,
     at_width,
     conclude,
     learnable,
@@ -125,6 +127,31 @@ def test_the_likeliest_width_comes_first_and_noise_has_none() -> None:
     found = conclude(without, likeliest(without), EVIDENCE.moments)
     assert (found.width, found.gain, found.topics) == (0.0, 0.0, None)
     assert not bool(found.taste.any())
+
+
+@pytest.mark.parametrize("taste", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize("nights", [1, 4])
+@pytest.mark.parametrize("unit", [1.0, 1e6])
+def test_no_likelihood_is_above_the_bound(taste: float, nights: int, unit: float) -> None:
+    heard = [heard_of(seed, taste) for seed in range(nights)]
+    heard = [Heard(h.tokens, h.text, h.relevance, unit * h.reward, VOCABULARY) for h in heard]
+    evidence = total(heard)
+    for widths in (WIDTHS, WIDTHS[:1], (50.0,), ()):
+        likelihood = likeliest(normal_equations(evidence), widths)[0].log_likelihood
+        assert at_most(evidence, widths) >= likelihood - 1e-3
+    assert at_most(evidence, ()) == pytest.approx(at_width(normal_equations(evidence), 0.0).log_likelihood)
+
+
+@pytest.mark.parametrize("liked", [1.0, 0.0])
+def test_the_bound_is_the_likelihood_where_sets_differ_in_one_way(liked: float) -> None:
+    """Two tokens, one by one: rewards tell of nothing but which it is, or of the text alone."""
+    count = 20
+    tokens, text = (torch.arange(count) % 2)[:, None], torch.arange(count) // 2
+    reward = liked * (tokens[:, 0] == 0).double() + (1 - liked) * (text % 2)
+    evidence = evidence_of(Heard(tokens, text, torch.zeros(count).double(), reward, VOCABULARY), 1)
+    for width in (0.1, 1.0, 10.0):
+        expected = max(at_width(normal_equations(evidence), w).log_likelihood for w in (0.0, width))
+        assert at_most(evidence, (width,)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_rewards_in_another_unit_give_the_same_taste_in_that_unit() -> None:
