@@ -23,6 +23,7 @@ from grpo.posterior import (
     Normal,
     Posterior,
     Trial,
+    at_most,
     conclude,
     learnable,
     likeliest,
@@ -153,6 +154,9 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     if not learnable(since):
         return apart
     normal_since = normal_equations(since)
+    # Mostly two are not likelier, and to know that they need not be found.
+    if learned.log_likelihood + at_most(normal_since, widths) <= one:
+        return together
     trials_since = likeliest(normal_since, widths)
     two = learned.log_likelihood + trials_since[0].log_likelihood
     if two - one > CHANGED:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,18 +51,24 @@ class Posterior:
     gain: float
 
 
-class Normal(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Normal:
     """Evidence with what texts are liked for, and m, projected out: what is said of theta alone."""
 
     products: Tensor  # (V, V), X^T X before that
     taken: Tensor  # (L + 1, V), T: A = X^T X - T^T T
-    single: Tensor  # (V, V) float32, A
     moment: Tensor  # (V,), b = X^T y
     square: float  # y^T y
     contrasts: int
     slope: float  # m^T y / m^T m
     loadings: Tensor  # (V,), X^T m / m^T m
     cost: float  # 1/2 log |I + LIKENESS_WIDTH Z^T Z|
+
+    @cached_property
+    def single(self) -> Tensor:
+        """(V, V) float32: A, made where it is asked for."""
+        taken = self.taken.float()
+        return self.products.float().addmm_(taken.T, taken, alpha=-1)
 
     def product(self, taste: Tensor) -> float:
         """taste^T A taste."""
@@ -98,11 +106,9 @@ def normal_equations(evidence: Evidence) -> Normal:
     loadings = with_m / m if m > 0 else torch.zeros_like(with_m)
     slope = m_y / m if m > 0 else 0.0
     taken = torch.cat([half[:, :-2], math.sqrt(max(m, 0.0)) * loadings[None]])
-    rounded = taken.float()
     return Normal(
-        products[:-2, :-2], taken, products[:-2, :-2].float().addmm_(rounded.T, rounded, alpha=-1),
-        with_y - with_m * slope, max(LEAST_NOISE * y, y - m_y * slope), evidence.contrasts, slope, loadings,
-        _half_log_determinant(factor),
+        products[:-2, :-2], taken, with_y - with_m * slope, max(LEAST_NOISE * y, y - m_y * slope),
+        evidence.contrasts, slope, loadings, _half_log_determinant(factor),
     )  # fmt: skip
 
 
@@ -137,6 +143,29 @@ def likeliest(normal: Normal, widths: tuple[float, ...] = WIDTHS) -> tuple[Trial
     """All widths tried, the likeliest first."""
     trials = [at_width(normal, width) for width in (0.0, *widths)]
     return tuple(sorted(trials, key=lambda trial: -trial.log_likelihood))
+
+
+def at_most(normal: Normal, widths: tuple[float, ...]) -> float:
+    """What no log ML of `likeliest` is above, from sums of squares: in a small part of the time.
+
+    With C = I + rho X X^T it is, by Cauchy and Schwarz,
+
+        q = y^T C^-1 y >= (y^T y)^2 / (y^T y + rho b^T b)
+
+    and log |C| is at least what it would be if all eigenvalues of A that are not 0 were the same,
+    t = tr A^2 / tr A, as log (1 + x) is above the parabola through 0 that touches it at rho t. A^2 has no
+    more trace than it would have with what is projected out in it.
+    """
+    trace = max(0.0, float(normal.products.trace()) - float(normal.taken.square().sum()))
+    products = normal.products.numpy()
+    common = float(np.einsum("ij,ij", products, products)) / trace if trace else 1.0
+    explained = float(normal.moment @ normal.moment) / normal.square
+    half = normal.contrasts / 2
+    most = max(
+        half * math.log1p(width * explained) - trace / common / 2 * math.log1p(width * common)
+        for width in (0.0, *widths)
+    )
+    return most + _of_noise(normal.square, normal)
 
 
 def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor | None) -> Posterior:

@@ -19,6 +19,8 @@ from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, evidence_of
 from grpo.posterior import (
     LIKENESS_WIDTH,
     TOPIC_WIDTH,
+    WIDTHS,
+    at_most,
     at_width,
     conclude,
     learnable,
@@ -203,6 +205,45 @@ def test_the_likeliest_width_comes_first_and_noise_has_none() -> None:
     found = conclude(without, likeliest(without), EVIDENCE.moments)
     assert (found.width, found.gain, found.topics) == (0.0, 0.0, None)
     assert not bool(found.taste.any())
+
+
+@pytest.mark.parametrize("taste", [0.0, 0.3, 3.0])
+@pytest.mark.parametrize("nights", [1, 4])
+@pytest.mark.parametrize("unit", [1.0, 1e6])
+def test_no_likelihood_is_above_the_bound(taste: float, nights: int, unit: float) -> None:
+    heard = [heard_of(seed, taste) for seed in range(nights)]
+    heard = [Heard(h.tokens, h.text, h.relevance, unit * h.reward, VOCABULARY) for h in heard]
+    normal = normal_equations(total(heard))
+    for widths in (WIDTHS, WIDTHS[:1], (50.0,), ()):
+        likelihood = likeliest(normal, widths)[0].log_likelihood
+        assert at_most(normal, widths) >= likelihood - 1e-3
+    assert at_most(normal, ()) == pytest.approx(at_width(normal, 0.0).log_likelihood)
+
+
+@pytest.mark.parametrize("liked", [1.0, 0.0])
+def test_the_bound_is_the_likelihood_where_sets_differ_in_one_way(liked: float) -> None:
+    """Two tokens, one by one: rewards tell of nothing but which it is, or of the text alone."""
+    count = 20
+    tokens, text = (torch.arange(count) % 2)[:, None], torch.arange(count) // 2
+    reward = liked * (tokens[:, 0] == 0).double() + (1 - liked) * (text % 2)
+    heard = Heard(tokens, text, torch.zeros(count).double(), reward, VOCABULARY)
+    normal = normal_equations(evidence_of(heard, 1, NO_LIKENESS))
+    for width in (0.1, 1.0, 10.0):
+        expected = max(at_width(normal, w).log_likelihood for w in (0.0, width))
+        assert at_most(normal, (width,)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_bound_is_no_lower_for_what_is_projected_out() -> None:
+    """Of two tokens as above, with relevance that tells a little of which it is."""
+    count = 20
+    tokens, text = (torch.arange(count) % 2)[:, None], torch.arange(count) // 2
+    first = (tokens[:, 0] == 0).double()
+    m = first + torch.tensor([0.0, 1.0, 0.0, -1.0], dtype=torch.float64).repeat(count // 4)
+    normal = normal_equations(evidence_of(Heard(tokens, text, m, first, VOCABULARY), 1, NO_LIKENESS))
+    assert float(normal.taken.square().sum()) > 0.1 * float(normal.products.trace())
+    for width in (1.0, 10.0, 100.0):
+        likelihood = at_width(normal, width).log_likelihood
+        assert likelihood - 1e-4 <= at_most(normal, (width,)) < likelihood + 2
 
 
 def test_rewards_in_another_unit_give_the_same_taste_in_that_unit() -> None:
