@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,17 +49,30 @@ class PlackettLuce:
         check_temperature(self.temperature)
 
     def sample(self, logits: Tensor, group: int, generator: torch.Generator) -> Tensor:
-        """Gumbel-top-k: the k largest of z + Gumbel noise, largest first, are the draws in order."""
-        scaled = logits.double() / self.temperature
-        if self.k > logits.shape[-1]:
-            raise ToolkitError(f"k must not exceed the vocabulary: k {self.k}, vocabulary {logits.shape[-1]}")
-        uniform = torch.rand(
-            (logits.shape[0], group, logits.shape[1]), generator=generator, dtype=torch.float64
-        )
-        # rand() is in [0, 1), so log1p(-rand()) is finite; it may be 0, a Gumbel of +inf, once in 2^53 draws:
-        # still a valid draw.
-        gumbel = uniform.neg_().log1p_().neg_().log_().neg_()
-        return top_tokens(gumbel.add_(scaled[:, None]), self.k)
+        """Draws with replacement, of which those of a token that was drawn before are passed over.
+
+        Twice as many as needed are made; a candidate that has fewer than k tokens then gets the rest by
+        Gumbel-top-k from the tokens that it has not.
+        """
+        vocabulary = logits.shape[-1]
+        if self.k > vocabulary:
+            raise ToolkitError(f"k must not exceed the vocabulary: k {self.k}, vocabulary {vocabulary}")
+        scaled, tries = logits.double() / self.temperature, 2 * self.k
+        until = (scaled - scaled.amax(-1, keepdim=True)).exp_().cumsum(-1)
+        uniform = torch.rand((len(logits), group * tries), generator=generator, dtype=torch.float64)
+        # As u < 1, u * total < total, rounded or not: tokens without a mass are never found.
+        drawn = torch.searchsorted(until, uniform.mul_(until[:, -1:]), right=True).view(-1, tries)
+        found = _first_time(drawn, vocabulary).cumsum(-1)
+        draws = torch.arange(self.k)
+        at = torch.searchsorted(found, (draws + 1).expand(len(drawn), -1).contiguous())
+        actions = drawn.gather(1, at.clamp_(max=tries - 1))
+        few = (found[:, -1] < self.k).nonzero()[:, 0]
+        if len(few):
+            left = scaled[few // group].scatter(1, drawn[few], -torch.inf)
+            rest = top_tokens(left.add_(_gumbel(left.shape, generator)), self.k)
+            later = draws - found[few, -1:]
+            actions[few] = torch.where(later < 0, actions[few], rest.gather(1, later.clamp(min=0)))
+        return actions.view(len(logits), group, self.k)
 
     def decisions(self, actions: Tensor, vocabulary: int) -> Tensor:
         return actions >= 0
@@ -219,6 +233,23 @@ class PlackettLuceAt:
         log_left[text, candidate] = _log_left_steep(self.shifted[text], actions[text, candidate])
         self._draws = _Draws(actions, missing, tokens, drawn, left, log_left, steep)
         return self._draws
+
+
+def _first_time(drawn: Tensor, vocabulary: int) -> Tensor:
+    """(R, n) bool: whether draws (R, n) are of a token that the row had not drawn before."""
+    rows, draws = drawn.shape
+    cells = drawn.numpy() + vocabulary * np.arange(rows)[:, None]
+    first = np.empty(rows * vocabulary, np.int64)
+    for draw in reversed(range(draws)):
+        first[cells[:, draw]] = draw
+    return torch.from_numpy(first[cells] == np.arange(draws))
+
+
+def _gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    # rand() is in [0, 1), so log1p(-rand()) is finite; it may be 0, a Gumbel of +inf, once in 2^53 draws:
+    # still a valid draw.
+    return uniform.neg_().log1p_().neg_().log_().neg_()
 
 
 def _log_left_steep(shifted: Tensor, actions: Tensor) -> Tensor:

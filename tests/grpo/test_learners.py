@@ -37,7 +37,7 @@ def learner_of(name: LearnerName, config: GRPOConfig) -> Learner:
 def day(head: Head, night: int, taste: float) -> tuple[Tensor, Groups]:
     """Texts with sets drawn from the head; a taste for even tokens, and noise of 0.2."""
     latents = torch.nn.functional.normalize(draw(TEXTS, DIM, seed=10 + night), dim=-1)
-    generator = torch.Generator().manual_seed(50 + night)
+    generator = torch.Generator().manual_seed(60 + night)
     actions = PlackettLuce(K).sample(head.logits(latents), GROUP, generator)
     noise = 0.2 * torch.randn(TEXTS, GROUP, generator=generator, dtype=torch.float64)
     return latents, Groups(actions, {"reward": taste * (actions % 2 == 0).double().mean(-1) + noise})

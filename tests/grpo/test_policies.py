@@ -117,18 +117,51 @@ def test_marginal_refuses_five_tokens_and_padding() -> None:
         policy.marginal_log_prob(logits_of(1.0), torch.tensor([[[0, PADDING]]]))
 
 
-def test_gumbel_top_k_draws_with_plackett_luce_probabilities() -> None:
-    logits = logits_of(1.0, 4, 1)
-    policy = PlackettLuce(k=2, temperature=0.8)
-    draws = 40_000
-    actions = policy.sample(logits, draws, torch.Generator().manual_seed(5))
-    assert actions.shape == (1, draws, 2)
+# Under the last two, nearly all candidates of 2 and of 4 have too few tokens after 2 k draws.
+@pytest.mark.parametrize("logits", [[0.3, -1.0, 0.8, 0.1], [0.0, 9.0, -0.5, 1.0], [2.0, -4.0, -3.0, -5.0]])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_draws_have_plackett_luce_probabilities(logits: list[float], k: int) -> None:
+    """Of every sequence, and so of the first token and of any in the set."""
+    row = torch.tensor([logits], dtype=torch.float64)
+    policy, draws = PlackettLuce(k=k, temperature=0.8), 40_000
+    actions = policy.sample(row, draws, torch.Generator().manual_seed(5))
+    assert actions.shape == (1, draws, k)
     assert actions.dtype == torch.int64
-    sequences = list(itertools.permutations(range(4), 2))
-    expected = dense_log_prob(logits, torch.tensor(sequences)[None], 0.8).sum(-1).exp()[0]
+    sequences = list(itertools.permutations(range(4), k))
+    expected = draws * dense_log_prob(row, torch.tensor(sequences)[None], 0.8).sum(-1).exp()[0]
     counts = torch.tensor([float((actions[0] == torch.tensor(s)).all(-1).sum()) for s in sequences])
-    chi_square = float(((counts - draws * expected) ** 2 / (draws * expected)).sum())
-    assert chi_square < 31.3  # 11 degrees of freedom, p = 0.001
+    assert float(counts.sum()) == draws
+    # Sequences that are too rare for the approximation count as one.
+    rare = expected < 10
+    counts, expected = (torch.cat([x[~rare], x[rare].sum()[None]]) for x in (counts, expected))
+    chi_square = float(((counts - expected) ** 2 / expected.clamp(min=10)).sum())
+    degrees = int((~rare).sum())
+    # Wilson and Hilferty: beyond it once in a thousand.
+    most = degrees * (1 - 2 / (9 * degrees) + 3.09 * math.sqrt(2 / (9 * degrees))) ** 3
+    assert chi_square < most
+
+
+def test_draws_of_many_tokens_have_the_shares_that_one_by_one_has() -> None:
+    """8 of 60, against tokens taken one after the other by `torch.multinomial`, which draws without
+    replacement in its own way."""
+    logits = logits_of(1.5, 60, 1)
+    draws = 20_000
+    ours = PlackettLuce().sample(logits, draws, torch.Generator().manual_seed(6))[0]
+    weights = torch.softmax(logits[0], -1).expand(draws, -1)
+    theirs = torch.multinomial(weights, 8, generator=torch.Generator().manual_seed(7))
+    assert ours.sort(-1).values.diff(dim=-1).amin() > 0
+    for of in (slice(0, 1), slice(7, 8), slice(0, 8)):
+        a, b = (torch.bincount(x[:, of].flatten(), minlength=60) / draws for x in (ours, theirs))
+        error = ((a + b).clamp(max=1) / draws).sqrt().clamp(min=1 / draws)
+        assert float(((a - b).abs() / error).max()) < 4.5
+
+
+def test_tokens_without_a_mass_come_last() -> None:
+    """All exponentials but one underflow."""
+    logits = 1000.0 * torch.stack([torch.arange(12.0), torch.arange(12.0).flip(0)])
+    actions = PlackettLuce().sample(logits, 300, torch.Generator().manual_seed(8))
+    expected = logits.argsort(-1, descending=True)[:, None, :8]
+    assert torch.equal(actions, expected.expand_as(actions))
 
 
 def test_samples_repeat_with_the_seed_and_refuse_more_than_the_vocabulary() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +21,7 @@ from device_sim.users.users import make_user
 from grpo.config import GRPOConfig
 from grpo.head import Head
 from grpo.learners import Learner, default_learner, make_learner
+from grpo.posterior import at_most, likeliest
 from grpo.reference import Reference
 
 VOCABULARY, DIM, BASE = 325, 512, 24
@@ -104,6 +107,30 @@ def test_it_does_not_matter_who_else_is_there() -> None:
     some, _ = live_together([several[4], several[1]], learner_of(config), NIGHTS, len(KINDS))
     assert [one.head for one in turned[::-1]] == [one.head for one in together]
     assert [one.head for one in some] == [together[4].head, together[1].head]
+
+
+def test_a_bound_spares_factorizations_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the suspects; see `grpo.posterior.at_most`."""
+    nights = NightsConfig(nights=4, interactions=10, group=8)
+
+    def lived(most: Callable[..., float]) -> tuple[list[Lived], int]:
+        asked = 0
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return likeliest(*arguments)
+
+        monkeypatch.setattr("grpo.learner.at_most", most)
+        monkeypatch.setattr("grpo.learner.likeliest", counted)
+        devices = [device(i, 10 + i) for i in range(len(KINDS))]
+        found, _ = live_together(devices, learner_of(GRPOConfig(gate=None)), nights, len(KINDS))
+        return found, asked
+
+    (ours, few), (theirs, many) = lived(at_most), lived(lambda *_: math.inf)
+    assert ours == theirs
+    # All nights' evidence every night, and that of the suspects but for the first.
+    assert few < many == len(KINDS) * (2 * nights.nights - 1)
 
 
 def test_one_s_own_user_without_an_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
