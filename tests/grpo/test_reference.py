@@ -6,6 +6,7 @@ import torch
 
 from grpo.config import GRPOConfig
 from grpo.head import Head, top_overlap
+from grpo.kept_tops import CLOSE, KeptTops
 from grpo.policies import Policy
 from grpo.reference import CONFIDENCE, KINDS, Reference, largest
 
@@ -102,3 +103,29 @@ def test_likeness_is_a_product_with_the_samples_first_texts(texts: int, likeness
     np.testing.assert_allclose(reference.likeness(latents), expected, rtol=0, atol=1e-10)
     # A text's is its own, whichever others there are.
     torch.testing.assert_close(reference.likeness(latents[3:5]), torch.from_numpy(expected[3:5]))
+
+
+@pytest.mark.parametrize("gap", [2**-10, 0.25, 1.0, 4.0])
+@pytest.mark.parametrize("many", [1, 5])
+def test_tokens_that_are_not_close_enter_however_little_their_bias_has_grown(gap: float, many: int) -> None:
+    """The top 8 are level at 0, the 16 that are close to them at -gap/4, and all others at -gap/2.
+
+    Numbers are short in binary, so that none is rounded.
+    """
+    tokens = CLOSE + 10
+    shipped = torch.arange(tokens) / 8
+    level = torch.tensor([0.0] * 8 + [-gap / 4] * (CLOSE - 8) + [-gap / 2] * 10)
+    tops = KeptTops((level - shipped).expand(3, -1).clone(), shipped)
+    assert tops.tokens[0].sort().values.tolist() == list(range(8))
+    # Where two of the 8 fall by gap/8, tokens that have grown to between 0 and that take their places.
+    for grown, fallen, leave in ((1, 0, many), (1 / 2, 0, 0), (7 / 16, 0, 0), (7 / 16, 2, min(many, 2))):
+        bias = shipped.clone()
+        bias[CLOSE : CLOSE + many] += grown * gap
+        bias[:fallen] -= gap / 8
+        assert tops.overlap_by_bias(bias).mean == 1 - leave / 8
+    # Only those that have grown are looked at.
+    tops._far[CLOSE:] = torch.inf
+    assert tops.overlap_by_bias(shipped).mean == 1
+    bias = shipped.clone()
+    bias[-1] += gap
+    assert tops.overlap_by_bias(bias).mean == 1 - 1 / 8
