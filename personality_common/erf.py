@@ -52,8 +52,6 @@ def gelu(x: Array) -> Array:
 
 
 def _by_blocks(x: Array, block: Callable[[Array, Array], None]) -> Array:
-    if x.flags.f_contiguous and not x.flags.c_contiguous:
-        return _by_blocks(x.T, block).T
     flat = np.ascontiguousarray(x).reshape(-1)
     result = np.empty_like(flat)
     for start in range(0, flat.size, _BLOCK):

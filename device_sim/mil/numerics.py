@@ -20,6 +20,10 @@ CHUNK: Final = 8
 """Terms that `fp16-accumulate` adds in float32 before it rounds to float16."""
 _SMALL: Final = 1 << 20
 """Multiply-adds up to which OpenBLAS has a kernel for each layout, with sums in another order."""
+_ROWS: Final = range(2, 257)
+"""In which BLAS is quicker with a transposed weight on the left: of one row the last bits differ."""
+_COLUMNS: Final = 64
+"""Turned at a time, so that both sides of them stay in the cache."""
 
 
 class Accumulator:
@@ -35,16 +39,14 @@ class Accumulator:
         if y.ndim == 2 and x.ndim > 2:  # one large product instead of a batch of small ones
             x, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], y.shape[-1])
             return self.matmul(x, y).reshape(shape)
-        if x.ndim == y.ndim == 2 and len(x) > 1 and y.flags.f_contiguous and not y.flags.c_contiguous:
-            # y is a transposed weight: the product the other way round has the same bits, and BLAS
-            # takes a fifth less for it. What it gives has its columns side by side.
-            rows = np.ascontiguousarray(x) if x.size * y.shape[1] <= _SMALL else x
-            return np.asarray(np.matmul(y.T, rows.T)).T
+        turned = x.ndim == y.ndim == 2 and y.flags.f_contiguous and not y.flags.c_contiguous
+        if turned and x.dtype == y.dtype == np.float32 and len(x) in _ROWS and x.size * y.shape[1] > _SMALL:
+            return _turned_product(x, y)
         return np.asarray(np.matmul(x, y))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-        """Sum over `axes`, in an order that does not depend on how x lies in memory."""
-        return np.asarray(np.sum(np.ascontiguousarray(x), axis=axes, keepdims=keepdims))
+        """Sum over `axes`."""
+        return np.asarray(np.sum(x, axis=axes, keepdims=keepdims))
 
     def mean(self, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         """Mean over `axes`."""
@@ -53,6 +55,18 @@ class Accumulator:
             count *= x.shape[axis]
         total = self.sum(x, axes, keepdims)
         return np.asarray(total / total.dtype.type(count)) if total.dtype.kind == "f" else total / count
+
+
+def _turned_product(x: Array, y: Array) -> Array:
+    """`x @ y` of a transposed weight y, with the same bits, which BLAS takes a fifth less for.
+
+    The result lies in rows, as `np.matmul` has it: what is computed from it adds in the same order.
+    """
+    columns = np.matmul(y.T, x.T)
+    result = np.empty((len(x), len(columns)), np.float32)
+    for start in range(0, len(columns), _COLUMNS):
+        result[:, start : start + _COLUMNS] = columns[start : start + _COLUMNS].T
+    return result
 
 
 class Float16Accumulator(Accumulator):
@@ -90,7 +104,6 @@ class Float16Accumulator(Accumulator):
         axes = tuple(axis % x.ndim for axis in axes)
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         terms = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
-        terms = np.ascontiguousarray(terms)
         total = np.zeros(terms.shape[:-1], np.float16)
         for start in range(0, terms.shape[-1], CHUNK):
             total += terms[..., start : start + CHUNK].sum(axis=-1, dtype=np.float32).astype(np.float16)

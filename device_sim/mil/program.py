@@ -197,7 +197,11 @@ class _Loader:
             )
         step = Step(position, op, at, constants, tuple(dynamic), tuple(states), (), outputs, blocks=blocks)
         read = [self.values[slot] for slot in step.slots]
-        halves = all(value.type.dtype == np.float16 for value in (*read, *outputs))
+        known = (*constants.values(), *(source for _, sources in dynamic for source in sources))
+        halves = all(value.type.dtype == np.float16 for value in (*read, *outputs)) and not any(
+            isinstance(source, np.ndarray)
+            for source in known  # which may be of more than float16
+        )
         return replace(step, inputs=tuple(value.name for value in read), halves=halves)
 
     def _arguments(self, operation: Any, op: Op, at: str) -> list[tuple[str, list[Any]]]:

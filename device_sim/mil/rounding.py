@@ -42,9 +42,11 @@ def on_half_grid(x: Array, *, own: bool) -> Array:
     Args:
         own: whether x may be written over.
     """
-    if not (own and (x.flags.c_contiguous or x.flags.f_contiguous)):
-        x = np.array(x, np.float32, order="F" if x.flags.f_contiguous else "C")
-    flat = _in_memory(x)
+    flat = _in_memory(x) if own else None
+    if flat is None:
+        x = np.array(x, np.float32, order="K")  # as `astype` has it
+        flat = _in_memory(x)
+        assert flat is not None
     beside = np.empty(min(_BLOCK, flat.size), np.float32)
     for start in range(0, flat.size, _BLOCK):
         part = flat[start : start + _BLOCK]
@@ -65,11 +67,10 @@ def table(function: Callable[[Array], Array]) -> Array:
 
 
 def looked_up(values: Array, x: Array) -> Array:
-    """The values of a `table` at x, float32 numbers that float16 has."""
-    if not (x.flags.c_contiguous or x.flags.f_contiguous):
-        x = np.ascontiguousarray(x)
-    result = np.empty_like(x)
-    bits, into = _in_memory(x).view(np.uint32), _in_memory(result)
+    """The values of a `table` at x, float32 numbers that float16 has; in rows, however x lies in memory."""
+    bits = np.ascontiguousarray(x).reshape(-1).view(np.uint32)
+    result = np.empty(x.shape, np.float32)
+    into = result.reshape(-1)
     index = np.empty(min(_BLOCK, bits.size), np.int64)
     for start in range(0, bits.size, _BLOCK):
         part = bits[start : start + _BLOCK]
@@ -78,9 +79,10 @@ def looked_up(values: Array, x: Array) -> Array:
     return result
 
 
-def _in_memory(x: Array) -> Array:
-    """A contiguous array as one row, a view."""
-    return (x if x.flags.c_contiguous else x.T).reshape(-1)
+def _in_memory(x: Array) -> Array | None:
+    """An array as one row in the order of its memory, a view; None if it has gaps there or lies backwards."""
+    rows = x.transpose(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+    return rows.reshape(-1) if rows.flags.c_contiguous else None
 
 
 def _round(x: Array, beside: Array) -> None:

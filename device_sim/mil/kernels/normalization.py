@@ -113,7 +113,6 @@ def layer_norm(
 
 def _standardize(x: Array, axes: Ints, epsilon: float, acc: Accumulator) -> Array:
     """Mean 0 and variance 1 over `axes`; a new array."""
-    x = np.ascontiguousarray(x)  # once, rather than for each sum
     result = x - acc.mean(x, axes, True)
     variance = acc.mean(np.square(result), axes, True)
     result /= np.sqrt(variance + epsilon)
