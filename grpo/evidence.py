@@ -6,8 +6,9 @@ A candidate a of text x is taken to be rewarded with
 
 X_v = 1/|a| for the tokens v of the set: theta (V,) is the taste, the mean of what its tokens are worth;
 m is the mean over the set of the shipped logits, centred per text: alpha is how much the user cares that
-tokens fit the text; mu_x ~ N(mean of the night, w s2) is what depends on the text alone. So rewards count
-relative to their text's, as in GRPO, and a little relative to their night's.
+tokens fit the text; mu_x ~ N(mean of the night + z_x beta, w s2) is what depends on the text alone. So
+rewards count relative to their text's, as in GRPO, and a little relative to their night's. z_x (L,) says how
+like the text is to some of the reference's, and beta how much texts like those are liked, on any night.
 """
 
 from __future__ import annotations
@@ -155,16 +156,22 @@ class Evidence(NamedTuple):
     contrasts: how many independent numbers the rows hold: one a candidate, less one a night, its mean.
     moments: (V, T) float64, X^T of what the taste left unexplained, times each of the T topics of the text;
         see `posterior.conclude`.
+    of_texts: (L, V + 2 + L) float64, Z^T [X m y Z] of the whitened rows.
     """
 
     products: Tensor
     contrasts: int
     moments: Tensor
+    of_texts: Tensor
 
     @classmethod
-    def none(cls, vocabulary: int, topics: int) -> Evidence:
+    def none(cls, vocabulary: int, topics: int, likenesses: int) -> Evidence:
         """Of no night; its tensors are everybody's, and not to be written to."""
-        return _none(vocabulary, topics)
+        return _none(vocabulary, topics, likenesses)
+
+    def none_like(self) -> Evidence:
+        """Of no night, in the same shapes."""
+        return _none(len(self.products) - 2, self.moments.shape[1], len(self.of_texts))
 
     def plus(self, other: Evidence) -> Evidence:
         if not other.contrasts:
@@ -172,8 +179,9 @@ class Evidence(NamedTuple):
         if not self.contrasts:
             return other
         return Evidence(
-            self.products + other.products, self.contrasts + other.contrasts, self.moments + other.moments
-        )
+            self.products + other.products, self.contrasts + other.contrasts, self.moments + other.moments,
+            self.of_texts + other.of_texts,
+        )  # fmt: skip
 
     def with_moments(self, moments: Tensor) -> Evidence:
         """With a night's moments, (V, T), added."""
@@ -181,13 +189,15 @@ class Evidence(NamedTuple):
 
 
 @cache
-def _none(vocabulary: int, topics: int) -> Evidence:
+def _none(vocabulary: int, topics: int, likenesses: int) -> Evidence:
+    size = vocabulary + 2
     with torch.inference_mode(False):
-        zeros = torch.zeros(vocabulary + 2, vocabulary + 2, dtype=torch.float64)
-        return Evidence(zeros, 0, torch.zeros(vocabulary, topics, dtype=torch.float64))
+        zeros = torch.zeros(size, size, dtype=torch.float64)
+        moments = torch.zeros(vocabulary, topics, dtype=torch.float64)
+        return Evidence(zeros, 0, moments, torch.zeros(likenesses, size + likenesses, dtype=torch.float64))
 
 
-def evidence_of(heard: Heard, topics: int) -> Evidence:
+def evidence_of(heard: Heard, topics: int, likeness: Tensor) -> Evidence:
     """A night's evidence, with moments of 0.
 
     The rows are sparse, so their products are counted, and what whitening takes off them is subtracted:
@@ -195,8 +205,12 @@ def evidence_of(heard: Heard, topics: int) -> Evidence:
         R^T W^2 R = R^T R - sum over texts of w / (1 + n w) s s^T - t t^T / sum over texts of n / (1 + n w)
 
     where s is the sum of a text's rows, and t the sum over texts of s / (1 + n w).
+
+    Args:
+        topics: T.
+        likeness: (N, L) float64, z of the night's texts.
     """
-    none = Evidence.none(heard.vocabulary, topics)
+    none = Evidence.none(heard.vocabulary, topics, likeness.shape[1])
     if not len(heard):
         return none
     vocabulary, size = heard.vocabulary, heard.vocabulary + 2
@@ -220,7 +234,21 @@ def evidence_of(heard: Heard, topics: int) -> Evidence:
     count = torch.bincount(heard.text)
     left = 1 - count * whitening.of_text
     # The texts' sums, and their total as one more of them.
+    of_texts = _of_texts(likeness[: len(count)], count * left, left, sums)
     sums = torch.cat([sums, (left @ sums)[None]])
     taken = torch.cat([whitening.of_text, 1 / (count * left).sum()[None]])
     products.addmm_(sums.T, taken[:, None] * sums, alpha=-1)
-    return Evidence(products, len(heard) - 1, none.moments)
+    return Evidence(products, len(heard) - 1, none.moments, of_texts)
+
+
+def _of_texts(likeness: Tensor, weight: Tensor, left: Tensor, sums: Tensor) -> Tensor:
+    """(L, V + 2 + L): Z^T W^2 [X m y Z], where all rows of a text have the same z.
+
+    Args:
+        likeness: (texts, L).
+        weight: (texts,), n / (1 + n w).
+        left: (texts,), 1 / (1 + n w).
+        sums: (texts, V + 2), of each text's rows.
+    """
+    z = likeness - weight @ likeness / weight.sum()
+    return z.T @ torch.cat([left[:, None] * sums, weight[:, None] * z], 1)

@@ -80,8 +80,8 @@ class Learned(NamedTuple):
         return self.before.plus(self.since)
 
     @classmethod
-    def nothing(cls, vocabulary: int, topics: int) -> Learned:
-        none = Evidence.none(vocabulary, topics)
+    def nothing(cls, vocabulary: int, topics: int, likenesses: int) -> Learned:
+        none = Evidence.none(vocabulary, topics, likenesses)
         return cls(none, none, None, Wealth())
 
 
@@ -118,10 +118,9 @@ def study(
         if not wealth.reached(enough):
             wealth = bet(wealth, heard, learned.total)
         learned = learned._replace(wealth=wealth)
-        tonight = evidence_of(heard, topics.shape[1])
+        tonight = evidence_of(heard, topics.shape[1], reference.likeness(latents))
         if not wealth.reached(enough) or not learnable(total := learned.total.plus(tonight)):
-            none = Evidence.none(heard.vocabulary, topics.shape[1])
-            return Learned(learned.total.plus(tonight), none, None, wealth), None
+            return Learned(learned.total.plus(tonight), tonight.none_like(), None, wealth), None
         fit = _split(learned, tonight, total)
         posterior, learned = _fit_topics(fit, heard, topics)
         return learned, posterior
@@ -143,7 +142,7 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     two are likelier by `CHANGED`, the nights before are forgotten.
     """
     since = learned.since.plus(tonight)
-    none = Evidence.none(len(total.products) - 2, total.moments.shape[1])
+    none = total.none_like()
     widths = WIDTHS if learned.prior.due(total.contrasts) else (learned.prior.width,)
     normal = normal_equations(total)
     trials = likeliest(normal, widths)
@@ -154,10 +153,10 @@ def _split(learned: Learned, tonight: Evidence, total: Evidence) -> _Fit:
     apart = _Fit(learned._replace(since=since), normal, trials)
     if not learnable(since):
         return apart
-    # Mostly they are not, and for that they need not be found.
-    if learned.log_likelihood + at_most(since, widths) <= one:
-        return together
     normal_since = normal_equations(since)
+    # Mostly two are not likelier, and to know that they need not be found.
+    if learned.log_likelihood + at_most(normal_since, widths) <= one:
+        return together
     trials_since = likeliest(normal_since, widths)
     two = learned.log_likelihood + trials_since[0].log_likelihood
     if two - one > CHANGED:

@@ -73,8 +73,7 @@ class Learner(ABC):
     def start(self) -> Kept:
         """Of a device on its first day."""
         shipped = self.reference.shipped
-        topics = self.reference.topics(self.reference.latents[:1]).shape[1]
-        return Kept(shipped, shipped, Learned.nothing(len(shipped.bias), topics))
+        return Kept(shipped, shipped, Learned.nothing(len(shipped.bias), *self.reference.describing))
 
     def night(self, latents: Tensor, groups: Groups, kept: Kept) -> tuple[Kept, TuneResult]:
         """One night of one device, with everything that is worth knowing about it; see `move`."""

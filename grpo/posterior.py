@@ -1,6 +1,6 @@
 """The taste that feedback tells of, in closed form: linear regression with a normal prior and unknown noise.
 
-    theta ~ N(0, rho s2 I);    alpha and every night's mean are free
+    theta ~ N(0, rho s2 I);    beta ~ N(0, LIKENESS_WIDTH s2 I);    alpha and every night's mean are free
 
 The width rho of the prior, in units of the noise s2, is the one under which the data are likeliest; a width
 of 0, no taste at all, is one of them.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ WIDTHS: Final = (3.0, 0.3)
 """Widths rho that are tried beside 0. More of them, between and beyond, gained nothing (BENCHMARKS.md)."""
 TOPIC_WIDTH: Final = WIDTHS[1]
 """Of the taste for each topic."""
+LIKENESS_WIDTH: Final = 0.05
+"""Of what texts are liked for. Without it texts that are liked anyway make their sets look good."""
 LEAST_NOISE: Final = 1e-12
 """Least share of the rewards' sum of squares that is noise, so that rewards without any do no harm."""
 
@@ -48,15 +51,29 @@ class Posterior:
     gain: float
 
 
-class Normal(NamedTuple):
-    """Evidence with m projected out: what is said of theta alone."""
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Evidence with what texts are liked for, and m, projected out: what is said of theta alone."""
 
-    products: Tensor  # (V, V), A = X^T X
+    products: Tensor  # (V, V), X^T X before that
+    taken: Tensor  # (L + 1, V), T: A = X^T X - T^T T
     moment: Tensor  # (V,), b = X^T y
     square: float  # y^T y
     contrasts: int
     slope: float  # m^T y / m^T m
     loadings: Tensor  # (V,), X^T m / m^T m
+    cost: float  # 1/2 log |I + LIKENESS_WIDTH Z^T Z|
+
+    @cached_property
+    def single(self) -> Tensor:
+        """(V, V) float32: A, made where it is asked for."""
+        taken = self.taken.float()
+        return self.products.float().addmm_(taken.T, taken, alpha=-1)
+
+    def product(self, taste: Tensor) -> float:
+        """taste^T A taste."""
+        taken = self.taken @ taste
+        return float(taste @ (self.products @ taste) - taken @ taken)
 
 
 class Trial(NamedTuple):
@@ -70,16 +87,28 @@ class Trial(NamedTuple):
 
 
 def normal_equations(evidence: Evidence) -> Normal:
-    """Project m out, which makes alpha free."""
-    products = evidence.products
-    with_m, with_y = products[:-2, -2], products[:-2, -1]
-    m, m_y, y = (float(products[i, j]) for i, j in ((-2, -2), (-2, -1), (-1, -1)))
+    """Project out what texts are liked for, by its prior, and then m, which makes alpha free.
+
+    Of R = [X m y] the former leaves, as if the errors' covariance were I + LIKENESS_WIDTH Z Z^T,
+
+        R^T R - R^T Z (Z^T Z + I / LIKENESS_WIDTH)^-1 Z^T R
+    """
+    products, of_texts = evidence.products, evidence.of_texts
+    size = len(products)
+    square = LIKENESS_WIDTH * of_texts[:, size:]
+    square.diagonal().add_(1)
+    factor = torch.linalg.cholesky(square)
+    half = torch.linalg.solve_triangular(factor, math.sqrt(LIKENESS_WIDTH) * of_texts[:, :size], upper=False)
+    numbers = products[:, -2:] - half.T @ half[:, -2:]
+    with_m, with_y = numbers[:-2, 0], numbers[:-2, 1]
+    m, m_y, y = (float(numbers[i, j]) for i, j in ((-2, 0), (-2, 1), (-1, 1)))
     # Sets that are all as relevant say nothing of alpha.
     loadings = with_m / m if m > 0 else torch.zeros_like(with_m)
     slope = m_y / m if m > 0 else 0.0
+    taken = torch.cat([half[:, :-2], math.sqrt(max(m, 0.0)) * loadings[None]])
     return Normal(
-        torch.addr(products[:-2, :-2], with_m, loadings, alpha=-1), with_y - with_m * slope,
-        max(LEAST_NOISE * y, y - m_y * slope), evidence.contrasts, slope, loadings,
+        products[:-2, :-2], taken, with_y - with_m * slope, max(LEAST_NOISE * y, y - m_y * slope),
+        evidence.contrasts, slope, loadings, _half_log_determinant(factor),
     )  # fmt: skip
 
 
@@ -87,7 +116,7 @@ def at_width(normal: Normal, width: float) -> Trial:
     """With A = X^T X, b = X^T y over n contrasts:
 
     theta = rho (I + rho A)^-1 b;    q = y^T y - b^T theta
-    log ML = -n/2 log(q / n) - 1/2 log |I + rho A|
+    log ML = -n/2 log(q / n) - 1/2 log |I + rho A| - cost
 
     I + rho A is far from singular, so it is factored in float32, which takes half the time: theta is then
     within 1e-5 of its largest number. q is taken at that theta, where it errs by the square of that.
@@ -95,12 +124,12 @@ def at_width(normal: Normal, width: float) -> Trial:
     if width == 0:
         taste = torch.zeros_like(normal.moment)
         return Trial(0.0, taste, normal.square, _of_noise(normal.square, normal), None)
-    matrix = normal.products.float().mul_(width)
+    matrix = width * normal.single
     matrix.diagonal().add_(1)
     factor = torch.linalg.cholesky(matrix)
     taste = _solve(factor, normal.moment[:, None], width)[:, 0]
     penalty = float(taste @ taste) / width
-    explained = float(taste @ (2 * normal.moment - normal.products @ taste))
+    explained = 2 * float(taste @ normal.moment) - normal.product(taste)
     noise = max(normal.square - explained + penalty, LEAST_NOISE * normal.square)
     return Trial(width, taste, noise, _of_noise(noise, normal) - _half_log_determinant(factor), factor)
 
@@ -116,7 +145,7 @@ def likeliest(normal: Normal, widths: tuple[float, ...] = WIDTHS) -> tuple[Trial
     return tuple(sorted(trials, key=lambda trial: -trial.log_likelihood))
 
 
-def at_most(evidence: Evidence, widths: tuple[float, ...]) -> float:
+def at_most(normal: Normal, widths: tuple[float, ...]) -> float:
     """What no log ML of `likeliest` is above, from sums of squares: in a small part of the time.
 
     With C = I + rho X X^T it is, by Cauchy and Schwarz,
@@ -125,21 +154,18 @@ def at_most(evidence: Evidence, widths: tuple[float, ...]) -> float:
 
     and log |C| is at least what it would be if all eigenvalues of A that are not 0 were the same,
     t = tr A^2 / tr A, as log (1 + x) is above the parabola through 0 that touches it at rho t. A^2 has no
-    more trace than it would have with m in it.
+    more trace than it would have with what is projected out in it.
     """
-    products = evidence.products.numpy()
-    inside, with_m, with_y = products[:-2, :-2], products[-2, :-2], products[-1, :-2]
-    m, m_y, y = (float(products[at]) for at in ((-2, -2), (-2, -1), (-1, -1)))
-    slope = m_y / m if m > 0 else 0.0
-    moment, square = with_y - slope * with_m, max(LEAST_NOISE * y, y - slope * m_y)
-    trace = max(0.0, float(inside.trace()) - (float(with_m @ with_m) / m if m > 0 else 0.0))
-    common = float(np.einsum("ij,ij", inside, inside)) / trace if trace else 1.0
-    explained = float(moment @ moment) / square
-    half = evidence.contrasts / 2
-    return max(
+    trace = max(0.0, float(normal.products.trace()) - float(normal.taken.square().sum()))
+    products = normal.products.numpy()
+    common = float(np.einsum("ij,ij", products, products)) / trace if trace else 1.0
+    explained = float(normal.moment @ normal.moment) / normal.square
+    half = normal.contrasts / 2
+    most = max(
         half * math.log1p(width * explained) - trace / common / 2 * math.log1p(width * common)
         for width in (0.0, *widths)
-    ) - half * math.log(square / evidence.contrasts)
+    )
+    return most + _of_noise(normal.square, normal)
 
 
 def conclude(normal: Normal, trials: tuple[Trial, ...], moments: Tensor | None) -> Posterior:
@@ -214,4 +240,4 @@ def _half_log_determinant(factor: Tensor) -> float:
 
 
 def _of_noise(noise: float, normal: Normal) -> float:
-    return -normal.contrasts / 2 * math.log(noise / normal.contrasts)
+    return -normal.contrasts / 2 * math.log(noise / normal.contrasts) - normal.cost

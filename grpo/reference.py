@@ -16,6 +16,8 @@ from grpo.policies import PolicyAt
 
 TOPICS: Final = 4
 """Directions in which texts differ most."""
+KINDS: Final = 32
+"""Texts of the sample that others are likened to."""
 CONFIDENCE: Final = 1.64
 """Standard errors by which the budget on the overlap is kept: 95% sure, one-sided."""
 TYPICAL: Final = 1.25
@@ -74,6 +76,20 @@ class Reference:
             # (d, T): the topics' variances on the sample are 1.
             self._axes = axes[:, -TOPICS:] / variances[-TOPICS:].clamp(min=1e-12).sqrt()
             self._topics = self.topics(latents)
+            # (d, L): on the sample, the mean square of all likenesses is 1.
+            kinds = apart[:KINDS].T
+            self._kinds = kinds / (apart @ kinds).square().mean().sqrt().clamp(min=1e-12)
+
+    @property
+    def describing(self) -> tuple[int, int]:
+        """How many numbers `topics` and `likeness` have for a text: (T, L)."""
+        return self._axes.shape[1], self._kinds.shape[1]
+
+    def likeness(self, latents: Tensor) -> Tensor:
+        """(N, d) latents to (N, L) float64: how far texts lie from the sample's mean towards each of its
+        first KINDS, or of all that there are."""
+        likeness: Tensor = (latents.double() - self._centre) @ self._kinds
+        return likeness
 
     def topics(self, latents: Tensor) -> Tensor:
         """(N, d) latents to (N, T) float64: where texts lie along the principal axes of the sample."""

@@ -12,6 +12,7 @@ from device_sim.simulate.lives import NightRecord
 from device_sim.simulate.simulation import Simulation
 from grpo.learners import LearnerName
 from grpo.posterior import WIDTHS
+from grpo.reference import KINDS
 from personality_common.bundle.manifest import PackageEntry
 from personality_common.contract import HEAD_PARAMETERS, LATENT_DIM, MAX_BATCH, TOP_K, VOCAB_SIZE
 from personality_common.inspection.layout import human_bytes
@@ -63,15 +64,17 @@ def learning(learner: LearnerName, night: NightRecord, reference: int, *, bettin
         betting: whether the gate was closed as the night began.
     """
     metrics = night.update.night
-    texts, heard, sums = metrics.groups, metrics.candidates, VOCAB_SIZE + 2
+    texts, heard, sums = metrics.groups, metrics.candidates, VOCAB_SIZE + 2 + KINDS
+    bets = VOCAB_SIZE + 1
     logits = texts * LATENT_DIM * VOCAB_SIZE
     # Step 1, and step 2: an inverse, and three products with it for each row.
-    total = logits + heard * sums**2
+    total = logits + texts * LATENT_DIM * KINDS + heard * sums**2
     if betting:
-        total += (sums - 1) ** 3 // 2 + 3 * heard * (sums - 1) ** 2
+        total += bets**3 // 2 + 3 * heard * bets**2
     # The budgets: logits of the reference once, and what is done with each of them.
     total += reference * VOCAB_SIZE * (LATENT_DIM + LOOKS)
-    # Steps 3 and 4: a factorization for each width, of all nights and of those since.
+    # Steps 3 and 4, of all nights and of those since: what texts are liked for; a factorization a width.
+    total += 2 * (KINDS**3 // 6 + KINDS**2 * (bets + 1) + KINDS * (bets + 1) ** 2)
     total += 2 * len(WIDTHS) * (VOCAB_SIZE**3 // 6 + VOCAB_SIZE**2)
     if learner == "grpo":
         each = texts**2 * VOCAB_SIZE + heard * TOP_K * VOCAB_SIZE
@@ -81,7 +84,7 @@ def learning(learner: LearnerName, night: NightRecord, reference: int, *, bettin
 
 def state_bytes(learner: LearnerName) -> int:
     """What a learner keeps: two matrices of sums, and the training state of gradients."""
-    return 2 * _DOUBLE * (VOCAB_SIZE + 2) ** 2 + (head_bytes(4) if learner == "grpo" else 0)
+    return 2 * _DOUBLE * (VOCAB_SIZE + 2 + KINDS) ** 2 + (head_bytes(4) if learner == "grpo" else 0)
 
 
 def head_bytes(itemsize: int) -> int:

@@ -18,7 +18,8 @@ from personality_common.errors import DataError
 from personality_common.files.atomic import read_json_object
 from personality_common.files.typed import from_json
 
-GOLDEN_NIGHT_SCHEMA: Final = 1
+GOLDEN_NIGHT_SCHEMA: Final = 2
+"""Nights of schema 1 are of a learner that did not ask what texts are liked for."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class GoldenNightRecord:
         nights: one after the other; each starts from what the one before left.
     """
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     learner: str
     settings: NightSettings
     nights: tuple[NightFigures, ...]
@@ -83,10 +84,11 @@ class GoldenNight:
     """The record with its arrays.
 
     Attributes:
-        arrays: of M nights of T texts with G candidates each, over V tokens: `texts` (M, T), rows of the
-            bundle's reference; `uniform` (M, T, G, V); `tokens` (M, T, G, 8); `rewards`, `relevance`,
-            `advantages` (M, T, G), NaN where nothing was said; `evidence` (V + 2, V + 2), of the first night;
-            `taste`, `direction`, `bias` (M, V).
+        arrays: of M nights of T texts with G candidates each, over V tokens, with L likenesses: `texts`
+            (M, T), rows of the bundle's reference; `uniform` (M, T, G, V); `tokens` (M, T, G, 8); `rewards`,
+            `relevance`, `advantages` (M, T, G), NaN where nothing was said; `likeness` (M, T, L); `evidence`
+            (V + 2 + L, V + 2 + L), of the first night; `taste`, `direction`, `bias` (M, V). Of schema 1
+            there is no `likeness`, and L is 0.
     """
 
     record: GoldenNightRecord
@@ -110,7 +112,11 @@ def read_golden_night(path: Path) -> GoldenNight:
     shapes: dict[str, tuple[int, ...]] = {"texts": (nights, texts), "tokens": (nights, texts, group, TOP_K)}
     shapes |= dict.fromkeys(("rewards", "relevance", "advantages"), (nights, texts, group))
     shapes |= dict.fromkeys(("taste", "direction", "bias"), (nights, tokens))
-    shapes["evidence"] = (tokens + 2, tokens + 2)
+    size = tokens + 2
+    if record.schema > 1:
+        likenesses = arrays["likeness"].shape[-1] if "likeness" in arrays else 0
+        shapes["likeness"], size = (nights, texts, likenesses), size + likenesses
+    shapes["evidence"] = (size, size)
     for name, wanted in shapes.items():
         found = arrays[name].shape if name in arrays else None
         if found != wanted or len(record.nights) != nights:

@@ -21,6 +21,7 @@ LEAST_NOISE = 1e-12
 GROWN, CHANGED = 1.2, math.log(1000)
 KL_BUDGET, OVERLAP_BUDGET, ERRORS = 0.5, 0.7, 1.64
 DEVIATIONS = 10.0
+KINDS, LIKENESS_WIDTH = 32, 0.05
 
 
 class Candidate(NamedTuple):
@@ -30,17 +31,22 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """Evidence: S (V + 2, V + 2) over [x m y], and its contrasts."""
+    """Evidence: S (V + 2 + L, V + 2 + L) over [x m y z], and its contrasts."""
 
     s: Matrix
     contrasts: int
+    tokens: int
 
     def plus(self, other: "Sums") -> "Sums":
-        return Sums(self.s + other.s, self.contrasts + other.contrasts)
+        return Sums(self.s + other.s, self.contrasts + other.contrasts, self.tokens)
+
+    @property
+    def none(self) -> "Sums":
+        return Sums(np.zeros_like(self.s), 0, self.tokens)
 
     @property
     def learnable(self) -> bool:
-        return self.contrasts > 1 and self.s[-1, -1] > 0
+        return self.contrasts > 1 and self.s[self.tokens + 1, self.tokens + 1] > 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,9 @@ class State:
     width_contrasts: int = 0
 
     @classmethod
-    def start(cls, tokens: int) -> "State":
-        none = Sums(np.zeros((tokens + 2, tokens + 2)), 0)
+    def start(cls, tokens: int, reference: int) -> "State":
+        size = tokens + 2 + min(KINDS, reference)
+        none = Sums(np.zeros((size, size)), 0, tokens)
         return cls(none, none)
 
 
@@ -77,6 +84,7 @@ class Night(NamedTuple):
     tonight: Sums
     relevance: list[list[float | None]]
     advantages: list[list[float | None]]
+    likeness: Matrix
     taste: Taste | None
     limit: float
     direction: Matrix
@@ -102,8 +110,19 @@ def bounds(rewards: list[float]) -> tuple[float, float]:
     return (middle - far, middle + far) if far > 0 else (-math.inf, math.inf)
 
 
-def rows_of(texts: list[list[Candidate]], shipped: Matrix) -> tuple[list[Matrix], list[list[float | None]]]:
-    """Step 1: of each text the rows [x m y] of its heard candidates, and m of every one."""
+def likeness_of(latents: NDArray[np.float32], reference: NDArray[np.float32]) -> Matrix:
+    """Step 1: z of each text."""
+    centre = reference.astype(np.float64).mean(0)
+    apart = reference - centre
+    unit = math.sqrt(np.mean([(apart @ kind) ** 2 for kind in apart[:KINDS]]))
+    return np.array([[(text - centre) @ kind / unit for kind in apart[:KINDS]] for text in latents])
+
+
+def rows_of(
+    texts: list[list[Candidate]], shipped: Matrix, likeness: Matrix
+) -> tuple[list[Matrix], list[list[float | None]]]:
+    """Step 1: of each text the rows [x m y z] of its heard candidates, and m of every one."""
+    tokens = shipped.shape[1]
     rows, relevance = [], []
     low, high = bounds([c.reward for candidates in texts for c in candidates if c.reward is not None])
     for n, candidates in enumerate(texts):
@@ -113,19 +132,19 @@ def rows_of(texts: list[list[Candidate]], shipped: Matrix) -> tuple[list[Matrix]
             if candidate.reward is None:
                 ms.append(None)
                 continue
-            row = np.zeros(len(shipped[n]) + 2)
+            row = np.zeros(tokens + 2)
             for token in candidate.tokens:
                 row[token] = 1 / len(candidate.tokens)
             m = sum(shipped[n][t] - shipped[n].mean() for t in candidate.tokens) / len(candidate.tokens)
             row[-2], row[-1] = m, min(max(candidate.reward, low), high)
             ms.append(float(m))
-            found.append(row)
-        rows.append(np.array(found).reshape(len(found), len(shipped[n]) + 2))
+            found.append(np.concatenate([row, likeness[n]]))
+        rows.append(np.array(found).reshape(len(found), tokens + 2 + likeness.shape[1]))
         relevance.append(ms)
     return rows, relevance
 
 
-def evidence(rows: list[Matrix]) -> tuple[Sums, list[Matrix]]:
+def evidence(rows: list[Matrix], tokens: int) -> tuple[Sums, list[Matrix]]:
     """Step 1: the night's sums, and its rows as they are added."""
     moved, weights = [], []
     for text in rows:
@@ -136,11 +155,11 @@ def evidence(rows: list[Matrix]) -> tuple[Sums, list[Matrix]]:
         weights += [1 / math.sqrt(1 + n)] * n
     size = rows[0].shape[1]
     if not moved:
-        return Sums(np.zeros((size, size)), 0), []
+        return Sums(np.zeros((size, size)), 0, tokens), []
     w, every = np.array(weights)[:, None], np.concatenate(moved)
     every = every - w * (w * every).sum(0) / (w * w).sum()
     split = np.cumsum([len(text) for text in moved])[:-1]
-    return Sums(every.T @ every, len(every) - 1), np.split(every, split)
+    return Sums(every.T @ every, len(every) - 1, tokens), np.split(every, split)
 
 
 def gate(state: State, rows: list[Matrix]) -> tuple[tuple[float, ...], float]:
@@ -153,15 +172,16 @@ def gate(state: State, rows: list[Matrix]) -> tuple[tuple[float, ...], float]:
         for i in range(parts):
             first, last = i * len(single) // parts, (i + 1) * len(single) // parts
             groups.append(np.concatenate(single[first:last]))
-    size = len(before.s) - 1
-    prior = np.diag([1 / TASTE_WIDTH] * (size - 1) + [1 / ALPHA_WIDTH])
-    p = np.linalg.inv(before.s[:-1, :-1] + prior)
-    mean = p @ before.s[:-1, -1]
-    left = max(0.0, before.s[-1, -1] - before.s[:-1, -1] @ mean)
+    tokens = before.tokens
+    s = before.s[: tokens + 2, : tokens + 2]
+    prior = np.diag([1 / TASTE_WIDTH] * tokens + [1 / ALPHA_WIDTH])
+    p = np.linalg.inv(s[:-1, :-1] + prior)
+    mean = p @ s[:-1, -1]
+    left = max(0.0, s[-1, -1] - s[:-1, -1] @ mean)
     contrasts = before.contrasts
     logs, peak = list(state.logs), state.peak
     for text in groups:
-        centred = text - text.mean(0)
+        centred = (text - text.mean(0))[:, : tokens + 2]
         x, y, m = centred[:, :-1], centred[:, -1], centred[:, -2]
         v = np.eye(len(y)) + x @ p @ x.T
         theta, alpha = mean[:-1], mean[-1]
@@ -183,21 +203,31 @@ def gate(state: State, rows: list[Matrix]) -> tuple[tuple[float, ...], float]:
     return tuple(logs), peak
 
 
+def without_texts(sums: Sums) -> tuple[Matrix, float]:
+    """Step 3: S over [x m y] without what texts are liked for, and what that costs log ML."""
+    size = sums.tokens + 2
+    r, z = sums.s[:size, :size], sums.s[size:, size:]
+    zr = sums.s[size:, :size]
+    inner = np.eye(len(z)) / LIKENESS_WIDTH + z
+    cost = 0.5 * np.linalg.slogdet(np.eye(len(z)) + LIKENESS_WIDTH * z)[1]
+    return r - zr.T @ np.linalg.solve(inner, zr), float(cost)
+
+
 def taste_at(sums: Sums, widths: tuple[float, ...]) -> Taste:
     """Step 3, at the likeliest of the widths and 0."""
-    s, n = sums.s, sums.contrasts
+    (s, cost), n = without_texts(sums), sums.contrasts
     m = s[:-2, -2] if s[-2, -2] > 0 else np.zeros(len(s) - 2)
     mm, my = (float(s[-2, -2]), float(s[-2, -1])) if s[-2, -2] > 0 else (1.0, 0.0)
     a = s[:-2, :-2] - np.outer(m, m) / mm
     b = s[:-2, -1] - m * my / mm
     c = max(s[-1, -1] - my * my / mm, LEAST_NOISE * s[-1, -1])
-    nothing = -n / 2 * math.log(c / n)
+    nothing = -n / 2 * math.log(c / n) - cost
     found = [Taste(0.0, np.zeros(len(b)), my / mm, c / n, nothing, 0.0)]
     for rho in widths:
         inner = np.eye(len(b)) + rho * a
         theta: Matrix = rho * np.linalg.solve(inner, b).astype(np.float64)
         q = max(c - b @ theta, LEAST_NOISE * c)
-        ml = -n / 2 * math.log(q / n) - 0.5 * np.linalg.slogdet(inner)[1]
+        ml = -n / 2 * math.log(q / n) - 0.5 * np.linalg.slogdet(inner)[1] - cost
         found.append(Taste(rho, theta, float(my - m @ theta) / mm, q / n, ml, ml - nothing))
     return max(found, key=lambda taste: taste.log_ml)
 
@@ -205,7 +235,7 @@ def taste_at(sums: Sums, widths: tuple[float, ...]) -> Taste:
 def change(state: State, tonight: Sums) -> tuple[State, Taste]:
     """Step 4, with step 3 of the sums that count."""
     every, since = state.before.plus(state.since).plus(tonight), state.since.plus(tonight)
-    none = Sums(np.zeros_like(every.s), 0)
+    none = every.none
     due = state.width == 0 or every.contrasts >= GROWN * state.width_contrasts
     widths = WIDTHS if due else (state.width,)
     one = taste_at(every, widths)
@@ -265,10 +295,12 @@ def night(
     reference: NDArray[np.float32],
 ) -> Night:
     """Steps 1 to 5; weight and bias are those that shipped."""
-    rows, relevance = rows_of(texts, latents.astype(np.float64) @ weight.T.astype(np.float64) + bias)
-    tonight, whitened = evidence(rows)
+    likeness = likeness_of(latents, reference)
+    logits = latents.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    rows, relevance = rows_of(texts, logits, likeness)
+    tonight, whitened = evidence(rows, len(bias))
     left = iter(whitened)
-    ys = [iter(next(left)[:, -1].tolist()) if len(text) else iter(()) for text in rows]
+    ys = [iter(next(left)[:, len(bias) + 1].tolist()) if len(text) else iter(()) for text in rows]
     advantages = [
         [None if m is None else next(y) for m in text] for text, y in zip(relevance, ys, strict=True)
     ]
@@ -278,9 +310,8 @@ def night(
     nothing, same = np.zeros(len(bias)), (1.0, 0.0, 0.0)
     every = state.before.plus(state.since).plus(tonight)
     if state.peak < math.log(GATE) or not every.learnable:
-        none = Sums(np.zeros_like(every.s), 0)
-        state = replace(state, before=every, since=none, log_likelihood=None)
-        return Night(state, tonight, relevance, advantages, None, 0.0, nothing, 0.0, bias, same)
+        state = replace(state, before=every, since=every.none, log_likelihood=None)
+        return Night(state, tonight, relevance, advantages, likeness, None, 0.0, nothing, 0.0, bias, same)
     state, taste = change(state, tonight)
     size = math.sqrt((taste.theta**2).mean())
     direction = np.sign(taste.theta) * np.maximum(np.abs(taste.theta) - size / 2, 0)
@@ -288,4 +319,4 @@ def night(
     limit, step = (0.0, 0.0) if size == 0 else step_of(taste, shipped, direction)
     made = (bias + step * direction).astype(np.float32)
     use = spent(shipped + step * direction, shipped)
-    return Night(state, tonight, relevance, advantages, taste, limit, direction, step, made, use)
+    return Night(state, tonight, relevance, advantages, likeness, taste, limit, direction, step, made, use)

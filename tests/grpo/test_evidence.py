@@ -11,7 +11,8 @@ from torch import Tensor
 from grpo.evidence import TEXT_VARIANCE, Evidence, Heard, Whitening, bounded, evidence_of, hear
 from grpo.groups import Groups
 
-VOCABULARY, TEXTS, GROUP, WIDTH = 11, 6, 4, 3
+VOCABULARY, TEXTS, GROUP, WIDTH, LIKENESSES = 11, 6, 4, 3, 2
+LIKENESS = torch.randn(TEXTS, LIKENESSES, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
 def night(seed: int, offset: float = 0.0) -> tuple[Groups, Tensor]:
@@ -33,7 +34,7 @@ def heard_of(seed: int, offset: float = 0.0) -> Heard:
 
 
 def written_out(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows [X m y] in loops, and the covariance of their errors."""
+    """Rows [X m y z] in loops, and the covariance of their errors."""
     groups, logits = night(seed)
     rows, texts = [], []
     for text in range(TEXTS):
@@ -43,10 +44,11 @@ def written_out(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             tokens = [v for v in groups.actions[text, candidate].tolist() if v >= 0]
             if np.isnan(reward):
                 continue
-            row = np.zeros(VOCABULARY + 2)
+            row = np.zeros(VOCABULARY + 2 + LIKENESSES)
             row[tokens] = 1 / len(tokens)
-            row[-2] = np.mean([float(logits[text, v]) - mean for v in tokens])
-            row[-1] = reward
+            row[VOCABULARY] = np.mean([float(logits[text, v]) - mean for v in tokens])
+            row[VOCABULARY + 1] = reward
+            row[VOCABULARY + 2 :] = LIKENESS[text]
             rows.append(row)
             texts.append(text)
     same = np.equal.outer(texts, texts)
@@ -55,7 +57,7 @@ def written_out(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def test_rows_are_sets_relevance_and_reward() -> None:
     rows, _ = written_out(0)
-    np.testing.assert_allclose(heard_of(0).rows().numpy(), rows, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(heard_of(0).rows().numpy(), rows[:, :-LIKENESSES], rtol=0, atol=1e-6)
 
 
 def test_products_are_those_of_generalized_least_squares_with_a_free_mean() -> None:
@@ -63,8 +65,9 @@ def test_products_are_those_of_generalized_least_squares_with_a_free_mean() -> N
     inverse = np.linalg.inv(covariance)
     ones = np.ones(len(rows))
     free = inverse - np.outer(inverse @ ones, inverse @ ones) / (ones @ inverse @ ones)
-    evidence = evidence_of(heard_of(0), 2)
-    np.testing.assert_allclose(evidence.products.numpy(), rows.T @ free @ rows, rtol=0, atol=1e-6)
+    evidence, expected, size = evidence_of(heard_of(0), 2, LIKENESS), rows.T @ free @ rows, VOCABULARY + 2
+    np.testing.assert_allclose(evidence.products.numpy(), expected[:size, :size], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(evidence.of_texts.numpy(), expected[size:], rtol=0, atol=1e-6)
     assert evidence.contrasts == len(rows) - 1
     assert evidence.moments.shape == (VOCABULARY, 2)
 
@@ -83,23 +86,36 @@ def test_whitening_makes_the_covariance_the_identity_and_knows_no_mean() -> None
 
 
 def test_a_constant_in_the_rewards_says_nothing() -> None:
-    ours, theirs = (evidence_of(heard_of(0, offset), 1).products for offset in (0.0, 1e6))
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-8)
+    ours, theirs = (evidence_of(heard_of(0, offset), 1, LIKENESS) for offset in (0.0, 1e6))
+    torch.testing.assert_close(ours.products, theirs.products, rtol=0, atol=1e-8)
+    torch.testing.assert_close(ours.of_texts, theirs.of_texts, rtol=0, atol=1e-8)
+
+
+def test_what_all_texts_are_alike_in_says_nothing() -> None:
+    ours, theirs = (evidence_of(heard_of(0), 1, LIKENESS + shift).of_texts for shift in (0.0, 1e6))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)
 
 
 def test_evidence_of_nights_adds_up() -> None:
-    first, second = (evidence_of(heard_of(seed), 1) for seed in (0, 1))
+    first, second = (evidence_of(heard_of(seed), 1, LIKENESS) for seed in (0, 1))
     both = first.plus(second)
     assert both.contrasts == first.contrasts + second.contrasts
     torch.testing.assert_close(both.products, first.products + second.products)
+    torch.testing.assert_close(both.of_texts, first.of_texts + second.of_texts)
 
 
 def test_a_silent_night_has_no_evidence() -> None:
     groups, logits = night(0)
     silent = Groups(groups.actions, {"reward": torch.full((TEXTS, GROUP), torch.nan)})
-    evidence = evidence_of(hear(silent, logits, {}), 1)
+    evidence = evidence_of(hear(silent, logits, {}), 1, LIKENESS)
+    none = Evidence.none(VOCABULARY, 1, LIKENESSES)
     assert evidence.contrasts == 0
-    assert torch.equal(evidence.products, Evidence.none(VOCABULARY, 1).products)
+    assert torch.equal(evidence.products, none.products)
+    assert torch.equal(evidence.of_texts, none.of_texts)
+    again = evidence_of(heard_of(0), 1, LIKENESS).none_like()
+    assert [t.shape for t in (again.products, again.moments, again.of_texts)] == [
+        t.shape for t in (none.products, none.moments, none.of_texts)
+    ]
 
 
 def test_rewards_of_several_functions_are_weighted_and_all_must_speak() -> None:

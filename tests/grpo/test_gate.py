@@ -15,7 +15,7 @@ from grpo.gate import BLOCK, LEAST_CONTRASTS, RELEVANCE_WIDTH, STAKES, TASTE_WID
 
 VOCABULARY, WIDTH = 6, 2
 ENOUGH = 20.0
-NONE = Evidence.none(VOCABULARY, 1)
+NONE = Evidence.none(VOCABULARY, 1, 0)
 
 
 def night(seed: int, counts: list[int], *, taste: float = 0.0, relevance: bool = True) -> Heard:
@@ -27,6 +27,11 @@ def night(seed: int, counts: list[int], *, taste: float = 0.0, relevance: bool =
     liked = torch.linspace(-taste, taste, VOCABULARY, dtype=torch.float64)
     m = numbers[0] if relevance else torch.zeros(len(text), dtype=torch.float64)
     return Heard(tokens, text, m, numbers[1] + liked[tokens].mean(-1), VOCABULARY)
+
+
+def known_of(heard: Heard) -> Evidence:
+    """Of a night of texts that are like none."""
+    return evidence_of(heard, 1, torch.zeros(int(heard.text[-1]) + 1, 0, dtype=torch.float64))
 
 
 def written_out(heard: Heard, before: Evidence) -> tuple[list[float], float]:
@@ -73,7 +78,7 @@ def test_wealth_is_what_the_definition_says(counts: list[int]) -> None:
     assert first.peak == pytest.approx(peak, abs=1e-9)
     assert any(logs)
     # The next night knows this one.
-    known = evidence_of(heard, 1)
+    known = known_of(heard)
     second = bet(first, night(1, counts, taste=1.0), known)
     more, _ = written_out(night(1, counts, taste=1.0), known)
     assert second.logs == pytest.approx([a + b for a, b in zip(logs, more, strict=True)], abs=1e-9)
@@ -120,7 +125,7 @@ def test_a_taste_opens_the_gate_and_it_stays_open() -> None:
     assert not wealth.reached(ENOUGH)
     for seed in range(6):
         heard = night(seed, [4] * 12, taste=6.0)
-        wealth, known = bet(wealth, heard, known), known.plus(evidence_of(heard, 1))
+        wealth, known = bet(wealth, heard, known), known.plus(known_of(heard))
     assert wealth.reached(ENOUGH)
     assert wealth.peak >= math.log(ENOUGH)
     poorer = bet(wealth, night(9, [4] * 12, taste=-6.0), known)

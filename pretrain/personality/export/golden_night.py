@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from grpo.config import GRPOConfig
-from grpo.evidence import Whitening, hear
+from grpo.evidence import Evidence, Whitening, hear
 from grpo.groups import Groups
 from grpo.head import Head
 from grpo.learner import Learned, Made, direction, longest_step, make_head, study
@@ -65,8 +65,7 @@ def write_golden_nights(folder: Path, run: Run, bundle: Path, sample: ReferenceS
     reference = Reference(latents, Head(weight, bias), GRPOConfig())
     rng = np.random.default_rng(0)
     taste = rng.choice([-1.0, 1.0], VOCAB_SIZE)
-    topics = reference.topics(latents[:1]).shape[1]
-    learned, head = Learned.nothing(VOCAB_SIZE, topics), reference.shipped
+    learned, head = Learned.nothing(VOCAB_SIZE, *reference.describing), reference.shipped
     nights: list[NightFigures] = []
     arrays: dict[str, list[NDArray[Any]]] = {}
     evidence: NDArray[Any] = np.zeros(0)
@@ -74,7 +73,7 @@ def write_golden_nights(folder: Path, run: Run, bundle: Path, sample: ReferenceS
         day = _day(rng, night, -taste if night == NIGHTS - 1 else taste, latents, head)
         learned, figures, found = _night(day, learned, reference)
         nights.append(figures)
-        evidence = evidence if evidence.size else learned.total.products.numpy()
+        evidence = evidence if evidence.size else _whole(learned.total)
         head = Head(weight, torch.from_numpy(found["bias"]))
         for name, array in (day._asdict() | found).items():
             arrays.setdefault(name, []).append(array)
@@ -118,6 +117,7 @@ def _night(
     before = learned.total.contrasts
     learned, posterior = study(latents, groups, learned, reference, {})
     made, found = Made(reference.shipped, 1.0, reference.nothing), _candidates(groups, latents, reference)
+    found["likeness"] = reference.likeness(latents).numpy()
     found["taste"] = found["direction"] = np.zeros(VOCAB_SIZE)
     limit, step = None, 0.0
     if posterior is not None:
@@ -140,6 +140,13 @@ def _night(
         log_likelihood=learned.log_likelihood, limit=limit, step=step, share=made.share,
         overlap=spent.overlap, overlap_error=spent.error, kl=spent.kl,
     ), found  # fmt: skip
+
+
+def _whole(evidence: Evidence) -> NDArray[Any]:
+    """(V + 2 + L, V + 2 + L): over [x m y z]."""
+    with_texts = evidence.of_texts.numpy()
+    above = with_texts[:, : len(evidence.products)].T
+    return np.vstack([np.hstack([evidence.products.numpy(), above]), with_texts])
 
 
 def _candidates(groups: Groups, latents: torch.Tensor, reference: Reference) -> dict[str, NDArray[Any]]:

@@ -17,10 +17,11 @@ from grpo.gate import Wealth
 from grpo.head import Head
 from grpo.learner import Learned, Prior
 from grpo.learners import Kept
+from grpo.reference import KINDS
 from personality_common.errors import DataError
 from personality_common.files.tensors import load_tensors, save_tensors
 
-VOCABULARY, TOPICS = 6, 3
+VOCABULARY, TOPICS, LIKENESSES = 6, 3, 5
 Tensors = dict[str, torch.Tensor]
 
 
@@ -30,6 +31,7 @@ def evidence(seed: int, contrasts: int) -> Evidence:
     return Evidence(
         torch.randn(size, size, generator=draw, dtype=torch.float64) * 1e9, contrasts,
         torch.randn(VOCABULARY, TOPICS, generator=draw, dtype=torch.float64),
+        torch.randn(LIKENESSES, size + LIKENESSES, generator=draw, dtype=torch.float64),
     )  # fmt: skip
 
 
@@ -51,7 +53,11 @@ def file(kept: Kept, tmp_path: Path) -> Path:
 
 
 def tensors_of(kept: Kept) -> list[bytes]:
-    parts = (*kept.head, *kept.state, *(t for e in kept.learned[:2] for t in (e.products, e.moments)))
+    parts = (
+        *kept.head,
+        *kept.state,
+        *(t for e in kept.learned[:2] for t in (e.products, e.moments, e.of_texts)),
+    )
     return [t.numpy().tobytes() for t in parts]
 
 
@@ -67,6 +73,29 @@ def test_what_is_read_is_what_was_written(kept: Kept, file: Path) -> None:
     unknown = kept._replace(learned=kept.learned._replace(log_likelihood=None))
     write_learning(file, unknown)
     assert read_learning(file, kept.head).learned.log_likelihood is None
+
+
+def test_a_file_of_schema_1_knows_nothing_of_what_texts_are_liked_for(kept: Kept, file: Path) -> None:
+    tensors, metadata = load_tensors(file)
+    for name in ("before", "since"):
+        del tensors[f"{name}.of_texts"]
+    earlier = {key: value for key, value in json.loads(metadata["learned"]).items() if key != "schema"}
+    save_tensors(file, tensors, {"learned": json.dumps(earlier)})
+    found = read_learning(file, kept.head)
+    assert numbers_of(found) == numbers_of(kept)
+    for ours, theirs in zip(found.learned[:2], kept.learned[:2], strict=True):
+        assert torch.equal(ours.products, theirs.products)
+        assert torch.equal(ours.moments, theirs.moments)
+        assert ours.of_texts.shape == (KINDS, VOCABULARY + 2 + KINDS)
+        assert not bool(ours.of_texts.any())
+
+
+def test_a_file_of_a_later_schema_says_so(kept: Kept, file: Path) -> None:
+    tensors, metadata = load_tensors(file)
+    numbers(metadata, schema=3)
+    save_tensors(file, tensors, metadata)
+    with pytest.raises(DataError, match=r"schema must be 1 or 2, is 3; a later version wrote it$"):
+        read_learning(file, kept.head)
 
 
 def test_a_head_carries_what_was_kept(kept: Kept) -> None:
@@ -102,6 +131,10 @@ DAMAGES: dict[str, Callable[[Tensors, dict[str, str]], object]] = {
     ),
     "NaN in the state": poisoned("state.weight", torch.nan),
     "NaN in the evidence": poisoned("before.products", torch.nan),
+    "no sums over texts": lambda tensors, _: tensors.pop("before.of_texts"),
+    "sums over texts of more tokens": shaped("since.of_texts", LIKENESSES, VOCABULARY + 3 + LIKENESSES),
+    "flat sums over texts": shaped("since.of_texts", LIKENESSES),
+    "NaN in sums over texts": poisoned("since.of_texts", torch.nan),
     "infinite moments": poisoned("since.moments", torch.inf),
     "NaN for wealth": lambda _, metadata: numbers(metadata, wealth=[0.0, torch.nan, 0.0]),
     "two stakes": lambda _, metadata: numbers(metadata, wealth=[0.0, 0.0]),

@@ -29,7 +29,7 @@ def night(
 
 def test_bytes_of_the_head_and_of_what_a_learner_keeps() -> None:
     assert head_bytes(4) == 4 * (325 * 512 + 325) == 666_900
-    assert state_bytes("posterior") == 2 * 8 * 327 * 327
+    assert state_bytes("posterior") == 2 * 8 * 359 * 359
     assert state_bytes("grpo") == state_bytes("posterior") + 666_900
 
 
@@ -52,7 +52,8 @@ def test_by_route(openai_bundle: Any, route: str, part: str, written: Any, compi
 
 def test_arithmetic_of_a_night() -> None:
     """50 texts, 200 candidates, 1024 texts of the sample."""
-    rest = 50 * 512 * 325 + 200 * 327**2 + 1024 * 325 * (512 + 16) + 4 * (325**3 // 6 + 325**2)
+    rest = 50 * 512 * (325 + 32) + 200 * 359**2 + 1024 * 325 * (512 + 16) + 4 * (325**3 // 6 + 325**2)
+    rest += 2 * (32**3 // 6 + 32**2 * 327 + 32 * 327**2)
     assert learning("posterior", night(), 1024, betting=False) == rest
     betting = 326**3 // 2 + 3 * 200 * 326**2
     assert learning("posterior", night(), 1024, betting=True) == rest + betting

@@ -12,9 +12,10 @@ public struct NightState: Codable, Equatable, Sendable {
     public var width = 0.0
     public var widthContrasts = 0
 
-    public init(tokens: Int) {
-        before = Evidence(tokens: tokens)
-        since = Evidence(tokens: tokens)
+    /// - Parameter likenesses: of `DefaultNight`, as it counts them.
+    public init(tokens: Int, likenesses: Int) {
+        before = Evidence(tokens: tokens, likenesses: likenesses)
+        since = Evidence(tokens: tokens, likenesses: likenesses)
     }
 }
 
@@ -26,6 +27,8 @@ public struct DefaultNight {
 
     public struct Result {
         public var state: NightState
+        /// Step 1: z of each text.
+        public var likeness: [[Double]]
         /// Step 1, per text and candidate; nil where nothing was said.
         public var relevance: [[Double?]]
         public var advantages: [[Double?]]
@@ -42,8 +45,13 @@ public struct DefaultNight {
     static let changed = log(1000.0), grown = 1.2
     static let klBudget = 0.5, overlapBudget = 0.7, errors = 1.64
     static let farthest = 4 * 1.4826, deviations = 10.0, precision = 1.0 / 1024
+    static let mostKinds = 32
 
+    /// How many numbers say what a text is like.
+    public let likenesses: Int
     let shipped: Head
+    private let centre: [Double]
+    private let kinds: [[Double]]
     private let reference: [[Double]]
     private let tops: [[Int]]
     private let logQ: [[Double]]
@@ -54,6 +62,10 @@ public struct DefaultNight {
     ///   - reference: (texts, width), latents of the manifest's `reference`.
     public init(shipped: Head, reference: [[Float]]) {
         self.shipped = shipped
+        let found = Self.kinds(of: reference)
+        centre = found.centre
+        kinds = found.kinds
+        likenesses = found.kinds.count
         let logits = shipped.logits(reference)
         self.reference = logits
         tops = logits.map { top(8, of: $0) }
@@ -73,8 +85,9 @@ public struct DefaultNight {
     ///   - texts: their candidates; `logp` is not read.
     ///   - state: of the night before, or a new one.
     public func run(latents: [[Float]], texts: [[Candidate]], state: NightState) throws -> Result {
-        let (rows, relevance) = self.rows(shipped.logits(latents), texts)
-        let (tonight, moved) = Evidence.of(rows, tokens: shipped.tokens)
+        let likeness = latents.map { self.likeness($0) }
+        let (rows, relevance) = self.rows(shipped.logits(latents), texts, likeness)
+        let (tonight, moved) = Evidence.of(rows, tokens: shipped.tokens, likenesses: likenesses)
         let advantages: [[Double?]] = zip(relevance, moved).map { said, ys in
             var rest = ys[...]
             return said.map { $0 == nil ? nil : rest.popFirst() }
@@ -82,11 +95,12 @@ public struct DefaultNight {
         var state = state
         if !state.gate.isOpen { try state.gate.bet(on: rows, before: state.before + state.since) }
         var result = Result(
-            state: state, relevance: relevance, advantages: advantages, tonight: tonight, head: shipped)
+            state: state, likeness: likeness, relevance: relevance, advantages: advantages, tonight: tonight,
+            head: shipped)
         let all = state.before + state.since + tonight
         guard state.gate.isOpen, all.learnable else {
             result.state.before = all
-            result.state.since = Evidence(tokens: shipped.tokens)
+            result.state.since = all.none
             result.state.logLikelihood = nil
             return result
         }
@@ -96,12 +110,43 @@ public struct DefaultNight {
         return result
     }
 
-    // Step 1: of each text the rows [x m y] of its heard candidates, and m of every one.
-    private func rows(_ logits: [[Double]], _ texts: [[Candidate]]) -> ([[[Double]]], [[Double?]]) {
+    // Step 1: the middle of the reference, and what its first texts are besides, in units of the usual likeness.
+    private static func kinds(of reference: [[Float]]) -> (centre: [Double], kinds: [[Double]]) {
+        let width = reference[0].count
+        var centre = [Double](repeating: 0, count: width)
+        for text in reference {
+            for i in 0..<width { centre[i] += Double(text[i]) / Double(reference.count) }
+        }
+        let apart = reference.map { text in (0..<width).map { Double(text[$0]) - centre[$0] } }
+        let kinds = Array(apart.prefix(mostKinds))
+        var squares = 0.0
+        for text in apart {
+            for kind in kinds {
+                let product = zip(text, kind).reduce(0.0) { $0 + $1.0 * $1.1 }
+                squares += product * product
+            }
+        }
+        let unit = max((squares / Double(apart.count * kinds.count)).squareRoot(), 1e-12)
+        return (centre, kinds.map { kind in kind.map { $0 / unit } })
+    }
+
+    // Step 1: z of a text.
+    private func likeness(_ latent: [Float]) -> [Double] {
+        kinds.map { kind in
+            var sum = 0.0
+            for i in kind.indices { sum += (Double(latent[i]) - centre[i]) * kind[i] }
+            return sum
+        }
+    }
+
+    // Step 1: of each text the rows [x m y z] of its heard candidates, and m of every one.
+    private func rows(
+        _ logits: [[Double]], _ texts: [[Candidate]], _ likeness: [[Double]]
+    ) -> ([[[Double]]], [[Double?]]) {
         var rows: [[[Double]]] = [], relevance: [[Double?]] = []
         let bounds = Self.bounds(texts.joined().compactMap { $0.tokens.isEmpty ? nil : $0.reward })
-        for (z, candidates) in zip(logits, texts) {
-            let mean = z.reduce(0, +) / Double(z.count)
+        for (text, candidates) in texts.enumerated() {
+            let z = logits[text], mean = z.reduce(0, +) / Double(z.count)
             var ofText: [[Double]] = [], ms: [Double?] = []
             for candidate in candidates {
                 guard let reward = candidate.reward, !candidate.tokens.isEmpty else {
@@ -117,7 +162,7 @@ public struct DefaultNight {
                 }
                 row[shipped.tokens] = m
                 row[shipped.tokens + 1] = min(max(reward, bounds.lowerBound), bounds.upperBound)
-                ofText.append(row)
+                ofText.append(row + likeness[text])
                 ms.append(m)
             }
             rows.append(ofText)
@@ -143,7 +188,7 @@ public struct DefaultNight {
         var taste = one, found = due
         func settle(_ evidence: Evidence, _ logLikelihood: Double) {
             state.before = evidence
-            state.since = Evidence(tokens: evidence.size - 2)
+            state.since = evidence.none
             state.logLikelihood = logLikelihood
         }
         if let before = state.logLikelihood {

@@ -1,26 +1,28 @@
 import Foundation
 
-/// What nights of feedback come to: sums over [x m y], which add up. Step 1 of docs/on-the-device.md.
+/// What nights of feedback come to: sums over [x m y z], which add up. Step 1 of docs/on-the-device.md.
 public struct Evidence: Codable, Equatable, Sendable {
-    /// tokens + 2.
+    public let tokens: Int
+    /// tokens + 2 + likenesses.
     public let size: Int
     /// (size, size), row after row: S.
     public var sums: [Double]
     /// How many independent numbers are in there.
     public var contrasts: Int
 
-    public init(tokens: Int) {
-        size = tokens + 2
+    public init(tokens: Int, likenesses: Int) {
+        self.tokens = tokens
+        size = tokens + 2 + likenesses
         sums = [Double](repeating: 0, count: size * size)
         contrasts = 0
     }
 
     /// Of one night.
     ///
-    /// - Parameter rows: of each text the rows [x m y] of its heard candidates.
+    /// - Parameter rows: of each text the rows [x m y z] of its heard candidates.
     /// - Returns: the evidence, and of each text what y has become.
-    static func of(_ rows: [[[Double]]], tokens: Int) -> (Evidence, advantages: [[Double]]) {
-        var found = Evidence(tokens: tokens)
+    static func of(_ rows: [[[Double]]], tokens: Int, likenesses: Int) -> (Evidence, advantages: [[Double]]) {
+        var found = Evidence(tokens: tokens, likenesses: likenesses)
         let size = found.size
         var moved = rows.map { text in spread(text, size) }
         var total = [Double](repeating: 0, count: size), squares = 0.0, count = 0
@@ -41,7 +43,7 @@ public struct Evidence: Codable, Equatable, Sendable {
             }
         }
         found.contrasts = count - 1
-        return (found, moved.map { text in text.map { row in row[size - 1] } })
+        return (found, moved.map { text in text.map { row in row[tokens + 1] } })
     }
 
     /// Less a part of their mean.
@@ -74,8 +76,11 @@ public struct Evidence: Codable, Equatable, Sendable {
         return both
     }
 
+    /// Of no night, in the same shape.
+    var none: Evidence { Evidence(tokens: tokens, likenesses: size - tokens - 2) }
+
     /// Whether there is anything to learn from: rewards that are not all the same.
-    var learnable: Bool { contrasts > 1 && self[size - 1, size - 1] > 0 }
+    var learnable: Bool { contrasts > 1 && self[tokens + 1, tokens + 1] > 0 }
 
     subscript(i: Int, j: Int) -> Double { sums[i * size + j] }
 }

@@ -17,11 +17,11 @@ public struct Gate: Codable, Equatable, Sendable {
 
     /// Bet on a night, before its evidence is added.
     ///
-    /// - Parameter rows: of each text the rows [x m y], as they are before they are moved.
+    /// - Parameter rows: of each text the rows [x m y z] before they are moved; z is not looked at.
     mutating func bet(on rows: [[[Double]]], before: Evidence) throws {
         var expected = try Expectation(before)
         for text in Self.blocks(rows) {
-            let centred = Self.centred(text, before.size)
+            let centred = Self.centred(text, before.tokens + 2)
             let found = try expected.shock(centred)
             if expected.contrasts >= Self.leastContrasts, expected.left > 0 { bet(found, expected) }
             expected.learn(found)
@@ -81,7 +81,7 @@ struct Expectation {
     private(set) var contrasts: Int
 
     init(_ before: Evidence) throws {
-        n = before.size - 1
+        n = before.tokens + 1
         var precision = [Double](repeating: 0, count: n * n)
         for i in 0..<n {
             for j in 0..<n { precision[i * n + j] = before[i, j] }
