@@ -1,6 +1,6 @@
 """CPU time of a device-night of `pt fleet`, beside that of the matrix work it cannot do without.
 
-    python tests/benchmarks/bench_fleet.py [--bundle BUNDLE --data FILE --run RUN] [--devices 256]
+    python tests/benchmarks/bench_fleet.py [--bundle BUNDLE --data FILE --run RUN] [--devices 160]
 
 Without a bundle, one is trained and exported first, and texts are embedded by the run's encoder.
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--data", default=str(FIXTURE))
     parser.add_argument("--run", type=Path, help="of the bundle")
-    parser.add_argument("--devices", type=int, default=256)
+    parser.add_argument("--devices", type=int, default=160)
     parser.add_argument("--nights", type=int, default=14)
     parser.add_argument("--interactions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)

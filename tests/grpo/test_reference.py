@@ -90,21 +90,6 @@ def test_tokens_that_are_not_close_enter_where_those_that_are_fall(others: float
     assert reference.spent(head).overlap == pytest.approx(float(shares.mean()), abs=1e-12)
 
 
-@pytest.mark.parametrize(("texts", "likenesses"), [(50, KINDS), (9, 9)])
-def test_likeness_is_a_product_with_the_samples_first_texts(texts: int, likenesses: int) -> None:
-    """Of what texts are besides the sample's mean; its mean square over the sample is 1."""
-    latents = reference_of(20).latents[:texts]
-    reference = Reference(latents, reference_of(20).shipped, GRPOConfig())
-    sample = latents.double().numpy()
-    apart = sample - sample.mean(0)
-    products = np.array([[text @ kind for kind in apart[:KINDS]] for text in apart])
-    expected = products / np.sqrt((products**2).mean())
-    assert reference.describing == (4, likenesses)
-    np.testing.assert_allclose(reference.likeness(latents), expected, rtol=0, atol=1e-10)
-    # A text's is its own, whichever others there are.
-    torch.testing.assert_close(reference.likeness(latents[3:5]), torch.from_numpy(expected[3:5]))
-
-
 @pytest.mark.parametrize("gap", [2**-10, 0.25, 1.0, 4.0])
 @pytest.mark.parametrize("many", [1, 5])
 def test_tokens_that_are_not_close_enter_however_little_their_bias_has_grown(gap: float, many: int) -> None:
@@ -129,3 +114,18 @@ def test_tokens_that_are_not_close_enter_however_little_their_bias_has_grown(gap
     bias = shipped.clone()
     bias[-1] += gap
     assert tops.overlap_by_bias(bias).mean == 1 - 1 / 8
+
+
+@pytest.mark.parametrize(("texts", "likenesses"), [(50, KINDS), (9, 9)])
+def test_likeness_is_a_product_with_the_samples_first_texts(texts: int, likenesses: int) -> None:
+    """Of what texts are besides the sample's mean; its mean square over the sample is 1."""
+    latents = reference_of(20).latents[:texts]
+    reference = Reference(latents, reference_of(20).shipped, GRPOConfig())
+    sample = latents.double().numpy()
+    apart = sample - sample.mean(0)
+    products = np.array([[text @ kind for kind in apart[:KINDS]] for text in apart])
+    expected = products / np.sqrt((products**2).mean())
+    assert reference.describing == (4, likenesses)
+    np.testing.assert_allclose(reference.likeness(latents), expected, rtol=0, atol=1e-10)
+    # A text's is its own, whichever others there are.
+    torch.testing.assert_close(reference.likeness(latents[3:5]), torch.from_numpy(expected[3:5]))
