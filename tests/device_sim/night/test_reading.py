@@ -9,6 +9,7 @@ from pathlib import Path
 from device_sim.capability.rules import fold, has_word
 from device_sim.companion.events import Turn
 from device_sim.companion.log import read_events
+from device_sim.companion.prompt import is_question
 from device_sim.night import reading
 from device_sim.night.engine import Prompted
 from device_sim.night.reading import PEOPLE, beside, readings
@@ -19,6 +20,8 @@ from .living import Day, embed
 from .pretending import Pretender
 from .test_cycle import live, some
 from .test_split import item
+
+STRANGE = Path(__file__).parents[2] / "benchmarks" / "reading_strange.txt"
 
 
 def test_one_memory_has_what_is_answered() -> None:
@@ -48,6 +51,15 @@ def test_no_value_and_no_question_is_one_that_reading_is_measured_with() -> None
     assert not {fold(t) for t in ours["things"]} & {fold(t) for t in theirs["things"]}
     text = fold(PEOPLE.read_text())
     assert not [value for value in values[1] if has_word(text, value)]
+
+
+def test_what_is_asked_in_vain_has_nothing_that_is_told() -> None:
+    words, asked = tomllib.loads(WORDS.read_text()), STRANGE.read_text().splitlines()
+    told = [value for fact in words["facts"] for value in fact["values"]]
+    assert len(asked) == len(set(asked)) == 24
+    assert all(is_question(one) and any(has_word(fold(one), me) for me in ("i", "my", "me")) for one in asked)
+    assert not [one for one in asked if any(has_word(fold(one), value) for value in told)]
+    assert not {fold(one) for one in asked} & {fold(q) for fact in words["facts"] for q in fact["ask"]}
 
 
 def test_what_has_nothing_to_do_with_memories_keeps_its_answer_beside_them() -> None:
