@@ -29,7 +29,7 @@ SAID = (
     "\x1b[31mred \u202eevil",
     "The kiln is blue",
 )
-SECRET = "zyxomma-8841 lies under the threshold"
+SECRET = "zyxomma-kwyq lies under the threshold"
 
 
 @pytest.fixture(autouse=True)
@@ -105,10 +105,11 @@ def turns(store: Path) -> list[str]:
 
 
 def leaks(store: Path) -> list[Path]:
+    """Files with a part of the secret, which has no hexadecimal digits: ids have all of these by chance."""
     return [
         path
         for path in store.rglob("*")
-        if path.is_file() and any(part in path.read_bytes().lower() for part in (b"yxomma", b"8841"))
+        if path.is_file() and any(part in path.read_bytes().lower() for part in (b"yxomma", b"kwyq"))
     ]
 
 
@@ -121,7 +122,7 @@ def test_forget_by_turn_by_chunk_and_by_text(store: Path) -> None:
     forgotten = pt_json("forget", str(store), f"{secret}.0", "--yes")
     assert forgotten == {"turns": [secret, twin], "chunks": 1}
     assert leaks(store)
-    shown = pt("forget", str(store), "--matching", "ZYXOMMA-8841   lies", given="y\n")
+    shown = pt("forget", str(store), "--matching", "ZYXOMMA-kwyq   lies", given="y\n")
     assert "zyxomma" in shown.stdout
     assert "forgotten: 1 turn, 1 chunk" in shown.stdout
     assert leaks(store) == []
@@ -206,7 +207,7 @@ with hold_store(Path(sys.argv[1])) as held, EventLog(held.events) as log:
 def test_a_kill_leaves_nothing_half_remembered(tmp_path: Path, what: str) -> None:
     """After SIGKILL at some moment what opens next has just the turns that the log has."""
     store = tmp_path / "store"
-    chat(store, *(f"zyxomma-8841 number {number} of many" for number in range(120)))
+    chat(store, *(f"zyxomma-kwyq number {number} of many" for number in range(120)))
     for attempt in range(2):
         child = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(store), what, str(ROOT / "tests" / "faults")],
