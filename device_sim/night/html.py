@@ -22,6 +22,7 @@ _WHAT: Final = {
     "earlier": "held out by an earlier night, nats a token",
     "general": "prompts of nobody's, nats a token",
     "personal": "facts asked in words that were not trained, share right",
+    "remembered": "the same beside the memory, share right",
     "wording": "answers given to what was held out, chrF",
     "topic": "answers given to what was held out, cosine to what was said",
     "capability": "tasks, share right",

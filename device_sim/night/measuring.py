@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from device_sim.capability.personal import Told, personal_suite
 from device_sim.capability.running import Scored, leaked
-from device_sim.capability.suite import Suite, default_suite, probes, read_suite
+from device_sim.capability.suite import Suite, Task, default_suite, probes, read_suite
 from device_sim.night.data import Item
 from device_sim.night.engine import Engine, Prompted, Said
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
@@ -25,8 +25,11 @@ from personality_common.terminal.progress import Reporter
 SCHEMA: Final = 1
 WORDING: Final = "wording of answers"
 TOPIC: Final = "answers on the topic"
-LEAST_QUESTIONS: Final = 5
-"""Of facts: that fewer are all answered is chance once in sixteen times, and would refuse any night."""
+FACTS: Final = "facts"
+"""Beside the memory; a night that an earlier version began has them as `personal`, and is judged by them."""
+ALONE: Final = "facts alone"
+LEAST_QUESTIONS: Final = 6
+"""Two of each fact: of fewer nothing is sure. That four are all answered is chance once in sixteen times."""
 DECODED: Final = 32
 """Held-out messages that are answered by the runtime that serves."""
 ANSWER_TOKENS: Final = 64
@@ -136,12 +139,12 @@ def measure(
         kinds |= {WORDING: "wording", TOPIC: "topic"}
     if plan.recall:
         tasks = personal_suite([Told(i.said, (i.value or "",)) for i in plan.recall]).tasks
-        answers = engine.answers(adapter, [one for one, _ in asked(plan.recall)], tasks[0].max_tokens)
-        sets["facts"] = tuple(
-            _task(Scored(task, answer, task.rules.score(answer)), item.id)
-            for task, answer, item in zip(tasks, answers, plan.recall, strict=True)
-        )
-        kinds["facts"] = "personal"
+        beside, alone = [one for one, _ in asked(plan.recall)], [Prompted(i.said) for i in plan.recall]
+        answers = engine.answers(adapter, beside + alone, tasks[0].max_tokens)
+        ids = [i.id for i in plan.recall]
+        sets[FACTS] = _answered(tasks, answers[: len(ids)], ids)
+        sets[ALONE] = _answered(tasks, answers[len(ids) :], [f"{id} alone" for id in ids])
+        kinds |= {FACTS: "remembered", ALONE: "personal"}
     capability, probing = (engine.run(adapter, suite, reporter) for suite in plan.suites)
     sets["capability"] = tuple(_task(s) for s in capability)
     kinds["capability"] = "capability"
@@ -149,6 +152,11 @@ def measure(
         if found := tuple(_task(s) for s in probing if s.task.domain == kind):
             sets[f"{kind} probes"], kinds[f"{kind} probes"] = found, kind
     return Measured(version, sets, kinds)
+
+
+def _answered(tasks: Sequence[Task], answers: Sequence[str], ids: Sequence[str]) -> tuple[Example, ...]:
+    each = zip(tasks, answers, ids, strict=True)
+    return tuple(_task(Scored(task, answer, task.rules.score(answer)), id) for task, answer, id in each)
 
 
 def _task(scored: Scored, name: str | None = None) -> Example:
@@ -161,7 +169,8 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
     paired = {
         name: _paired(name, kind, before, after)
         for name, kind in before.kinds.items()
-        if kind != "topic" and not (kind == "personal" and len(before.sets[name]) < LEAST_QUESTIONS)
+        if kind != "topic"
+        and not (kind in ("personal", "remembered") and len(before.sets[name]) < LEAST_QUESTIONS)
     }
     by_id = {task.id: task for suite in plan.suites for task in suite.tasks}
     unrelated = [name for name, kind in before.kinds.items() if kind in ("capability", "safety")]

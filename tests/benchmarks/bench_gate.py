@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_gate.py [--nights 10000]
 
 Prints JSON: share of nights that each gate accepts, by what is true of them. Sets have the sizes that nights
-have: 12 to 200 held out, 250 of general text and of earlier nights, 144 tasks of nine domains, 60 probes.
+have: 12 to 200 held out, 250 of general text and of earlier nights, 144 tasks of nine domains, 60 probes; of
+facts two questions each, asked without the memory and beside it, or none.
 Tasks and probes change sides both ways, whatever is true, as often as in real nights (`CHURN`): greedy
 answers do, when a model is touched. Gains are in nats, of deviation .3, normal or of other shapes of that
 deviation; of chrF .35, and the mean that of the gain, .15 at most. The ratio is the naive gate's false
@@ -61,7 +62,11 @@ SHAPES: Final[dict[str, Shape]] = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a night; `lost` is a net share of tasks, beside what changes anyway."""
+    """What is true of a night; `lost` is a net share of tasks, beside what changes anyway.
+
+    Of a night with `facts` questions `learned` is the net share that is answered more without the memory,
+    `unread` the one that is answered less beside it. `alike`: both questions of a fact change sides together.
+    """
 
     name: str
     useful: bool
@@ -74,6 +79,10 @@ class Truth:
     lost_probes: float = 0.0
     lost_domain: float = 0.0
     churn: float = CHURN
+    facts: int = 0
+    learned: float = 0.0
+    unread: float = 0.0
+    alike: bool = False
 
 
 def nats(rng: np.random.Generator, name: str, kind: Kind, n: int, mean: float, shape: str) -> Paired:
@@ -90,18 +99,36 @@ def tasks(
     rng: np.random.Generator, kind: Kind, n: int, lost: float, churn: float, of_domain: float = 0.0
 ) -> Paired:
     """Tasks that are lost or won as they come; of the first domain more are lost."""
-    chance = np.full(n, lost + churn)
+    chance = np.full(n, max(lost, 0.0) + churn)
     groups = DOMAINS if kind == "capability" else ()
     if of_domain:
         chance[[group == DOMAINS[0] for group in groups]] += of_domain
     draw = rng.random(n)
     before = (draw < chance).astype(float)
-    won = (draw >= chance) & (draw < chance + churn)
+    won = (draw >= chance) & (draw < chance + churn - min(lost, 0.0))
     return Paired(kind, kind, tuple(before.tolist()), tuple(won.astype(float).tolist()), groups=groups)
+
+
+def facts(rng: np.random.Generator, truth: Truth) -> tuple[Paired, ...]:
+    """What was told, asked without the memory and beside it; a share that is lost below 0 is won.
+
+    Where it is learned nothing of it was answered before without the memory, and nothing can be lost.
+    """
+    found = []
+    alone = 0.0 if truth.learned else truth.churn
+    kinds: tuple[tuple[Kind, float, float], ...] = (
+        ("personal", -truth.learned, alone),
+        ("remembered", truth.unread, truth.churn),
+    )
+    for kind, lost, churn in kinds if truth.facts else ():
+        one = tasks(rng, kind, truth.facts // 2 if truth.alike else truth.facts, lost, churn)
+        found.append(Paired(kind, kind, one.before * 2, one.after * 2) if truth.alike else one)
+    return tuple(found)
 
 
 def night(rng: np.random.Generator, truth: Truth) -> NightEvidence:
     kept = (
+        *facts(rng, truth),
         nats(rng, "general", "general", 250, truth.general, truth.shape),
         nats(rng, "night-1", "earlier", 250, truth.earlier, truth.shape),
         wording(rng, min(truth.held_out, DECODED), truth.gain),
@@ -178,6 +205,15 @@ def truths() -> Sequence[Truth]:
         )
         for shape in SHAPES
     ]
+    tolerance = config.remembered_tolerance
+    told: list[tuple[str, bool, dict[str, Any]]] = [
+        ("none learned", False, {}),
+        ("none learned, a quarter of all changes", False, {"churn": 0.125}),
+        (".8 learned", True, {"learned": 0.8}),
+        (".8 learned, .2 more read", True, {"learned": 0.8, "unread": -0.2}),
+        (".8 learned, the tolerance unread", False, {"learned": 0.8, "unread": tolerance}),
+        ("the same, both wordings alike", False, {"learned": 0.8, "unread": tolerance, "alike": True}),
+    ]
     return [
         *shapes,
         Truth("worse by .1", False, -0.1),
@@ -191,6 +227,12 @@ def truths() -> Sequence[Truth]:
         Truth("better by .5, probes at theirs", False, 0.5, lost_probes=config.probe_tolerance),
         Truth("better by .5, general text loses .2", False, 0.5, general=-0.2),
         Truth("better by .5, half of one domain lost", False, 0.5, lost_domain=0.5),
+        *(
+            Truth(f"better by .5, {n // 2} facts, {what}", useful, 0.5, facts=n, **how)
+            for n in (6, 10)
+            for what, useful, how in told
+        ),
+        Truth("nothing learned, 60 held out, 5 facts", False, 0.0, facts=10),
     ]
 
 

@@ -10,15 +10,18 @@ from typing import Literal
 
 from personality_common.evidence.claims import Check
 
-Kind = Literal["target", "wording", "personal", "earlier", "general", "capability", "style", "safety"]
+Kind = Literal[
+    "target", "wording", "personal", "remembered", "earlier", "general", "capability", "style", "safety"
+]  # fmt: skip
 """What a set is for.
 
 target: this night's held-out examples; mean log-probability of an answer's tokens, in nats. They were neither
     trained on nor used to choose a checkpoint: an early stop looks at another part.
 wording: how near answers that are given to this night's held-out messages are to what they should be, 0 to 1.
     A night of facts alone has none.
-personal: tasks made of what was told tonight, as decoded answers were scored, 0 to 1. A night that taught
-    nothing which can be asked for has none.
+personal: tasks made of what was told tonight, asked without the memory, as decoded answers were scored, 0 to
+    1. A night that taught nothing which can be asked for has none.
+remembered: the same beside the memory, as they are asked by day.
 earlier: held-out examples of one earlier night, as `target`; one set for each, under the name it had then.
 general: examples of nobody's, as `target`.
 capability, style, safety: decoded answers of the suite and of the probes, scored 0 to 1.
@@ -96,7 +99,8 @@ class NightEvidence:
 
     Attributes:
         target: the one set of kind `target`.
-        kept: the other sets: earlier nights, general, capability, style, safety; and `wording`, `personal`.
+        kept: the other sets: earlier nights, general, capability, style, safety; and `wording`, `personal`,
+            `remembered`.
         leaks: found; None: not looked for, which refuses.
         leak_answers: answers that were searched for them.
     """
@@ -139,7 +143,7 @@ class Decision:
         checks: one line each, with a figure where there is one; ids are stable.
         reasons: why it was refused, each a line for a person; () where it was accepted.
         state: for the next night.
-        lost, won: tasks of the capability suite and of the probes that changed sides.
+        lost, won: tasks of the capability suite, of the probes and of what was told that changed sides.
     """
 
     accepted: bool

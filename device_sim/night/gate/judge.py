@@ -32,7 +32,16 @@ from device_sim.night.gate.bounds import mean_bound
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import Decision, GateState, NightEvidence, Paired
 from device_sim.night.gate.findings import Finding, changes, examples, joined
-from device_sim.night.gate.kept import domains, earlier_nights, general, leaks, personal, tasks, wording
+from device_sim.night.gate.kept import (
+    domains,
+    earlier_nights,
+    general,
+    leaks,
+    personal,
+    remembered,
+    tasks,
+    wording,
+)
 from personality_common.evidence.claims import number, within
 
 POOLED_NIGHTS: Final = 7
@@ -56,6 +65,7 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
         gain,
         wording(joined(night.kept, "wording"), config),
         personal(joined(night.kept, "personal"), config),
+        remembered(joined(night.kept, "remembered"), config),
         earlier_nights(joined(night.kept, "earlier"), config),
         general(joined(night.kept, "general"), config),
         tasks("capability", suite, config),

@@ -54,8 +54,8 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
     assert decision.reasons == ()
     assert decision.state == GateState()
     assert [check.id for check in decision.checks] == [
-        "gate.gain", "gate.wording", "gate.personal", "gate.earlier", "gate.general", "gate.capability",
-        "gate.probes", "gate.domains", "gate.leaks",
+        "gate.gain", "gate.wording", "gate.personal", "gate.remembered", "gate.earlier", "gate.general",
+        "gate.capability", "gate.probes", "gate.domains", "gate.leaks",
     ]  # fmt: skip
     assert check(decision, "gate.earlier").status == "not judged"
 
@@ -85,10 +85,17 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
         ({"safety": tasks("safety", 30, lost=8)}, "gate.domains", "safety is significantly worse"),
         (
             {"personal": tasks("personal", 10, lost=0, won=4)}, "gate.personal",
-            "what was told tonight is not surely answered better than before: 4 won, 0 lost; 10 of 10 right",
+            "what was told tonight, asked without the memory, is not surely answered better than before:"
+            " 4 won, 0 lost; 10 of 10 right",
+        ),
+        (
+            {"remembered": tasks("remembered", 10, lost=2)}, "gate.remembered",
+            "beside the memory 46% of what was told tonight may be answered no more (2 lost, 0 won, of 10);"
+            " it must surely be less than 35%",
         ),
     ],
-    ids=["gain", "few", "general", "earlier", "suite", "wording", "probes", "domain", "safety", "personal"],
+    ids=["gain", "few", "general", "earlier", "suite", "wording", "probes", "domain", "safety", "personal",
+         "remembered"],
 )  # fmt: skip
 def test_a_night_is_refused_with_its_reason(changed: dict[str, Paired], id: str, reason: str) -> None:
     decision = judge(night(**changed), GateState())
@@ -99,8 +106,36 @@ def test_a_night_is_refused_with_its_reason(changed: dict[str, Paired], id: str,
     assert decision.state.refused == ((changed.get("target") or nats("night-1", "target", 0)).name,)
 
 
-def test_five_facts_that_are_all_answered_now_are_enough() -> None:
-    assert judge(night(personal=tasks("personal", 5, won=5)), GateState()).accepted
+@pytest.mark.parametrize(
+    ("won", "lost", "p"),
+    # McNemar's: so many or more won of all that changed, over 2 to the power of their number.
+    [(4, 0, 1 / 16), (5, 0, 1 / 32), (8, 0, 1 / 256), (8, 1, 10 / 512), (7, 2, 46 / 512), (0, 0, 1.0)],
+)
+def test_that_facts_are_learned_is_seen_without_the_memory(won: int, lost: int, p: float) -> None:
+    decision = judge(night(personal=tasks("personal", 10, lost, won)), GateState())
+    assert check(decision, "gate.personal").measured == pytest.approx(p)
+    assert decision.accepted == (p <= 0.05)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (3, 0), (4, 0), (0, 1), (3, 2)])
+def test_a_memory_that_answers_most_leaves_a_night_to_be_accepted(won: int, lost: int) -> None:
+    """Six of ten are answered beside the memory before, and eight more without it after: four won of four
+    were chance once in sixteen times, and no longer are asked to be more."""
+    seen = night(personal=tasks("personal", 10, won=8), remembered=tasks("remembered", 10, lost, won))
+    decision = judge(seen, GateState())
+    assert decision.accepted, decision.reasons
+    if (won, lost) == (0, 0):  # the score test without changes: z squared over n and z squared
+        z = 1.6448536
+        assert check(decision, "gate.remembered").measured == pytest.approx(-(z**2) / (10 + z**2), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [6, 10, 20])
+def test_a_memory_that_answers_all_leaves_a_night_to_be_accepted(n: int) -> None:
+    seen = night(personal=tasks("personal", n, won=n), remembered=tasks("remembered", n))
+    assert judge(seen, GateState()).accepted
+    without = night(personal=tasks("personal", n), remembered=tasks("remembered", n, won=n))
+    failed = [check.id for check in judge(without, GateState()).checks if check.failed]
+    assert failed == ["gate.personal"]  # what reads better, and has learned nothing
 
 
 def test_tasks_that_changed_sides_are_named() -> None:
@@ -193,6 +228,9 @@ NIGHTS = 60
         (Truth("forgets", False, 0.5, general=-0.1), 0.0, 0.15),
         (Truth("loses tasks", False, 0.5, lost=0.12), 0.0, 0.15),
         (Truth("loses probes", False, 0.5, lost_probes=0.15), 0.0, 0.15),
+        (Truth("learns no fact", False, 0.5, facts=10), 0.0, 0.15),
+        (Truth("learns facts", True, 0.5, facts=10, learned=0.8), 0.5, 1.0),
+        (Truth("reads no more", False, 0.5, facts=10, learned=0.8, unread=0.35), 0.0, 0.18),
     ],
     ids=lambda value: value.name if isinstance(value, Truth) else "",
 )

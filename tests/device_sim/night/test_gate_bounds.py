@@ -63,10 +63,17 @@ def test_task_bound_is_where_the_score_test_turns(won: int, lost: int, of: int) 
     assert statistic == pytest.approx(stats.norm.ppf(1 - LEVEL), abs=1e-3)
 
 
-@pytest.mark.parametrize(("of", "tolerance"), [(144, 0.10), (60, 0.15)])
+@pytest.mark.parametrize(
+    ("of", "tolerance", "most"), [(144, 0.10, 0.0515), (60, 0.15, 0.0515), (10, 0.35, 0.09), (6, 0.35, 0.09)]
+)
 @pytest.mark.parametrize("won", [0.0, 0.02, 0.10])
-def test_task_bound_holds_its_level_over_all_outcomes(of: int, tolerance: float, won: float) -> None:
-    """A candidate that loses just the tolerance passes with 5% at most, and not with next to nothing."""
+def test_task_bound_holds_its_level_over_all_outcomes(
+    of: int, tolerance: float, most: float, won: float
+) -> None:
+    """A candidate that loses just the tolerance passes with 5% at most, and not with next to nothing.
+
+    Of six or ten questions it passes with up to 9%: none lost of six has .65 to the power of six.
+    """
     lost = won + tolerance
     passes = 0.0
     for c in range(of + 1):
@@ -76,7 +83,7 @@ def test_task_bound_holds_its_level_over_all_outcomes(of: int, tolerance: float,
             passes += stats.binom.pmf(c, of, lost) * stats.binom.sf(b - 1, of - c, won / (1 - lost))
         if stats.binom.sf(c, of, lost) < 1e-6 or (b is None and c > of / 2):
             break
-    assert 0.03 < passes < 0.0515
+    assert 0.03 < passes < most
 
 
 def test_task_bound_of_nothing() -> None:
