@@ -1,7 +1,7 @@
 """What a night teaches: a style of sixty turns, and what is none.
 
     python tests/benchmarks/bench_night.py [--kinds style noise "signed noise" contradictions few]
-                                           [--count 60] [--seeds 1] [--first-seed 0] [--suite default]
+                                           [--count 60] [--seeds 1] [--first-seed 0] [--suite short]
                                            [--minutes 30]
 
 Prints JSON; what each night came to goes to stderr, too. The day is generated: sixty messages, the base
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--suite", default="default")
+    parser.add_argument("--suite", default="short")
     parser.add_argument("--minutes", type=float, default=30.0)
     given = parser.parse_args()
     nights = []
