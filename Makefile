@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 CHAT   := $(BIN)/pt chat --store runs/demo-companion --temperature 0 --max-tokens 16 --verbose
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo test lint types unit faults fuzz bench bench-compare bench-gpu clean
+.PHONY: demo demo-device test lint types unit faults fuzz bench bench-compare bench-gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -18,7 +18,15 @@ $(READY): pyproject.toml constraints.txt
 
 # Two at a time: the language model takes one core for minutes, and the rest the other.
 demo: $(READY)
-	@$(MAKE) --no-print-directory -j2 bundles/demo-lm/manifest.json bundles/demo/manifest.json bundles/demo-character/manifest.json
+	@$(MAKE) --no-print-directory -j2 bundles/demo-lm/manifest.json demo-device
+	@$(BIN)/pt lm call bundles/demo-lm "will it rain in Lisbon tomorrow" --tools fixtures/tools.json
+	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective philosophy
+	@echo "run             runs/demo"
+	@echo "bundle          bundles/demo"
+	@echo "learning curve  runs/demo/learning_curve.png"
+	@echo "reports         runs/demo/parity.html  runs/demo/simulation.html  runs/demo/night.html"
+
+demo-device: bundles/demo/manifest.json bundles/demo-character/manifest.json
 	@$(BIN)/pt predict runs/demo \
 		"I finally got the job! I could hug the whole street." \
 		"Whatever. Do what you want, you always do." \
@@ -32,8 +40,6 @@ demo: $(READY)
 		--nights 3 --html runs/demo/simulation.html
 	@$(BIN)/pt character predict bundles/demo-character --input fixtures/characters.jsonl --argmax --prompt
 	@$(BIN)/pt parity bundles/demo-character --run runs/demo-character
-	@$(BIN)/pt lm call bundles/demo-lm "will it rain in Lisbon tomorrow" --tools fixtures/tools.json
-	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective philosophy
 	@rm -rf runs/demo-companion
 	@echo "My cat is called Mia." | $(CHAT)
 	@echo "What is my cat called?" | $(CHAT)
@@ -46,10 +52,6 @@ demo: $(READY)
 	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo --dry-run
 	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo
 	@$(BIN)/pt night report runs/demo-companion --html runs/demo/night.html
-	@echo "run             runs/demo"
-	@echo "bundle          bundles/demo"
-	@echo "learning curve  runs/demo/learning_curve.png"
-	@echo "reports         runs/demo/parity.html  runs/demo/simulation.html  runs/demo/night.html"
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress
@@ -71,8 +73,10 @@ runs/demo-lm/run.json: $(CODE) $(READY)
 	@rm -rf runs/demo-lm/in-progress
 	@$(BIN)/pt lm data --out runs/demo-lm-data
 	@$(BIN)/pt lm tokenizer runs/demo-lm-data --out runs/demo-lm-tokenizer --spaces
+	@echo "the language model trains, for minutes: runs/demo-lm.log"
 	@OMP_NUM_THREADS=1 $(BIN)/pt lm train runs/demo-lm-data --tokenizer runs/demo-lm-tokenizer \
-		--output-dir runs/demo-lm --prepare --tokens 3 --batch-size 4 --lr 0.006
+		--output-dir runs/demo-lm --prepare --tokens 3 --batch-size 4 --lr 0.006 \
+		2> runs/demo-lm.log || { tail -n 5 runs/demo-lm.log >&2; exit 1; }
 
 bundles/demo-lm/manifest.json: runs/demo-lm/run.json
 	@$(BIN)/pt lm export runs/demo-lm --out bundles/demo-lm --formats gguf,ollama --quantize q8_0
