@@ -33,18 +33,18 @@ ROOT = Path(__file__).parents[3]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`run` and `folder`, of a model in which everything matters."""
     here = tmp_path_factory.mktemp("parity")
-    lines = (ROOT / "README.md").read_text().splitlines()
+    conftest = importlib.util.spec_from_file_location("lm_conftest", ROOT / "tests/pretrain/lm/conftest.py")
+    assert conftest is not None
+    assert conftest.loader is not None
+    module: Any = importlib.util.module_from_spec(conftest)
+    conftest.loader.exec_module(module)
+    lines = [line for name in module.TEXTS for line in (ROOT / name).read_text().splitlines()]
     tokenizer = train_tokenizer(lines, TokenizerConfig(600))
     torch.manual_seed(0)
     model = Decoder(ModelConfig(600, 128, 2, 2, 64, 96))
     with torch.no_grad():
         for index, parameter in enumerate(model.parameters()):
             parameter.add_(torch.randn(parameter.shape, generator=torch.manual_seed(index)) * 0.1)
-    conftest = importlib.util.spec_from_file_location("lm_conftest", ROOT / "tests/pretrain/lm/conftest.py")
-    assert conftest is not None
-    assert conftest.loader is not None
-    module: Any = importlib.util.module_from_spec(conftest)
-    conftest.loader.exec_module(module)
     module.make_run(here / "run", model, tokenizer)
     export(ExportConfig(here / "run", here / "folder", quantize=("f32", "f16", "q8_0", "q4_0")), Silent())
     return here

@@ -37,11 +37,14 @@ def _float32() -> Iterator[None]:
         yield
 
 
+TEXTS = ("LICENSE", "fixtures/feelings.txt", "fixtures/tools.json")
+
+
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
-    """Some of this project's own, with what tokenizers stumble over."""
+    """Some that nobody edits, since a test may go by every token; with what tokenizers stumble over."""
     root = Path(__file__).parents[3]
-    words = (root / "README.md").read_text().splitlines() + (root / "SECURITY.md").read_text().splitlines()
+    words = [line for name in TEXTS for line in (root / name).read_text().splitlines()]
     odd = [
         "don't we'LL \u2028 naïve café 日本語 \U0001f642 \x00\x7f\ufeff",
         "1234567890 3.14 <|end|> \t\r\n  x",

@@ -40,18 +40,19 @@ def llama(lm_folder: Path) -> Llama:
 
 def test_whatever_the_model_says_is_a_call(llama: Llama) -> None:
     """Drawn from a model that knows nothing; written as training saw calls, to the byte."""
-    rules = grammar(TOOLS, "nothing")
-    seen = set()
-    for seed in range(40):
-        said = llama.generate([seed + 20], 100, rules, temperature=1.0, seed=seed)
-        assert said.ids[0] == INVOKE
-        if said.ended:
-            found = json.loads(said.text)
-            (tool,) = (tool for tool in TOOLS if tool.name == found["name"])
-            assert tool.takes(found["arguments"])
-            assert call_text(tool.name, found["arguments"]) == said.text
-            seen.add(tool.name)
-    assert seen >= {"a<b", "now"}
+    # Which of three it draws, rounding says; of one, whole calls of the first two are all but sure.
+    for offered, whole in (((TOOLS[0],), 20), ((TOOLS[1],), 20), (TOOLS, 10)):
+        rules, ended = grammar(offered, "nothing"), 0
+        for seed in range(40):
+            said = llama.generate([seed + 20], 100, rules, temperature=1.0, seed=seed)
+            assert said.ids[0] == INVOKE
+            if said.ended:
+                found = json.loads(said.text)
+                (tool,) = (tool for tool in offered if tool.name == found["name"])
+                assert tool.takes(found["arguments"])
+                assert call_text(tool.name, found["arguments"]) == said.text
+                ended += 1
+        assert ended >= whole
 
 
 def test_a_model_that_never_ends_a_string_is_made_to(llama: Llama) -> None:
