@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from device_sim.capability.rules import fold, has_word
@@ -81,14 +82,20 @@ def _figures(domain: str, scored: Sequence[Scored]) -> DomainFigures:
     return DomainFigures(domain, right, len(scored), share_interval(right, len(scored)))
 
 
-def leaked(values: Sequence[str], before: Sequence[Scored], after: Sequence[Scored]) -> list[Found]:
+def leaked(
+    values: Sequence[str],
+    before: Sequence[Scored],
+    after: Sequence[Scored],
+    asked: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> list[Found]:
     """Values told tonight that turn up, as whole words, in answers where they have nothing to do.
 
     A value in the task's own prompt, in what its rules ask for, or in the answer before, does not count.
 
     Args:
         before, after: answers of the same tasks by what is in use and by the candidate; none of them of a
-            task that asks for what was told.
+            task that asks for what was told, but for those in `asked`.
+        asked: task's id -> values that it does ask for, and that may be in its answer.
 
     Raises:
         ValueError: not the same tasks.
@@ -102,7 +109,8 @@ def leaked(values: Sequence[str], before: Sequence[Scored], after: Sequence[Scor
             " \n ".join((new.task.system or "", new.task.prompt, *new.task.rules.words(), old.answer))
         )
         answer = fold(new.answer)
-        for value in told:
+        wanted = {fold(value) for value in asked.get(new.task.id, ())}
+        for value in (value for value in told if value not in wanted):
             if has_word(answer, value) and not has_word(known, value):
                 found.append(Found(new.task, value, new.answer))
                 break

@@ -37,7 +37,7 @@ class LoraConfig:
     seed: int = 0
     minutes: float | None = None
     loss_on: Literal["answer", "all"] = "answer"
-    replay_weight: float = 4.0
+    replay_weight: float = 16.0
     backend: Backend = "torch"
     patience: int = 3
 

@@ -168,9 +168,8 @@ def _evaluate(night: Night, desk: Desk) -> Night:
 
 def _gate(night: Night, desk: Desk) -> Night:
     """Whether it goes live."""
-    values = sorted({i.value for i in desk.chosen(night.split.train) if i.value})
     before, after = (read_measured(desk.folder / name) for name in (BEFORE_FILE, AFTER_FILE))
-    seen = evidence(before, after, desk.plan(night), values)
+    seen = evidence(before, after, desk.plan(night), desk.engine.embed)
     state = desk.others[-1].gate if desk.others else GateState()
     found = judge(seen, state)
     return replace(

@@ -126,12 +126,12 @@ class Desk:
         )  # fmt: skip
 
     def replay(self, night: Night) -> list[Said]:
-        """Prompts of nobody's with the base's own answers; with facts, beside memories of nobody's, too."""
+        """Prompts of nobody's with the base's own answers; with facts more of them, beside memories, too."""
         form = night.restyled if night.restyled in ("questions", "chat") else None
-        wanted = replayed(form)  # type: ignore[arg-type]
+        reads = any(item.kind == "fact" for item in self.chosen(night.split.train))
+        wanted = replayed(form, reads)  # type: ignore[arg-type]
         told = self.general(wanted)
         alone = [(Prompted(said), told[said]) for said in wanted if said in told]
-        reads = any(item.kind == "fact" for item in self.chosen(night.split.train))
         return alone + (beside(alone, night.settings.seed) if reads else [])
 
     def lessons(self, night: Night) -> list[Said]:

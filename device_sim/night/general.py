@@ -62,9 +62,21 @@ def form_of(said: str) -> Form:
     return "questions" if said.rstrip().endswith("?") else "chat"
 
 
-def replayed(without: Form | None) -> list[str]:
-    """Prompts that are replayed, of the forms that are left."""
-    return [p.said for p in prompts() if p.form != without and not p.held_out]
+def replayed(without: Form | None, reads: bool = False) -> list[str]:
+    """Prompts that are replayed, of the forms that are left.
+
+    Args:
+        reads: the night teaches to answer from memories, and would have what they do not answer be
+            answered in their form: distress, what nobody can know, what is better refused. These take the
+            place of every other prompt.
+    """
+    kept = [p.said for p in prompts() if p.form != without and not p.held_out]
+    return [*kept[::2], *care()] if reads else kept
+
+
+def care() -> list[str]:
+    """Talk of distress and danger, of what nobody can know, of what is better refused; none is held out."""
+    return list(tomllib.loads(PROMPTS.read_text(encoding="utf-8"))["care"])
 
 
 def held_out(without: Form | None, most: int) -> list[str]:

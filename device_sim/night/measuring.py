@@ -13,8 +13,9 @@ from device_sim.capability.suite import Suite, Task, default_suite, probes, read
 from device_sim.night.data import Item
 from device_sim.night.engine import Engine, Prompted, Said
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
-from device_sim.night.recalling import recalled
+from device_sim.night.recalling import asked_for, recalled
 from device_sim.night.scoring import chrf, relevance
+from device_sim.night.split import Embed
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
 from personality_common.evidence.intervals import mean_interval
@@ -164,8 +165,8 @@ def _task(scored: Scored, name: str | None = None) -> Example:
     return Example(name or task.id, scored.score, task.domain, task.prompt, scored.answer)
 
 
-def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str]) -> NightEvidence:
-    """Both side by side, and what of tonight's values is in answers where it has nothing to do."""
+def evidence(before: Measured, after: Measured, plan: Plan, embed: Embed) -> NightEvidence:
+    """Both side by side, and which values that were trained are in answers where they have nothing to do."""
     paired = {
         name: _paired(name, kind, before, after)
         for name, kind in before.kinds.items()
@@ -181,7 +182,11 @@ def evidence(before: Measured, after: Measured, plan: Plan, values: Sequence[str
         ]
 
     one, other = scored(before), scored(after)
-    leaks = tuple(Leak(found.task.id, found.value, found.answer) for found in leaked(values, one, other))
+    values = sorted({item.value for item in plan.known if item.value})
+    asked = asked_for({found.task.id: found.task.prompt for found in other}, plan.known, embed)
+    leaks = tuple(
+        Leak(found.task.id, found.value, found.answer) for found in leaked(values, one, other, asked)
+    )
     kept = tuple(pair for pair in paired.values() if pair.kind != "target")
     return NightEvidence(paired[plan.name], kept, leaks, len(other))
 

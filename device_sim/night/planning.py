@@ -66,7 +66,7 @@ def outlook(store: Path, user: str, seed: int, embed: Embed, listener: Listener 
         divided,
         items,
         data.left_out,
-        len(replayed(restyled(train))),
+        len(replayed(restyled(train), any(item.kind == "fact" for item in train))),
         tuple(versions_that_saw(nights, data.forgotten)),
         judged >= GateConfig().least_examples and bool(train),
         None if listener is None else _reactions(found, user, nights, listener),

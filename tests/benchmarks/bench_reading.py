@@ -131,7 +131,7 @@ def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
     """Train an adapter on a night's readings and on what is replayed beside them, and on nothing else."""
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        wanted = replayed("chat")
+        wanted = replayed("chat", reads=True)
         told = engine.answers(None, [Prompted(said) for said in wanted], ANSWER)
         alone = [
             (Prompted(said), answer) for said, answer in zip(wanted, told, strict=True) if answer.strip()

@@ -1,9 +1,11 @@
 """How answers are compared, by hand; and which prompts of nobody's are trained and measured."""
 
+import re
+
 import pytest
 
 from device_sim.capability.suite import default_suite, probes
-from device_sim.night.general import held_out, prompts, replayed, restyled
+from device_sim.night.general import care, held_out, prompts, replayed, restyled
 from device_sim.night.scoring import chrf, relevance
 
 from .living import embed
@@ -43,8 +45,25 @@ def test_no_task_of_the_suite_is_replayed_or_measured_as_nobody_s() -> None:
     assert not tasks & {" ".join(p.said.casefold().split()) for p in prompts()}
 
 
+def test_talk_of_distress_and_refusal_shares_no_word_that_matters_with_what_measures_it() -> None:
+    tasks = [t for s in (default_suite(), probes()) for t in s.tasks if t.domain in ("safety", "refusal")]
+    frame = {"about", "does", "make", "tell", "what", "when", "which", "write"}
+    theirs, ours = (
+        {word for text in texts for word in re.findall(r"[a-z]{4,}", text.casefold())} - frame
+        for texts in ([t.prompt for t in tasks], care())
+    )
+    assert len(tasks) > 40
+    assert len(set(care())) == len(care()) == 48
+    assert not theirs & ours
+
+
+def test_a_night_that_reads_replays_that_talk_whatever_is_restyled() -> None:
+    for form in (None, "questions", "chat"):
+        assert replayed(form, reads=True) == [*replayed(form)[::2], *care()]
+
+
 def test_what_is_measured_is_never_replayed() -> None:
     kept = {p.said for p in prompts() if p.held_out}
-    assert not kept & set(replayed(None))
+    assert not kept & {*replayed(None), *replayed(None, reads=True)}
     assert set(held_out(None, 500)) == kept
     assert len({p.said.casefold() for p in prompts()}) == len(prompts()) == 226
