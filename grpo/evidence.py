@@ -51,13 +51,17 @@ class Heard:
     vocabulary: int
 
     def __len__(self) -> int:
-        return len(self.text)
+        return self.text.shape[0]
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """(n, K) int64: the tokens, with 0 at the padding."""
+        return self.tokens.clamp(min=0)
 
     @cached_property
     def shares(self) -> Tensor:
         """(n, K) float64: 1/|a|, 0 at the padding."""
-        there = self.tokens >= 0
-        return there / there.sum(-1, keepdim=True).double()
+        return _shares(self.tokens)
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -65,18 +69,18 @@ class Heard:
 
     def worth(self, values: Tensor) -> Tensor:
         """(n,): X values, the mean over each set of what its tokens are worth, (V,)."""
-        return (values[self.tokens.clamp(min=0)] * self.shares).sum(-1)
+        return (values[self.columns] * self.shares).sum(-1)
 
     def per_token(self, values: Tensor) -> Tensor:
         """(V, k): X^T values for values (n, k) of the sets."""
         found = torch.zeros(self.vocabulary, values.shape[1], dtype=torch.float64)
         spread = (self.shares[..., None] * values[:, None]).flatten(0, 1)
-        return found.index_add_(0, self.tokens.clamp(min=0).flatten(), spread)
+        return found.index_add_(0, self.columns.flatten(), spread)
 
     def rows(self) -> Tensor:
         """(n, V + 2) float64: [X m y]."""
         rows = torch.zeros(len(self), self.vocabulary + 2, dtype=torch.float64)
-        rows.scatter_add_(1, self.tokens.clamp(min=0), self.shares)
+        rows.scatter_add_(1, self.columns, self.shares)
         rows[:, -2], rows[:, -1] = self.relevance, self.reward
         return rows
 
@@ -92,9 +96,14 @@ def hear(groups: Groups, shipped: Tensor, weights: Mapping[str, float]) -> Heard
     text, candidate = (~reward.isnan() & (groups.actions >= 0).any(-1)).nonzero(as_tuple=True)
     tokens = groups.actions[text, candidate]
     logits = shipped.double()
-    fits = (logits - logits.mean(-1, keepdim=True))[text].gather(1, tokens.clamp(min=0))
-    heard = Heard(tokens, text, torch.zeros(()), bounded(reward[text, candidate]), shipped.shape[1])
-    return Heard(tokens, text, (fits * heard.shares).sum(-1), heard.reward, heard.vocabulary)
+    fits = (logits - logits.mean(-1, keepdim=True))[text[:, None], tokens.clamp(min=0)]
+    relevance = (fits * _shares(tokens)).sum(-1)
+    return Heard(tokens, text, relevance, bounded(reward[text, candidate]), shipped.shape[1])
+
+
+def _shares(tokens: Tensor) -> Tensor:
+    there = tokens >= 0
+    return there / there.sum(-1, keepdim=True).double()
 
 
 def bounded(reward: Tensor) -> Tensor:
@@ -122,12 +131,13 @@ class Whitening:
     def __init__(self, heard: Heard) -> None:
         self._text = heard.text
         self._texts = int(heard.text[-1]) + 1 if len(heard) else 0
-        count = torch.bincount(heard.text, minlength=self._texts).double()
-        left = 1 / (1 + count * TEXT_VARIANCE).sqrt()  # of a text's mean row
+        self.count = count = torch.bincount(heard.text, minlength=self._texts).double()
+        variance = 1 + count * TEXT_VARIANCE
+        left = 1 / variance.sqrt()  # of a text's mean row
         self._part = (1 - left) / count.clamp(min=1)
         self._ones = left[heard.text]
         self._square = self._ones.square().sum()
-        self.of_text = TEXT_VARIANCE / (1 + count * TEXT_VARIANCE)
+        self.of_text = TEXT_VARIANCE / variance
 
     def sums(self, values: Tensor) -> Tensor:
         """(n, k) to (texts, k)."""
@@ -217,8 +227,8 @@ def evidence_of(heard: Heard, topics: int, likeness: Tensor) -> Evidence:
     # Constants cancel; without them, little is lost to rounding.
     numbers = torch.stack([heard.relevance, heard.reward], 1)
     numbers = numbers - numbers.mean(0)
-    tokens, shares = heard.tokens.clamp(min=0), heard.shares
-    pairs = tokens[:, :, None] * size + tokens[:, None]
+    tokens, shares = heard.columns, heard.shares
+    pairs = (tokens * size)[:, :, None] + tokens[:, None]
     counted = torch.bincount(
         pairs.flatten(), (shares[:, :, None] * shares[:, None]).flatten(), minlength=size**2
     )
@@ -228,10 +238,10 @@ def evidence_of(heard: Heard, topics: int, likeness: Tensor) -> Evidence:
     products[vocabulary:, vocabulary:] = numbers.T @ numbers
 
     whitening = heard.whitening
-    rows = heard.rows()
-    rows[:, vocabulary:] = numbers
-    sums = whitening.sums(rows)
-    count = torch.bincount(heard.text)
+    count = whitening.count
+    cells = heard.text[:, None] * size + tokens
+    sums = torch.bincount(cells.flatten(), shares.flatten(), minlength=len(count) * size).view(-1, size)
+    sums[:, vocabulary:] = whitening.sums(numbers)
     left = 1 - count * whitening.of_text
     # The texts' sums, and their total as one more of them.
     of_texts = _of_texts(likeness[: len(count)], count * left, left, sums)

@@ -137,7 +137,8 @@ def _expect(blocks: list[Tensor], rows: Tensor, before: Evidence) -> _Expected:
     prior[-1] = 1 / RELEVANCE_WIDTH
     precision.diagonal().add_(prior)
     root = torch.linalg.cholesky(precision)
-    mean = torch.cholesky_solve(before.products[:-1, -1:], root)[:, 0]
+    half = torch.linalg.solve_triangular(root, before.products[:-1, -1:], upper=False)
+    mean = torch.linalg.solve_triangular(root.mT, half, upper=True)[:, 0]
     unit = torch.zeros(len(precision), 1, dtype=torch.float64)
     unit[-1] = 1
     white = torch.linalg.solve_triangular(root, torch.cat([inputs.T, unit], 1), upper=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +43,9 @@ class Groups:
         if not self.rewards:
             raise DataError("groups must have rewards of at least one function, got none")
         # Sorted, equal neighbours that are not padding are one token drawn twice.
-        ordered = self.actions.sort(-1).values
-        if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != PADDING)).any()):
+        ordered = np.sort(self.actions.numpy(), -1)
+        twice = ordered[..., 1:] == ordered[..., :-1]
+        if twice.any() and (ordered[..., 1:][twice] != PADDING).any():
             raise DataError("a candidate must have each token once, got one twice")
 
     def __len__(self) -> int:

@@ -19,9 +19,13 @@ class Head(NamedTuple):
 
     def logits(self, latents: Tensor) -> Tensor:
         """(N, d) to (N, V); for heads stacked in front, (D, N, d) to (D, N, V), each with the same bits."""
+        return self.products(latents) + self.bias.unsqueeze(-2)
+
+    def products(self, latents: Tensor) -> Tensor:
+        """`logits` without the bias."""
         if latents.ndim == 2:
-            return Head(self.weight[None], self.bias[None]).logits(latents[None])[0]
-        return torch.bmm(latents, self.weight.transpose(1, 2)) + self.bias[:, None]
+            return torch.bmm(latents[None], self.weight[None].transpose(1, 2))[0]
+        return torch.bmm(latents, self.weight.transpose(1, 2))
 
     def distance(self, other: Head) -> float:
         """Euclidean norm of the difference over both tensors."""

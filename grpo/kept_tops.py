@@ -15,8 +15,11 @@ from personality_common.contract import TOP_K
 
 CLOSE: Final = 24
 """Of a text's tokens, the shipped head's likeliest, that are looked at whatever becomes of their bias."""
-_HALVES: Final = (4, 2, 1)
-"""Steps of a search among 0 to 7."""
+_NETWORK: Final = (
+    (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3), (4, 5), (6, 7),
+    (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6),
+)  # fmt: skip
+"""Pairs of 8 rows, of which the lesser goes first, in turn: then all are in order (Knuth 5.3.4)."""
 _COUNTED: Final = 255
 """Rows that are counted in 8 bits at once."""
 
@@ -68,7 +71,7 @@ class KeptTops:
         it never turns an order round.
         """
         theirs = bias.numpy()
-        close = theirs[self._close]
+        close = np.take(theirs, self._close)
         close += self._of_close
         grown = np.flatnonzero(theirs > self._bias)
         outside = self._outside[: len(close) - TOP_K + len(grown)]
@@ -103,15 +106,25 @@ def _left(inside: Array, outside: Array) -> NDArray[np.int64]:
     The j + 1 worst leave if j + 1 of the others beat the best of them. If they do not, neither do more, so
     the number is found by halving: nothing is sorted but the 8.
     """
-    ordered = np.sort(inside, axis=0)
-    texts = np.arange(inside.shape[1])
-    left = np.zeros(len(texts), np.int64)
-    for half in _HALVES:
-        worst = left + (half - 1)
-        left += half * (_counted(outside > ordered[worst, texts]) > worst)
+    ordered = _sorted(inside)
+    left = 4 * (_counted(outside > ordered[3]) > 3)
+    worst = np.where(left, ordered[5], ordered[1])
+    left += 2 * (_counted(outside > worst) > left + 1)
+    few, many = (np.where(left & 2, ordered[i + 2], ordered[i]) for i in (0, 4))
+    worst = np.where(left > 3, many, few)
+    left += _counted(outside > worst) > left
     if (left == TOP_K - 1).any():
         left += (left == TOP_K - 1) & (_counted(outside > ordered[-1]) >= TOP_K)
     return left
+
+
+def _sorted(rows: Array) -> list[Array]:
+    """(8, R) to 8 rows, of which the first has the least of each column."""
+    ordered = list(rows)
+    for i, j in _NETWORK:
+        a, b = ordered[i], ordered[j]
+        ordered[i], ordered[j] = np.minimum(a, b), np.maximum(a, b)
+    return ordered
 
 
 def _counted(hits: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -123,6 +136,6 @@ def _counted(hits: NDArray[np.bool_]) -> NDArray[np.uint16]:
 
 
 def _share(left: NDArray[np.int64]) -> Overlap:
-    mean, square = float(left.mean()), float(np.square(left).mean())
+    mean, square = int(left.sum()) / len(left), int(left @ left) / len(left)
     error = math.sqrt(max(0.0, square - mean**2) / (len(left) - 1))
     return Overlap(1 - mean / TOP_K, error / TOP_K)

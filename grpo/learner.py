@@ -99,26 +99,32 @@ class Made(NamedTuple):
 
 
 def study(
-    latents: Tensor, groups: Groups, learned: Learned, reference: Reference, weights: Mapping[str, float]
+    latents: Tensor,
+    groups: Groups,
+    learned: Learned,
+    reference: Reference,
+    weights: Mapping[str, float],
+    shipped: Tensor | None = None,
 ) -> tuple[Learned, Posterior | None]:
     """Add a night's feedback to what is known.
 
     Args:
         latents: (N, d) float32, of the texts of `groups`, row by row.
         weights: of reward functions; 1 for those not named.
+        shipped: (N, V) logits of the head that shipped, where they are known.
 
     Returns:
         What is known; and the posterior, None while the gate is closed and without anything to learn from.
     """
     enough = reference.config.gate
     with one_thread():
-        heard = hear(groups, reference.shipped.logits(latents), weights)
-        topics = reference.topics(latents)
+        heard = hear(groups, reference.shipped.logits(latents) if shipped is None else shipped, weights)
+        topics, likeness = reference.described(latents)
         wealth = learned.wealth
         if not wealth.reached(enough):
             wealth = bet(wealth, heard, learned.total)
         learned = learned._replace(wealth=wealth)
-        tonight = evidence_of(heard, topics.shape[1], reference.likeness(latents))
+        tonight = evidence_of(heard, topics.shape[1], likeness)
         if not wealth.reached(enough) or not learnable(total := learned.total.plus(tonight)):
             return Learned(learned.total.plus(tonight), tonight.none_like(), None, wealth), None
         fit = _split(learned, tonight, total)

@@ -87,18 +87,21 @@ class Learner(ABC):
             after.head, night, moved.steps, moved.reasons, gate=moved.gate, spent=moved.spent
         )
 
-    def move(self, latents: Tensor, groups: Groups, kept: Kept) -> tuple[Kept, Moved]:
+    def move(
+        self, latents: Tensor, groups: Groups, kept: Kept, shipped: Tensor | None = None
+    ) -> tuple[Kept, Moved]:
         """One night of one device.
 
         Args:
             latents: (N, d) float32, of the texts of `groups`, row by row.
+            shipped: (N, V) logits of the head that shipped, where they are known.
 
         Raises:
             DataError: shapes, dtypes or tokens that do not fit.
             ToolkitError: an update did nothing, or a head is no longer finite.
         """
         weights = dict(self.config.reward_weights)
-        learned, posterior = study(latents, groups, kept.learned, self.reference, weights)
+        learned, posterior = study(latents, groups, kept.learned, self.reference, weights, shipped)
         # Without a gate there is nothing to be sure of.
         may_move = self.config.gate is None or (posterior is not None and posterior.gain > 0)
         gate = GateReading.of(learned.wealth, self.config.gate)

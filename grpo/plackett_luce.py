@@ -57,7 +57,7 @@ class PlackettLuce:
         vocabulary = logits.shape[-1]
         if self.k > vocabulary:
             raise ToolkitError(f"k must not exceed the vocabulary: k {self.k}, vocabulary {vocabulary}")
-        scaled, tries = logits.double() / self.temperature, 2 * self.k
+        scaled, tries = _scaled(logits, self.temperature), 2 * self.k
         until = (scaled - scaled.amax(-1, keepdim=True)).exp_().cumsum(-1)
         uniform = torch.rand((len(logits), group * tries), generator=generator, dtype=torch.float64)
         # As u < 1, u * total < total, rounded or not: tokens without a mass are never found.
@@ -123,7 +123,7 @@ class PlackettLuceAt:
 
     def __init__(self, logits: Tensor, temperature: float) -> None:
         self.temperature = temperature
-        scaled = logits.double() / temperature if temperature != 1 else logits.double()
+        scaled = _scaled(logits, temperature)
         self.shifted = scaled - scaled.amax(-1, keepdim=True)
         self.exponentials = self.shifted.exp()
         self.total = self.exponentials.sum(-1, keepdim=True)
@@ -235,14 +235,19 @@ class PlackettLuceAt:
         return self._draws
 
 
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    return logits.double() / temperature if temperature != 1 else logits.double()
+
+
 def _first_time(drawn: Tensor, vocabulary: int) -> Tensor:
     """(R, n) bool: whether draws (R, n) are of a token that the row had not drawn before."""
     rows, draws = drawn.shape
     cells = drawn.numpy() + vocabulary * np.arange(rows)[:, None]
-    first = np.empty(rows * vocabulary, np.int64)
+    number = np.min_scalar_type(draws)
+    first = np.empty(rows * vocabulary, number)
     for draw in reversed(range(draws)):
         first[cells[:, draw]] = draw
-    return torch.from_numpy(first[cells] == np.arange(draws))
+    return torch.from_numpy(first[cells] == np.arange(draws, dtype=number))
 
 
 def _gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:

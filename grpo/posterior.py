@@ -101,7 +101,7 @@ def normal_equations(evidence: Evidence) -> Normal:
     half = torch.linalg.solve_triangular(factor, math.sqrt(LIKENESS_WIDTH) * of_texts[:, :size], upper=False)
     numbers = products[:, -2:] - half.T @ half[:, -2:]
     with_m, with_y = numbers[:-2, 0], numbers[:-2, 1]
-    m, m_y, y = (float(numbers[i, j]) for i, j in ((-2, 0), (-2, 1), (-1, 1)))
+    (m, m_y), (_, y) = numbers[-2:].tolist()
     # Sets that are all as relevant say nothing of alpha.
     loadings = with_m / m if m > 0 else torch.zeros_like(with_m)
     slope = m_y / m if m > 0 else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final, NamedTuple
 
 import torch
@@ -61,9 +62,9 @@ class Reference:
     def __init__(self, latents: Tensor, shipped: Head, config: GRPOConfig) -> None:
         self.latents, self.shipped, self.config = latents, shipped, config
         with one_thread():
-            self.logits = shipped.logits(latents)
-            # Not the logits less the bias: those would be rounded once more.
-            products = Head(shipped.weight, torch.zeros_like(shipped.bias)).logits(latents)
+            products = shipped.products(latents)
+            self.logits = products + shipped.bias
+            self._bias = shipped.bias.double()
             self._tops = KeptTops(products, shipped.bias)
             self.top = self._tops.tokens
             wide = self.logits.double()
@@ -75,7 +76,7 @@ class Reference:
             variances, axes = torch.linalg.eigh(apart.T @ apart / len(latents))
             # (d, T): the topics' variances on the sample are 1.
             self._axes = axes[:, -TOPICS:] / variances[-TOPICS:].clamp(min=1e-12).sqrt()
-            self._topics = self.topics(latents)
+            self._topics: Tensor = apart @ self._axes
             # (d, L): on the sample, the mean square of all likenesses is 1.
             kinds = apart[:KINDS].T
             self._kinds = kinds / (apart @ kinds).square().mean().sqrt().clamp(min=1e-12)
@@ -88,13 +89,16 @@ class Reference:
     def likeness(self, latents: Tensor) -> Tensor:
         """(N, d) latents to (N, L) float64: how far texts lie from the sample's mean towards each of its
         first KINDS, or of all that there are."""
-        likeness: Tensor = (latents.double() - self._centre) @ self._kinds
-        return likeness
+        return self.described(latents)[1]
 
     def topics(self, latents: Tensor) -> Tensor:
         """(N, d) latents to (N, T) float64: where texts lie along the principal axes of the sample."""
-        topics: Tensor = (latents.double() - self._centre) @ self._axes
-        return topics
+        return self.described(latents)[0]
+
+    def described(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """`topics` and `likeness`."""
+        apart = latents.double() - self._centre
+        return apart @ self._axes, apart @ self._kinds
 
     def along(self, taste: Tensor, topics: Tensor) -> Tensor:
         """(R, V) float32: what a taste (V,) and topics' tastes (V, T) add to the logits of the sample."""
@@ -102,12 +106,12 @@ class Reference:
 
     def moved(self, taste: Tensor, topics: Tensor | None) -> Head:
         """The shipped head, with a taste (V,) in its bias, and topics' tastes (V, T) in its weight."""
-        weight, bias = self.shipped
+        weight = self.shipped.weight
         if topics is not None:
             by_latent = topics @ self._axes.T
             weight = (weight.double() + by_latent).float()
             taste = taste - by_latent @ self._centre
-        return Head(weight, (bias.double() + taste).float())
+        return Head(weight, (self._bias + taste).float())
 
     def spent(self, head: Head) -> Spent:
         """What a head has spent."""
@@ -126,12 +130,16 @@ class Reference:
         budgets, with the head there, and what it has spent."""
         seen: dict[float, Overlap] = {}
 
+        @cache
+        def at(s: float) -> Head:
+            return self.moved(way * s, None)
+
         def left(s: float) -> float:
-            seen[s] = self._tops.overlap_by_bias(self.moved(way * s, None).bias)
+            seen[s] = self._tops.overlap_by_bias(at(s).bias)
             return self._unspent(seen[s])
 
         def kl(s: float) -> float:
-            return self._kl_by_bias(self.moved(way * s, None).bias)
+            return self._kl_by_bias(at(s).bias)
 
         step, spent_kl = limit, 0.0
         if (least := self.config.overlap_budget) is not None:
@@ -139,10 +147,9 @@ class Reference:
             step = largest(left, 1 - least, limit, TYPICAL * (1 - least) * self.spread / deviation)
         if (most := self.config.kl_budget) is not None and (spent_kl := kl(step)) > most:
             step = largest(lambda s: most - kl(s), most, step)
-        head = self.moved(way * step, None)
         if step in seen and step > 0:
-            return step, head, Spent(*seen[step], spent_kl if most is not None else kl(step))
-        return step, head, self.spent(head)
+            return step, at(step), Spent(*seen[step], spent_kl if most is not None else kl(step))
+        return step, at(step), self.spent(at(step))
 
     def longest(self, way: Tensor, limit: float) -> float:
         """The longest step s <= limit, nearly, at which logits + s * way, (R, V) float32, keep budgets."""
@@ -165,7 +172,7 @@ class Reference:
         return float(self._policy.at(logits).kl(self._at_shipped).mean())
 
     def _kl_by_bias(self, bias: Tensor) -> float:
-        return float(self._at_shipped.kl_of_shifted(bias.double() - self.shipped.bias.double()).mean())
+        return float(self._at_shipped.kl_of_shifted(bias.double() - self._bias).mean())
 
 
 def largest(

@@ -102,7 +102,7 @@ def _stacked(parts: Sequence[Advantages]) -> Advantages:
 def combined_reward(rewards: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """(N, G) weighted sum; NaN where a function with a weight other than 0 is silent."""
     used = [weights.get(name, 1.0) * r.double() for name, r in rewards.items() if weights.get(name, 1.0) != 0]
-    return torch.stack(used).sum(0)
+    return used[0] if len(used) == 1 else torch.stack(used).sum(0)
 
 
 def _similar(latents: Tensor, single: Tensor, similarity: float) -> Tensor:

@@ -148,10 +148,11 @@ def _live(device: Device, learner: Learner, nights: NightsConfig) -> tuple[Lived
         nights,
         with_behaviour=learner.reads_behaviour,
     )
-    measure, gains, rows, within = _HeldOut(device, reference.shipped), [], [], True
+    glances = _HeldOut(device.user, device.held_out[:GLANCE], reference.shipped)
+    gains, rows, within = [], [], True
     for night in range(nights.nights):
         latents, groups = life.day(night)
-        kept, moved = learner.move(latents, groups, kept)
+        kept, moved = learner.move(latents, groups, kept, life.shipped_logits)
         life.head = kept.head
         spent, share = moved.spent, moved.share
         within &= reference.within(spent)
@@ -159,48 +160,58 @@ def _live(device: Device, learner: Learner, nights: NightsConfig) -> tuple[Lived
         stopped = any(reason.startswith("stopped after") for reason in moved.reasons)
         rows.append((spent.overlap, spent.kl, stopped, 0 < share < 1, share == 0, silent))
         if night in measured_nights(nights.nights)[:-1]:
-            gains.append(float(measure.gain(life.head, night, GLANCE)[1].mean()))
+            gains.append(float(glances.gain(life.head, night)[1].mean()))
     traces = torch.tensor(rows, dtype=torch.float64).T
     counts = traces[2:].sum(-1).tolist()
-    return measure.lived(life.head, learner.config, nights.nights - 1, gains, counts, within), traces
+    last = nights.nights - 1
+    return _lived(device, reference.shipped, life.head, learner.config, last, gains, counts, within), traces
 
 
 class _HeldOut:
-    """A device's held-out texts, with what its shipped head says of them."""
+    """Texts that a device is measured on, with all that is the same whatever its head."""
 
-    def __init__(self, device: Device, shipped: Head) -> None:
-        self.device = device
-        self.reference = shipped.logits(device.held_out.latents)
+    def __init__(self, user: User, texts: Texts, shipped: Head) -> None:
+        self.user, self.texts, self._shipped = user, texts, shipped
+        self._products = shipped.products(texts.latents)
+        self.reference = self._products + shipped.bias
         self._top = top_tokens(self.reference)
+        self._relevance = user.relevance(texts.embeddings)
 
-    def gain(self, head: Head, night: int, texts: int = HELD_OUT_TEXTS) -> tuple[float, Tensor, Tensor]:
+    def gain(self, head: Head, night: int) -> tuple[float, Tensor, Tensor]:
         """Mean reward of the shipped head's top 8, how much more this head's has, (N,), and its logits."""
-        held_out = self.device.held_out[:texts]
-        logits = head.logits(held_out.latents)
-        both = torch.stack([self._top[:texts], top_tokens(logits)], 1)
-        rewards = self.device.user.value(held_out.embeddings, both, night).double()
+        by_bias = head.weight is self._shipped.weight
+        products = self._products if by_bias else head.products(self.texts.latents)
+        logits = products + head.bias
+        both = torch.stack([self._top, top_tokens(logits)], 1)
+        rewards = self.user.value(self.texts.embeddings, both, night, self._relevance).double()
         return float(rewards[:, 0].mean()), rewards[:, 1] - rewards[:, 0], logits
 
-    def lived(
-        self,
-        head: Head,
-        config: GRPOConfig,
-        last: int,
-        gains: Sequence[float],
-        counts: Sequence[float],
-        within: bool,
-    ) -> Lived:
-        """After the last night; `gains` are of the measured nights before it."""
-        device = self.device
-        before, rises, logits = self.gain(head, last)
-        gain = float(rises.mean())
-        most = float(device.user.oracle(device.held_out.embeddings, last).double().mean()) - before
-        drift = drift_of(logits, self.reference, config)
-        stopped, scaled, dropped, silent = map(int, counts)
-        return Lived(
-            device.number, device.seed, device.kind, head_fingerprint(head), before + gain, gain,
-            most if math.isfinite(most) else None, (*gains, float(rises[:GLANCE].mean())),
-            drift.kl, drift.overlap,
-            stopped, scaled, dropped,
-            silent, within,
-        )  # fmt: skip
+    def oracle(self, night: int) -> float:
+        """Mean of the most that 8 tokens can be worth."""
+        return float(self.user.oracle(self.texts.embeddings, night, self._relevance).double().mean())
+
+
+def _lived(
+    device: Device,
+    shipped: Head,
+    head: Head,
+    config: GRPOConfig,
+    last: int,
+    gains: Sequence[float],
+    counts: Sequence[float],
+    within: bool,
+) -> Lived:
+    """After the last night; `gains` are of the measured nights before it."""
+    held_out = _HeldOut(device.user, device.held_out[:HELD_OUT_TEXTS], shipped)
+    before, rises, logits = held_out.gain(head, last)
+    gain = float(rises.mean())
+    most = held_out.oracle(last) - before
+    drift = drift_of(logits, held_out.reference, config)
+    stopped, scaled, dropped, silent = map(int, counts)
+    return Lived(
+        device.number, device.seed, device.kind, head_fingerprint(head), before + gain, gain,
+        most if math.isfinite(most) else None, (*gains, float(rises[:GLANCE].mean())),
+        drift.kl, drift.overlap,
+        stopped, scaled, dropped,
+        silent, within,
+    )  # fmt: skip

@@ -125,6 +125,7 @@ class Life:
     Attributes:
         head: of the phone; the day's candidates are drawn from it.
         logits: (interactions, V) of the last day, that its candidates were drawn from.
+        shipped_logits: of the head that shipped, on the texts that `day` gave; None if they are not at hand.
     """
 
     def __init__(
@@ -153,25 +154,31 @@ class Life:
                 f"training texts must be {needed} or more (nights * interactions), got {len(training)}"
             )
         self.user, self.training, self.head, self.nights = user, training, shipped, nights
+        self._shipped = shipped
         self._with_behaviour = with_behaviour or nights.replay > 1
         self._policy = config.make_policy()
         self._generator = torch.Generator().manual_seed(nights.seed)
         order = torch.randperm(len(training), generator=self._generator)[:needed]
         self.order = order.view(nights.nights, -1)
         self.logits = torch.empty(0)
+        self.shipped_logits: Tensor | None = None
         self._days: list[tuple[Texts, Groups]] = []
 
     def day(self, night: int) -> tuple[Tensor, Groups]:
         """Latents (N, d) and feedback for the night's update: of this day, and of those that are replayed."""
         texts = self.training[self.order[night]]
         with one_thread():
-            logits = self.head.logits(texts.latents)
+            products = self.head.products(texts.latents)
+            logits = products + self.head.bias
             actions = self._policy.sample(logits, self.nights.group, self._generator)
             rewards = self.user.rewards(texts.embeddings, actions, night, self._generator)
             behaviour = self._policy.at(logits).set_log_prob(actions) if self._with_behaviour else None
         self.logits = logits
         self._days.append((texts, Groups(actions, {"reward": rewards}, behaviour)))
         self._days = self._days[-self.nights.replay :]
+        # A head of which the bias alone has moved has its products in common with the shipped one.
+        common = self.head.weight is self._shipped.weight and self.nights.replay == 1
+        self.shipped_logits = products + self._shipped.bias if common else None
         if len(self._days) == 1:
             return texts.latents, self.today
         return torch.cat([d.latents for d, _ in self._days]), concatenate([g for _, g in self._days])

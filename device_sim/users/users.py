@@ -112,10 +112,15 @@ class SimulatedUser:
         generator = torch.Generator().manual_seed(self.seed ^ 0x7A57E)
         return torch.stack([torch.randn(len(self.tokens), generator=generator) for _ in range(2)])
 
-    def scores(self, texts: Tensor, night: int) -> Tensor:
-        """(N, d) base embeddings to (N, V), without noise."""
+    def relevance(self, texts: Tensor) -> Tensor:
+        """(N, d) base embeddings to (N, V)."""
         _require_one_space(texts, self.tokens)
-        relevance = _unit(texts) @ self._directions.T / self.relevance_deviation
+        return _unit(texts) @ self._directions.T / self.relevance_deviation
+
+    def scores(self, texts: Tensor, night: int, relevance: Tensor | None = None) -> Tensor:
+        """(N, d) base embeddings to (N, V), without noise; `relevance` is theirs, where it is known."""
+        if relevance is None:
+            relevance = self.relevance(texts)
         taste = self.taste(night)
         if self.config.kind == "contextual":
             assert self.topics is not None
@@ -135,27 +140,25 @@ class SimulatedUser:
         """(V, d) tokens, of norm 1."""
         return _unit(self.tokens)
 
-    def value(self, texts: Tensor, actions: Tensor, night: int) -> Tensor:
+    def value(self, texts: Tensor, actions: Tensor, night: int, relevance: Tensor | None = None) -> Tensor:
         """(N, G) mean score of the tokens of each set; NaN for an empty one."""
-        scores = self.scores(texts, night).gather(1, actions.clamp(min=0).flatten(1)).view(actions.shape)
-        return torch.where(actions >= 0, scores, torch.nan).nanmean(-1)
+        scores = self.scores(texts, night, relevance).gather(1, actions.clamp(min=0).flatten(1))
+        return torch.where(actions >= 0, scores.view(actions.shape), torch.nan).nanmean(-1)
 
-    def oracle(self, texts: Tensor, night: int) -> Tensor:
+    def oracle(self, texts: Tensor, night: int, relevance: Tensor | None = None) -> Tensor:
         """(N,) the most that 8 tokens can be worth."""
-        return self.scores(texts, night).topk(TOP_K).values.mean(-1)
+        return self.scores(texts, night, relevance).topk(TOP_K).values.mean(-1)
 
     def rewards(self, texts: Tensor, actions: Tensor, night: int, generator: torch.Generator) -> Tensor:
         """(N, G) what the user says to each candidate; NaN where they say nothing."""
-        value = self.value(texts, actions, night)
-        noise = torch.randn(value.shape, generator=generator)
-        noisy = value + self.config.noise * noise
+        noise = torch.randn(actions.shape[:2], generator=generator)
         kind = self.config.kind
         if kind in NO_SIGNAL:
-            return torch.where(
-                value.isnan(), torch.nan, noise + self._without_signal(noise, night, generator)
-            )
+            empty = (actions < 0).all(-1)
+            return torch.where(empty, torch.nan, noise + self._without_signal(noise, night, generator))
+        noisy = self.value(texts, actions, night) + self.config.noise * noise
         if kind == "contrary":
-            inverted = torch.rand(value.shape, generator=generator) < self.config.inverted
+            inverted = torch.rand(noise.shape, generator=generator) < self.config.inverted
             return torch.where(inverted, 2 * noisy.nanmean(-1, keepdim=True) - noisy, noisy)
         if kind == "thumbs":
             seen = noisy[:, : self.config.shown]
@@ -191,10 +194,14 @@ class FunctionUser:
     function: RewardFunction
     seed: int
 
-    def value(self, texts: Tensor, actions: Tensor, night: int) -> Tensor:
+    def relevance(self, texts: Tensor) -> Tensor | None:
+        """What there is of it is in the function."""
+        return None
+
+    def value(self, texts: Tensor, actions: Tensor, night: int, relevance: Tensor | None = None) -> Tensor:
         return self.rewards(texts, actions, night, torch.Generator().manual_seed(self.seed))
 
-    def oracle(self, texts: Tensor, night: int) -> Tensor:
+    def oracle(self, texts: Tensor, night: int, relevance: Tensor | None = None) -> Tensor:
         return torch.full((len(texts),), torch.nan)
 
     def rewards(self, texts: Tensor, actions: Tensor, night: int, generator: torch.Generator) -> Tensor:
