@@ -29,10 +29,12 @@ class Found(NamedTuple):
         text: stripped.
         place: of its record among all records of the source, whichever process read it: an int64 that grows
             with part and record.
+        key: see `text_key`.
     """
 
     text: str
     place: int
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -203,15 +205,13 @@ def distinct_texts(
     config: DataConfig,
     summary: ReadSummary,
     labels: LabelReader | None = None,
-    seen: KeySet | None = None,
 ) -> Iterator[Found]:
     """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at.
 
     Args:
         labels: takes the labels of the records that are read; None: they are not looked at.
-        seen: takes the keys of the texts; an empty set.
     """
-    seen = KeySet() if seen is None else seen
+    seen = KeySet()
     for index, part in enumerate(parts):
         count = PartCount(part.name)
         summary.parts.append(count)
@@ -238,7 +238,7 @@ def distinct_texts(
                     count.repeats += 1
                     continue
                 count.texts += 1
-                yield Found(text, place)
+                yield Found(text, place, key)
                 if len(seen) == config.max_samples:
                     return
 
