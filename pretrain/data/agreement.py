@@ -55,8 +55,8 @@ def agree(spool: TextSpool, max_samples: int | None, processes: Processes) -> Ag
     """A text is its that has it in the earliest record; of all texts the first `max_samples` are kept.
 
     Args:
-        spool: the distinct texts that this process has read, in the order of reading, so that places never
-            fall; no record is read by two processes. It is sorted here.
+        spool: the texts that this process has read, in the order of reading, so that places never fall; no
+            record is read by two processes. It is sorted here.
 
     Raises:
         ToolkitError, OSError: no space, here or in another process.
@@ -99,15 +99,15 @@ def _cut(
 ) -> Agreement:
     """The first `max_samples` texts alone; (n,) places of the records of those that are answered for."""
     own = answered.own.copy()
-    entries = np.concatenate([*spool.chosen(own), spool.entries(0, 0)])
-    as_read = np.argsort(entries["start"])
-    entries = entries[as_read]
-    last = _last_place(entries["place"], max_samples, processes)
-    upto = int(np.searchsorted(entries["place"], last, side="right"))
+    as_read = np.argsort(spool.field("start", own))
+    own_places = spool.field("place", own)[as_read]
+    last = _last_place(own_places, max_samples, processes)
+    upto = int(np.searchsorted(own_places, last, side="right"))
     over = int(processes.sum(torch.tensor(upto))) - max_samples
     # What is over is of one record, that at `last`: the end of it.
-    over = over if upto and entries["place"][upto - 1] == last else 0
-    dropped = np.concatenate(processes.gather(np.ascontiguousarray(entries["key"][upto - over : upto])))
+    over = over if upto and own_places[upto - 1] == last else 0
+    surplus = spool.field("key", own)[as_read[upto - over : upto]]
+    dropped = np.concatenate(processes.gather(surplus))
     own[np.flatnonzero(own)[as_read[upto - over :]]] = False
     kept = (places <= last) & ~np.isin(answered.keys, dropped)
     return Agreement(own, answered.keys[kept], answered.held_out[kept], answered.found, last)
@@ -126,21 +126,13 @@ def _texts(entries: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def _decide(heard: list[NDArray[np.void]]) -> tuple[NDArray[np.void], list[NDArray[np.bool_]]]:
-    """The distinct texts of what each process told, by key; and of each told whether it is the earliest.
-
-    Each tells by key; to sort what is sorted in parts is cheap.
-    """
+    """The distinct texts of what each process told, by key; and of each told whether it is the earliest."""
     texts = np.concatenate(heard)
-    by_key = np.argsort(np.ascontiguousarray(texts["key"]), kind="stable")
-    sorted_keys, places = texts["key"][by_key], texts["place"][by_key]
-    begins = np.append(np.ones(min(1, len(texts)), np.bool_), sorted_keys[1:] != sorted_keys[:-1])
-    at = np.flatnonzero(begins)
-    # Of one text no two places are the same: each process tells it once, and no two have read one record.
-    least = np.minimum.reduceat(places, at) if len(at) else places
-    by_key = by_key[places == np.repeat(least, np.diff(at, append=len(texts)))]
+    by_place = np.argsort(texts["place"], kind="stable")
+    _, at = np.unique(texts["key"][by_place], return_index=True)
     earliest = np.zeros(len(texts), np.bool_)
-    earliest[by_key] = True
-    return texts[by_key], np.split(earliest, np.cumsum([len(part) for part in heard[:-1]]))
+    earliest[by_place[at]] = True
+    return texts[by_place[at]], np.split(earliest, np.cumsum([len(part) for part in heard[:-1]]))
 
 
 def _last_place(places: NDArray[np.int64], count: int, processes: Processes) -> int:

@@ -62,7 +62,7 @@ class Corpus:
     @property
     def own_keys(self) -> NDArray[np.bytes_]:
         """(n,) of the texts that are this process's to embed, sorted; read from disk each time."""
-        return self._spool.keys(self._own)
+        return self._spool.field("key", self._own)
 
     def own_texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
         """The texts of `own_keys` where `chosen` (n,)."""
@@ -114,11 +114,16 @@ def _read(
     def spool_all() -> None:
         parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
         reader = None if known_labels is None else labels
-        for text, place, key in distinct_texts(parts, config, summary, reader):
+        # Without a limit repeats may come, too: the spool tells them apart on disk.
+        apart = config.max_samples is not None
+        for text, place, key in distinct_texts(parts, config, summary, reader, apart):
             spool.add(text, key, place, is_validation(text, val_fraction))
 
     processes.share(spool_all)
     agreed = agree(spool, config.max_samples, processes)
+    for part, repeats in spool.repeats.items():
+        summary.parts[part].texts -= repeats
+        summary.parts[part].repeats += repeats
     keys = Spread(agreed.keys, processes)
     summary = _total(summary, config.name, agreed.found, len(keys), processes)
     if not len(keys):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pretrain.data.conversations import RECORD_BITS
 from pretrain.data.keys import KEY_DTYPE
 
 RUN_TEXTS: Final = 1 << 18
@@ -32,11 +34,16 @@ class TextSpool:
     """Texts in nameless files, which are gone when the process is, however it ends.
 
     First texts are added, then `sort` is called, once; what else there is comes after that.
+
+    Attributes:
+        repeats: of texts that had been added before, how many were found by now, by the part of their record;
+            all after `sort`.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._texts, self._entries = _nameless(folder), _nameless(folder)
+        self.repeats: Counter[int] = Counter()
         self._waiting = bytearray()
         self._end = 0
         self._runs = [0]
@@ -54,7 +61,7 @@ class TextSpool:
             self._end_run()
 
     def sort(self, edges: NDArray[np.bytes_]) -> list[int]:
-        """Put the entries in the order of their keys.
+        """Put the entries in the order of their keys, of each key the first that was added.
 
         Args:
             edges: (n,) the least key of each of some ranges, rising; that of the first is the least there is.
@@ -76,7 +83,7 @@ class TextSpool:
         merged, bounds = _nameless(self._folder), [0]
         for starts, ends in pairwise(begins.T):
             runs = zip(starts.tolist(), ends.tolist(), strict=True)
-            entries = _sorted(np.concatenate([self.entries(start, end) for start, end in runs]))
+            entries = self._distinct(np.concatenate([self.entries(start, end) for start, end in runs]))
             merged.write(entries.tobytes())
             bounds.append(bounds[-1] + len(entries))
         merged.flush()
@@ -90,23 +97,17 @@ class TextSpool:
         size = _ENTRY.itemsize
         return np.frombuffer(os.pread(self._entries.fileno(), (end - start) * size, start * size), _ENTRY)
 
-    def chosen(self, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.void]]:
-        """The entries where `chosen` (n,), in parts."""
-        for start in range(0, len(chosen), RUN_TEXTS):
-            part = chosen[start : start + RUN_TEXTS]
-            yield self.entries(start, start + len(part))[part]
-
-    def keys(self, chosen: NDArray[np.bool_]) -> NDArray[np.bytes_]:
-        """Of the entries where `chosen` (n,)."""
-        keys, filled = np.empty(np.count_nonzero(chosen), KEY_DTYPE), 0
-        for entries in self.chosen(chosen):
-            keys[filled : filled + len(entries)] = entries["key"]
+    def field(self, name: str, chosen: NDArray[np.bool_]) -> NDArray[Any]:
+        """One field of the entries where `chosen` (n,)."""
+        values, filled = np.empty(np.count_nonzero(chosen), _ENTRY[name]), 0
+        for entries in self._chosen(chosen):
+            values[filled : filled + len(entries)] = entries[name]
             filled += len(entries)
-        return keys
+        return values
 
     def texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
         """Of the entries where `chosen` (n,)."""
-        for entries in self.chosen(chosen):
+        for entries in self._chosen(chosen):
             for start, end in entries[["start", "end"]].tolist():
                 yield os.pread(self._texts.fileno(), end - start, start).decode()
 
@@ -114,18 +115,26 @@ class TextSpool:
         self._texts.close()
         self._entries.close()
 
+    def _chosen(self, chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.void]]:
+        for start in range(0, len(chosen), RUN_TEXTS):
+            part = chosen[start : start + RUN_TEXTS]
+            yield self.entries(start, start + len(part))[part]
+
     def _end_run(self) -> None:
-        entries = _sorted(np.frombuffer(bytes(self._waiting), _ENTRY))
+        entries = self._distinct(np.frombuffer(bytes(self._waiting), _ENTRY))
         self._waiting.clear()
         self._entries.write(entries.tobytes())
         self._entries.flush()
         self._runs.append(self._runs[-1] + len(entries))
 
+    def _distinct(self, entries: NDArray[np.void]) -> NDArray[np.void]:
+        """By key, of each the first."""
+        entries = entries[np.argsort(np.ascontiguousarray(entries["key"]), kind="stable")]
+        again = np.zeros(len(entries), np.bool_)
+        again[1:] = entries["key"][1:] == entries["key"][:-1]
+        self.repeats.update((entries["place"][again] >> RECORD_BITS).tolist())
+        return entries[~again]
+
 
 def _nameless(folder: Path) -> BinaryIO:
     return tempfile.TemporaryFile(dir=folder)  # closed by `close`
-
-
-def _sorted(entries: NDArray[np.void]) -> NDArray[np.void]:
-    """By key; of one key in the order that they have."""
-    return entries[np.argsort(np.ascontiguousarray(entries["key"]), kind="stable")]

@@ -9,6 +9,7 @@ import random
 import socket
 import sys
 import tempfile
+from collections import Counter
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -56,7 +57,7 @@ def drawn(seed: int, size: int) -> Case:
             for _ in range(draws.randrange(5))
         ]
         records.append(Record(draws.choice(busy), place, turns))
-    return Case(records, draws.choice((None, 1, 3, 20, 1000)), draws.choice((1, 7, 1 << 18)))
+    return Case(records, draws.choice((None, 1, 3, 20, 1000)), draws.choice((3, 7, 1 << 18)))
 
 
 def held_out(text: str) -> bool:
@@ -71,16 +72,13 @@ def agreed(case: Case, processes: Processes) -> dict[str, Any]:
 
 def agreed_from(spool: TextSpool, case: Case, processes: Processes) -> dict[str, Any]:
     agreement.ROUND_TEXTS = spools.RUN_TEXTS = case.at_once  # type: ignore[misc]
-    texts: set[str] = set()
     labels = LabelReader({})
     for record in case.records:
         if record.reader != processes.rank:
             continue
         for text, tokens in record.turns:
             key = text_key(text)
-            if text not in texts:
-                texts.add(text)
-                spool.add(text, key, record.place, held_out(text))
+            spool.add(text, key, record.place, held_out(text))
             labels.add(key, tokens, record.place)
     found = agree(spool, case.max_samples, processes)
     spread = Spread(found.keys, processes)
@@ -89,7 +87,8 @@ def agreed_from(spool: TextSpool, case: Case, processes: Processes) -> dict[str,
     wanted = wanted if len(spread) else wanted[:0]
     return {
         "own": [*spool.texts(found.own)],
-        "own_keys": spool.keys(found.own).tolist(),
+        "own_keys": spool.field("key", found.own).tolist(),
+        "repeats": spool.repeats,
         "keys": found.keys.tolist(),
         "held_out": found.held_out.tolist(),
         "found": found.found,
@@ -162,6 +161,9 @@ def test_any_number_of_processes_agree_on_what_a_loop_finds(
             if text in first and record.place <= last
         }
         for rank, result in enumerate(results):
+            texts = [(t, r.place >> 40) for r in case.records if r.reader == rank for t, _ in r.turns]
+            firsts = Counter(dict(reversed(texts)).values())
+            assert result["repeats"] == Counter(part for _, part in texts) - firsts
             assert result["own"] == [text for text in by_key if first[text].reader == rank]
             assert result["own_keys"] == [text_key(text).rstrip(b"\0") for text in result["own"]]
             assert result["found"] == len(everything)

@@ -33,8 +33,9 @@ def data(tmp_path: Path) -> DataConfig:
     return DataConfig(str(tmp_path / "data"))
 
 
-def test_corpus_of_one(data: DataConfig, tmp_path: Path) -> None:
-    with read_corpus(data, 0.3, tmp_path, ALONE) as corpus:
+@pytest.mark.parametrize("max_samples", [None, 300, 301])
+def test_corpus_of_one(max_samples: int | None, data: DataConfig, tmp_path: Path) -> None:
+    with read_corpus(dataclasses.replace(data, max_samples=max_samples), 0.3, tmp_path, ALONE) as corpus:
         assert corpus.keys.own.tolist() == sorted(text_keys(TEXTS).tolist())
         where = dict(zip(text_keys(TEXTS).tolist(), TEXTS, strict=True))
         held_out = [is_validation(where[key], 0.3) for key in corpus.keys.own.tolist()]
@@ -44,7 +45,8 @@ def test_corpus_of_one(data: DataConfig, tmp_path: Path) -> None:
         assert list(corpus.own_texts(np.ones(300, np.bool_))) == by_key
         odd = np.arange(300) % 2 == 1
         assert list(corpus.own_texts(odd)) == by_key[1::2]
-        assert (corpus.summary.records, corpus.summary.texts, corpus.summary.repeats) == (400, 300, 100)
+        counts = [(part.records, part.texts, part.repeats) for part in corpus.summary.parts]
+        assert counts == [(200, 200, 0), (200, 100, 100)]
     assert not [path for path in tmp_path.iterdir() if path.name != "data"]
 
 
@@ -125,7 +127,7 @@ def test_spool_holds_any_text(tmp_path: Path) -> None:
     assert list(spool.texts(np.ones(5, np.bool_))) == texts[::-1]
     some = np.array([True, False, False, True, False])
     assert list(spool.texts(some)) == ["last", "é\n"]
-    assert spool.keys(some).tolist() == [b"%016d" % 1, b"%016d" % 4]
+    assert spool.field("key", some).tolist() == [b"%016d" % 1, b"%016d" % 4]
     assert spool.entries(0, 5)[["place", "held_out"]].tolist() == [(i, i == 4) for i in range(4, -1, -1)]
     assert not list(tmp_path.iterdir())
     spool.close()
