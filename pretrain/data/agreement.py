@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from personality_common.runs.processes import Processes
 from pretrain.data.conversations import LabelReader
 from pretrain.data.keys import KEY_BYTES, KEY_DTYPE
+from pretrain.data.spool import TextSpool
 from pretrain.data.spread import by_process
 
 ROUND_TEXTS: Final = 1 << 18
@@ -34,7 +35,8 @@ class Agreement:
     """What the processes have agreed upon.
 
     Attributes:
-        own: numbers of the texts that are this process's, of those it read, in the order of their keys.
+        own: (m,) bool, of the entries of this process's spool, which are in the order of their keys: whether
+            the text is this process's.
         keys: (n,) of all texts that it answers for, sorted.
         held_out: (n,) bool, of those.
         found: how many distinct texts all processes have read.
@@ -42,61 +44,73 @@ class Agreement:
             largest int64.
     """
 
-    own: NDArray[np.int64]
+    own: NDArray[np.bool_]
     keys: NDArray[np.bytes_]
     held_out: NDArray[np.bool_]
     found: int
     last: int
 
 
-def agree(
-    keys: NDArray[np.bytes_],
-    places: NDArray[np.int64],
-    held_out: NDArray[np.bool_],
-    max_samples: int | None,
-    processes: Processes,
-) -> Agreement:
+def agree(spool: TextSpool, max_samples: int | None, processes: Processes) -> Agreement:
     """A text is its that has it in the earliest record; of all texts the first `max_samples` are kept.
 
     Args:
-        keys: (n,) of the distinct texts that this process has read, in the order of reading.
-        places: (n,) of their records, never falling; no record is read by two processes.
-        held_out: (n,) whether a text is for validation; the text alone decides.
+        spool: the texts that this process has read, in the order of reading, so that places never fall; no
+            record is read by two processes. It is sorted here.
+
+    Raises:
+        ToolkitError, OSError: no space, here or in another process.
     """
-    order = np.argsort(keys)
-    most = max(int(one[0]) for one in processes.gather(np.array([len(keys)])))
+    most = max(int(one[0]) for one in processes.gather(np.array([len(spool)])))
     rounds = max(1, -(-most // ROUND_TEXTS))
     ranges = processes.size * rounds
-    bounds = [*np.searchsorted(keys, _edges(ranges), sorter=order).tolist(), len(keys)]
-    first = np.zeros(len(keys), np.bool_)
-    answered: list[NDArray[np.void]] = []
+    bounds = processes.share(lambda: spool.sort(_edges(ranges)))
+    first = np.zeros(bounds[-1], np.bool_)
+    # They grow in place, where a list of arrays would be there beside what is made of it.
+    keys, held_out, places = bytearray(), bytearray(), bytearray()
     for turn in range(rounds):
-        told = [order[bounds[i] : bounds[i + 1]] for i in range(turn, ranges, rounds)]
-        heard = processes.exchange([_texts(keys[t], places[t], held_out[t]) for t in told])
+        told = [(bounds[i], bounds[i + 1]) for i in range(turn, ranges, rounds)]
+        heard = processes.exchange([_texts(spool.entries(*part)) for part in told])
         texts, earliest = _decide(heard)
-        answered.append(texts)
-        for part, mine in zip(told, processes.exchange(earliest), strict=True):
-            first[part] = mine
-    found = int(processes.sum(torch.tensor(sum(map(len, answered)))))
-
-    last = _END
-    if max_samples is not None and found >= max_samples:
-        read_first = np.flatnonzero(first)
-        last = _last_place(places[read_first], max_samples, processes)
-        upto = int(np.searchsorted(places[read_first], last, side="right"))
-        over = int(processes.sum(torch.tensor(upto))) - max_samples
-        # What is over is of one record, that at `last`: the end of it.
-        over = over if upto and places[read_first[upto - 1]] == last else 0
-        dropped = np.concatenate(processes.gather(keys[read_first[upto - over : upto]]))
-        first[read_first[upto - over :]] = False
-        answered = [texts[(texts["place"] <= last) & ~np.isin(texts["key"], dropped)] for texts in answered]
-    return Agreement(
-        own=order[first[order]],
-        keys=np.concatenate([texts["key"] for texts in answered]),
-        held_out=np.concatenate([texts["held_out"] for texts in answered]),
-        found=found,
-        last=last,
+        keys += texts["key"].tobytes()
+        held_out += texts["held_out"].tobytes()
+        if max_samples is not None:
+            places += texts["place"].tobytes()
+        for (start, end), mine in zip(told, processes.exchange(earliest), strict=True):
+            first[start:end] = mine
+    answered = Agreement(
+        own=first,
+        keys=np.frombuffer(keys, KEY_DTYPE),
+        held_out=np.frombuffer(held_out, np.bool_),
+        found=int(processes.sum(torch.tensor(len(held_out)))),
+        last=_END,
     )
+    if max_samples is None or answered.found < max_samples:
+        return answered
+    return _cut(answered, np.frombuffer(places, "<i8"), spool, max_samples, processes)
+
+
+def _cut(
+    answered: Agreement,
+    places: NDArray[np.int64],
+    spool: TextSpool,
+    max_samples: int,
+    processes: Processes,
+) -> Agreement:
+    """The first `max_samples` texts alone; (n,) places of the records of those that are answered for."""
+    own = answered.own.copy()
+    as_read = np.argsort(spool.field("start", own))
+    own_places = spool.field("place", own)[as_read]
+    last = _last_place(own_places, max_samples, processes)
+    upto = int(np.searchsorted(own_places, last, side="right"))
+    over = int(processes.sum(torch.tensor(upto))) - max_samples
+    # What is over is of one record, that at `last`: the end of it.
+    over = over if upto and own_places[upto - 1] == last else 0
+    surplus = spool.field("key", own)[as_read[upto - over : upto]]
+    dropped = np.concatenate(processes.gather(surplus))
+    own[np.flatnonzero(own)[as_read[upto - over :]]] = False
+    kept = (places <= last) & ~np.isin(answered.keys, dropped)
+    return Agreement(own, answered.keys[kept], answered.held_out[kept], answered.found, last)
 
 
 def _edges(ranges: int) -> NDArray[np.bytes_]:
@@ -104,11 +118,10 @@ def _edges(ranges: int) -> NDArray[np.bytes_]:
     return np.array([((i << 8 * KEY_BYTES) // ranges).to_bytes(KEY_BYTES, "big") for i in range(ranges)])
 
 
-def _texts(
-    keys: NDArray[np.bytes_], places: NDArray[np.int64], held_out: NDArray[np.bool_]
-) -> NDArray[np.void]:
-    texts = np.empty(len(keys), _TEXT)
-    texts["key"], texts["place"], texts["held_out"] = keys, places, held_out
+def _texts(entries: NDArray[np.void]) -> NDArray[np.void]:
+    texts = np.empty(len(entries), _TEXT)
+    for name in _TEXT.names or ():
+        texts[name] = entries[name]
     return texts
 
 

@@ -19,7 +19,8 @@ from pretrain.data.schemas import LABELS_KEY, BadRecord, Truncated, Unit, human_
 from pretrain.data.sources import Part, open_sources
 
 POSITIONS_KEPT: Final = 5
-_RECORD_BITS: Final = 40
+RECORD_BITS: Final = 40
+"""Of a place, those that tell the record within its part; those above tell the part."""
 
 
 class Found(NamedTuple):
@@ -29,10 +30,12 @@ class Found(NamedTuple):
         text: stripped.
         place: of its record among all records of the source, whichever process read it: an int64 that grows
             with part and record.
+        key: see `text_key`.
     """
 
     text: str
     place: int
+    key: bytes
 
 
 @dataclass(frozen=True)
@@ -203,15 +206,16 @@ def distinct_texts(
     config: DataConfig,
     summary: ReadSummary,
     labels: LabelReader | None = None,
-    seen: KeySet | None = None,
+    apart: bool = True,
 ) -> Iterator[Found]:
     """`iter_distinct_texts` of parts that are already found; ``config.source`` is not looked at.
 
     Args:
         labels: takes the labels of the records that are read; None: they are not looked at.
-        seen: takes the keys of the texts; an empty set.
+        apart: leave out texts that have come before, which takes memory for the keys of all. Else they come
+            and count as texts, too, and ``config.max_samples`` must be None.
     """
-    seen = KeySet() if seen is None else seen
+    seen = KeySet() if apart else None
     for index, part in enumerate(parts):
         count = PartCount(part.name)
         summary.parts.append(count)
@@ -228,18 +232,18 @@ def distinct_texts(
                 )
                 continue
             count.blank_texts += blank
-            place = (index << _RECORD_BITS) + (number - 1) * part.stride + part.offset
+            place = (index << RECORD_BITS) + (number - 1) * part.stride + part.offset
             keys = [text_key(text) for text in texts]
             if labels:
                 for key, positions in zip(keys, tokens, strict=True):
                     labels.add(key, positions, place)
             for text, key in zip(texts, keys, strict=True):
-                if not seen.add(key):
+                if seen is not None and not seen.add(key):
                     count.repeats += 1
                     continue
                 count.texts += 1
-                yield Found(text, place)
-                if len(seen) == config.max_samples:
+                yield Found(text, place, key)
+                if seen is not None and len(seen) == config.max_samples:
                     return
 
 

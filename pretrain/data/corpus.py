@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,36 +27,10 @@ from pretrain.data.conversations import (
     distinct_texts,
     no_text,
 )
-from pretrain.data.keys import KEY_DTYPE, KeySet
 from pretrain.data.sources import open_sources
 from pretrain.data.split import is_validation
+from pretrain.data.spool import TextSpool
 from pretrain.data.spread import Spread
-
-
-class TextSpool:
-    """Texts in a nameless file: 8 bytes of memory each, and gone when the process is, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `close`
-        self._ends = array("q", [0])
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def add(self, text: str) -> None:
-        """Raises OSError: no space."""
-        self._ends.append(self._ends[-1] + self._file.write(text.encode()))
-
-    def texts(self, indices: NDArray[np.int64]) -> Iterator[str]:
-        """Texts by their number, from 0, in the order of adding."""
-        for index in indices.tolist():
-            start, end = self._ends[index], self._ends[index + 1]
-            if self._file.tell() != start:
-                self._file.seek(start)
-            yield self._file.read(end - start).decode()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,6 @@ class Corpus:
         held_out: of each text, whether it is for validation; held as `keys`.
         summary: what was read, by all processes.
         fingerprint: SHA-256 over the sorted keys: of the set of texts, in whatever order they came.
-        own_keys: (n,) of the texts that are this process's to embed, sorted.
         labels: (M, 2) int64, each a text's number among all and a token's position, sorted and distinct;
             none where labels are not read. All processes hold all.
     """
@@ -80,9 +50,8 @@ class Corpus:
     held_out: Spread[np.bool_]
     summary: ReadSummary
     fingerprint: str
-    own_keys: NDArray[np.bytes_]
     labels: NDArray[np.int64]
-    _own: NDArray[np.int64] = field(repr=False)
+    _own: NDArray[np.bool_] = field(repr=False)
     _spool: TextSpool = field(repr=False)
 
     @property
@@ -90,9 +59,16 @@ class Corpus:
         """SHA-256 over the labels, of which each text's key says whose they are."""
         return hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
 
+    @property
+    def own_keys(self) -> NDArray[np.bytes_]:
+        """(n,) of the texts that are this process's to embed, sorted; read from disk each time."""
+        return self._spool.field("key", self._own)
+
     def own_texts(self, chosen: NDArray[np.bool_]) -> Iterator[str]:
         """The texts of `own_keys` where `chosen` (n,)."""
-        return self._spool.texts(self._own[chosen])
+        of_all = np.zeros_like(self._own)
+        of_all[self._own] = chosen
+        return self._spool.texts(of_all)
 
 
 @contextmanager
@@ -135,22 +111,19 @@ def _read(
     summary = ReadSummary()
     labels = LabelReader(known_labels or {})
 
-    def spool_all() -> tuple[NDArray[np.bytes_], NDArray[np.int64], NDArray[np.bool_]]:
-        seen, places, held_out = KeySet(), array("q"), array("b")
+    def spool_all() -> None:
         parts = open_sources(config.sources, processes.rank, processes.size, config.text_column)
         reader = None if known_labels is None else labels
-        for text, place in distinct_texts(parts, config, summary, reader, seen):
-            spool.add(text)
-            places.append(place)
-            held_out.append(is_validation(text, val_fraction))
-        return (
-            np.frombuffer(seen.keys, KEY_DTYPE),
-            np.frombuffer(places, np.int64),
-            np.frombuffer(held_out, np.bool_),
-        )
+        # Without a limit repeats may come, too: the spool tells them apart on disk.
+        apart = config.max_samples is not None
+        for text, place, key in distinct_texts(parts, config, summary, reader, apart):
+            spool.add(text, key, place, is_validation(text, val_fraction))
 
-    read_keys, places, held_out = processes.share(spool_all)
-    agreed = agree(read_keys, places, held_out, config.max_samples, processes)
+    processes.share(spool_all)
+    agreed = agree(spool, config.max_samples, processes)
+    for part, repeats in spool.repeats.items():
+        summary.parts[part].texts -= repeats
+        summary.parts[part].repeats += repeats
     keys = Spread(agreed.keys, processes)
     summary = _total(summary, config.name, agreed.found, len(keys), processes)
     if not len(keys):
@@ -160,7 +133,6 @@ def _read(
         held_out=Spread(agreed.held_out, processes),
         summary=summary,
         fingerprint=fingerprint_of(agreed.keys, processes),
-        own_keys=read_keys[agreed.own],
         labels=agree_on_labels(labels, agreed.keys, keys.start, agreed.last, processes),
         _own=agreed.own,
         _spool=spool,

@@ -8,7 +8,11 @@ import os
 import random
 import socket
 import sys
+import tempfile
+from collections import Counter
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +21,11 @@ import torch
 
 from personality_common.runs.processes import ALONE, Processes, join_processes
 from pretrain.data import agreement
+from pretrain.data import spool as spools
 from pretrain.data.agreement import agree, agree_on_labels, fingerprint_of
 from pretrain.data.conversations import LabelReader
-from pretrain.data.keys import KEY_DTYPE, text_key
+from pretrain.data.keys import text_key
+from pretrain.data.spool import TextSpool
 from pretrain.data.spread import Spread, shuffled
 
 CASES = 40
@@ -51,7 +57,7 @@ def drawn(seed: int, size: int) -> Case:
             for _ in range(draws.randrange(5))
         ]
         records.append(Record(draws.choice(busy), place, turns))
-    return Case(records, draws.choice((None, 1, 3, 20, 1000)), draws.choice((1, 7, 1 << 18)))
+    return Case(records, draws.choice((None, 1, 3, 20, 1000)), draws.choice((3, 7, 1 << 18)))
 
 
 def held_out(text: str) -> bool:
@@ -60,24 +66,29 @@ def held_out(text: str) -> bool:
 
 def agreed(case: Case, processes: Processes) -> dict[str, Any]:
     """Of one process, from its own records."""
-    agreement.ROUND_TEXTS = case.at_once  # type: ignore[misc]
-    texts: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder, closing(TextSpool(Path(folder))) as spool:
+        return agreed_from(spool, case, processes)
+
+
+def agreed_from(spool: TextSpool, case: Case, processes: Processes) -> dict[str, Any]:
+    agreement.ROUND_TEXTS = spools.RUN_TEXTS = case.at_once  # type: ignore[misc]
     labels = LabelReader({})
     for record in case.records:
         if record.reader != processes.rank:
             continue
         for text, tokens in record.turns:
-            texts.setdefault(text, record.place)
-            labels.add(text_key(text), tokens, record.place)
-    keys = np.frombuffer(b"".join(map(text_key, texts)), KEY_DTYPE)
-    sides = np.array([held_out(text) for text in texts], np.bool_)
-    found = agree(keys, np.array([*texts.values()], np.int64), sides, case.max_samples, processes)
+            key = text_key(text)
+            spool.add(text, key, record.place, held_out(text))
+            labels.add(key, tokens, record.place)
+    found = agree(spool, case.max_samples, processes)
     spread = Spread(found.keys, processes)
     pairs = agree_on_labels(labels, found.keys, spread.start, found.last, processes)
     wanted = np.random.default_rng(processes.rank).integers(0, max(1, len(spread)), 5 * processes.rank)
     wanted = wanted if len(spread) else wanted[:0]
     return {
-        "own": [[*texts][i] for i in found.own],
+        "own": [*spool.texts(found.own)],
+        "own_keys": spool.field("key", found.own).tolist(),
+        "repeats": spool.repeats,
         "keys": found.keys.tolist(),
         "held_out": found.held_out.tolist(),
         "found": found.found,
@@ -126,6 +137,7 @@ def test_any_number_of_processes_agree_on_what_a_loop_finds(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agreement, "ROUND_TEXTS", agreement.ROUND_TEXTS)
+    monkeypatch.setattr(spools, "RUN_TEXTS", spools.RUN_TEXTS)
     cases = [drawn(seed, size) for seed in range(CASES)]
     left_out = 0
     for case, results in zip(cases, together(size, cases), strict=True):
@@ -149,7 +161,11 @@ def test_any_number_of_processes_agree_on_what_a_loop_finds(
             if text in first and record.place <= last
         }
         for rank, result in enumerate(results):
+            texts = [(t, r.place >> 40) for r in case.records if r.reader == rank for t, _ in r.turns]
+            firsts = Counter(dict(reversed(texts)).values())
+            assert result["repeats"] == Counter(part for _, part in texts) - firsts
             assert result["own"] == [text for text in by_key if first[text].reader == rank]
+            assert result["own_keys"] == [text_key(text).rstrip(b"\0") for text in result["own"]]
             assert result["found"] == len(everything)
             assert [tuple(pair) for pair in result["labels"]] == sorted(labels)
             assert result["fingerprint"] == hashlib.sha256(b"".join(keys)).hexdigest()

@@ -11,10 +11,11 @@ import pytest
 from personality_common.errors import DataError
 from personality_common.runs.processes import ALONE
 from pretrain.data.conversations import DataConfig, ReadSummary, distinct_texts
-from pretrain.data.corpus import TextSpool, read_corpus
+from pretrain.data.corpus import read_corpus
 from pretrain.data.keys import text_keys
 from pretrain.data.sources import FILES_PER_PROCESS, open_source, stream_part
 from pretrain.data.split import is_validation
+from pretrain.data.spool import TextSpool
 
 TEXTS = [f"text {i}" for i in range(300)]
 
@@ -32,8 +33,9 @@ def data(tmp_path: Path) -> DataConfig:
     return DataConfig(str(tmp_path / "data"))
 
 
-def test_corpus_of_one(data: DataConfig, tmp_path: Path) -> None:
-    with read_corpus(data, 0.3, tmp_path, ALONE) as corpus:
+@pytest.mark.parametrize("max_samples", [None, 300, 301])
+def test_corpus_of_one(max_samples: int | None, data: DataConfig, tmp_path: Path) -> None:
+    with read_corpus(dataclasses.replace(data, max_samples=max_samples), 0.3, tmp_path, ALONE) as corpus:
         assert corpus.keys.own.tolist() == sorted(text_keys(TEXTS).tolist())
         where = dict(zip(text_keys(TEXTS).tolist(), TEXTS, strict=True))
         held_out = [is_validation(where[key], 0.3) for key in corpus.keys.own.tolist()]
@@ -43,7 +45,8 @@ def test_corpus_of_one(data: DataConfig, tmp_path: Path) -> None:
         assert list(corpus.own_texts(np.ones(300, np.bool_))) == by_key
         odd = np.arange(300) % 2 == 1
         assert list(corpus.own_texts(odd)) == by_key[1::2]
-        assert (corpus.summary.records, corpus.summary.texts, corpus.summary.repeats) == (400, 300, 100)
+        counts = [(part.records, part.texts, part.repeats) for part in corpus.summary.parts]
+        assert counts == [(200, 200, 0), (200, 100, 100)]
     assert not [path for path in tmp_path.iterdir() if path.name != "data"]
 
 
@@ -82,12 +85,12 @@ def test_shares_are_disjoint_and_whole(tmp_path: Path, size: int, files: int) ->
         write(tmp_path / f"{i:02}.jsonl", TEXTS[i::files])
     config = DataConfig(str(tmp_path), max_samples=None)
     alone = [
-        (text, place) for text, place in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
+        (one.text, one.place) for one in distinct_texts(open_source(str(tmp_path)), config, ReadSummary())
     ]
     shares = [
         [
-            (text, place)
-            for text, place in distinct_texts(open_source(str(tmp_path), rank, size), config, ReadSummary())
+            (one.text, one.place)
+            for one in distinct_texts(open_source(str(tmp_path), rank, size), config, ReadSummary())
         ]
         for rank in range(size)
     ]
@@ -110,17 +113,21 @@ def test_a_shared_stream_has_places_of_the_whole(tmp_path: Path) -> None:
     for rank in range(3):
         part = stream_part("hf:a/b", partial(split_dataset_by_node, stream, rank, 3), rank, 3)
         found += list(distinct_texts([part], DataConfig("hf:a/b", max_samples=None), ReadSummary()))
-    assert [text for text, place in sorted(found, key=lambda one: one.place)] == TEXTS
+    assert [text for text, _, _ in sorted(found, key=lambda one: one.place)] == TEXTS
     assert sorted(one.place for one in found) == list(range(300))
 
 
 def test_spool_holds_any_text(tmp_path: Path) -> None:
     spool = TextSpool(tmp_path)
     texts = ["", "é\n", "\0", "x" * 100_000, "last"]
-    for text in texts:
-        spool.add(text)
+    for place, text in enumerate(texts):
+        spool.add(text, b"%016d" % (5 - place), place, text == "last")
     assert len(spool) == 5
-    assert list(spool.texts(np.arange(5))) == texts
-    assert list(spool.texts(np.array([4, 1, 2]))) == ["last", "é\n", "\0"]
+    assert spool.sort(np.array([b"", b"%016d" % 3, b"%016d" % 9])) == [0, 2, 5, 5]
+    assert list(spool.texts(np.ones(5, np.bool_))) == texts[::-1]
+    some = np.array([True, False, False, True, False])
+    assert list(spool.texts(some)) == ["last", "é\n"]
+    assert spool.field("key", some).tolist() == [b"%016d" % 1, b"%016d" % 4]
+    assert spool.entries(0, 5)[["place", "held_out"]].tolist() == [(i, i == 4) for i in range(4, -1, -1)]
     assert not list(tmp_path.iterdir())
     spool.close()

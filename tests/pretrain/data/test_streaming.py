@@ -53,7 +53,7 @@ def stream_texts(stream: Iterable[object], **options: Any) -> tuple[list[str], R
     summary = ReadSummary()
     config = DataConfig(NAME, **{"max_samples": None, **options})
     found = distinct_texts([stream_part(NAME, lambda: stream)], config, summary)
-    return [text for text, _ in found], summary
+    return [one.text for one in found], summary
 
 
 def write(path: Path, records: list[Any]) -> Path:
