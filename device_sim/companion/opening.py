@@ -43,6 +43,12 @@ def open_companion(config: CompanionConfig, reporter: Reporter) -> Iterator[Comp
     from device_sim.companion.privacy.tags import take_tags
 
     character = _read_character(config.character) if config.character else None
+    if config.bundle is not None:
+        # Its packages load beside the first message; that it is one at all is known before a store is made.
+        from personality_common.bundle.bundle import open_bundle
+        from pretrain.personality.rules.family import PERSONALITY
+
+        open_bundle(config.bundle, PERSONALITY)
     filter = Filter(config.redact)
     with (
         hold_store(config.store, create=True) as store,

@@ -36,7 +36,8 @@ Row: TypeAlias = tuple[Literal["", "strong", "failed"], Sequence[Content]]
 
 
 def table(columns: Sequence[Column], rows: Iterable[Row]) -> Html:
-    """A table with a heading for each column; on a phone a row is a block, a line for each column."""
+    """A table with a heading for each column, scrolled in a card that is narrower; on a phone a row is a
+    block, a line for each column."""
     head = tag("thead", tag("tr", (tag("th", c.name, class_=c.kind) for c in columns)))
     body = (
         tag(
@@ -49,7 +50,7 @@ def table(columns: Sequence[Column], rows: Iterable[Row]) -> Html:
         )
         for kind, cells in rows
     )
-    return tag("table", head, tag("tbody", body), class_="rows")
+    return tag("div", tag("table", head, tag("tbody", body), class_="rows"), class_="scroll")
 
 
 def facts(rows: Iterable[tuple[str, Content]]) -> Html:

@@ -21,9 +21,10 @@ from device_sim.companion.config import ChatConfig
 from device_sim.companion.events import Event, Feedback, Turn
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.models.model import ModelError
+from device_sim.companion.opening import open_companion
 from device_sim.companion.store import hold_store
 from device_sim.companion.terminal import Chat
-from personality_common.errors import ConfigError
+from personality_common.errors import ConfigError, DataError
 
 from .conversing import Masking, Moody, Remembering, Scripted, take_tags
 
@@ -210,3 +211,18 @@ def test_a_terminal_with_ctrl_c_and_ctrl_d(tmp_path: Path) -> None:
     assert asked.text == "Tell me a very long story about the sea."
     assert answered.partial
     assert answered.text
+
+
+@pytest.mark.parametrize("made", ["a file", "another's manifest"])
+def test_what_is_no_bundle_is_refused_before_a_store_is_made(tmp_path: Path, made: str) -> None:
+    """It was a warning at each message, over a store that held nothing but messages without an answer."""
+    bundle = tmp_path / "bundle"
+    if made == "a file":
+        bundle.write_text("hello")
+    else:
+        bundle.mkdir()
+        (bundle / "manifest.json").write_text('{"schema": 1}')
+    config = ChatConfig(store=tmp_path / "store", bundle=bundle)
+    with pytest.raises(DataError, match="bundle"), open_companion(config, Heard()):
+        pass
+    assert not (tmp_path / "store").exists()

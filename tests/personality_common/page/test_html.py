@@ -124,6 +124,14 @@ def everything(text: str, made: Provenance) -> str:
     )  # fmt: skip
 
 
+def test_a_table_wider_than_its_card_is_scrolled_there() -> None:
+    """At 800 pixels ten columns stood out of the card, and the whole page was pushed aside with them."""
+    html = table([Column("name")] * 10, [("", ["a"] * 10)]).markup
+    assert re.fullmatch(r'<div class="scroll"><table class="rows">.*</table></div>', html, re.DOTALL)
+    style = Path(kit.__file__).with_name("style.css").read_text(encoding="utf-8")
+    assert re.search(r"^\.scroll \{[^}]*overflow-x: auto", style, re.MULTILINE)
+
+
 @pytest.mark.parametrize("text", EVIL)
 def test_a_hostile_string_in_every_place(text: str, made: Provenance) -> None:
     plain, seen = Seen(everything("x", made)), Seen(everything(text, made))
