@@ -34,6 +34,7 @@ class Task:
         max_tokens: of the answer.
         system: of the prompt; None: what the model's template says.
         tags: for whoever groups otherwise.
+        asks: what of its user it asks for, as facts are named that a night makes: "home".
         right: answers that score 1, for the suite's own test.
     """
 
@@ -43,6 +44,7 @@ class Task:
     max_tokens: int = 24
     system: str | None = None
     tags: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     right: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -169,7 +169,7 @@ def _evaluate(night: Night, desk: Desk) -> Night:
 def _gate(night: Night, desk: Desk) -> Night:
     """Whether it goes live."""
     before, after = (read_measured(desk.folder / name) for name in (BEFORE_FILE, AFTER_FILE))
-    seen = evidence(before, after, desk.plan(night), desk.engine.embed)
+    seen = evidence(before, after, desk.plan(night))
     state = desk.others[-1].gate if desk.others else GateState()
     found = judge(seen, state)
     return replace(

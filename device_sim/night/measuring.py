@@ -12,10 +12,10 @@ from device_sim.capability.running import Scored, leaked
 from device_sim.capability.suite import Suite, Task, default_suite, probes, read_suite
 from device_sim.night.data import Item
 from device_sim.night.engine import Engine, Prompted, Said
+from device_sim.night.facts import fact
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
-from device_sim.night.recalling import asked_for, recalled
+from device_sim.night.recalling import recalled
 from device_sim.night.scoring import chrf, relevance
-from device_sim.night.split import Embed
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
 from personality_common.evidence.intervals import mean_interval
@@ -36,8 +36,8 @@ DECODED: Final = 32
 ANSWER_TOKENS: Final = 64
 GENERAL: Final = 40
 SHORT: Final = "short"
-SHORT_EVERY: Final = 4
-"""The short suite is every fourth task of the default one; of fewer the gate can be sure of nothing."""
+SHORT_EVERY: Final = 3
+"""The short suite is every third task of the default one; of fewer one lost is too much for the gate."""
 SHORT_GENERAL: Final = 12
 
 
@@ -165,7 +165,7 @@ def _task(scored: Scored, name: str | None = None) -> Example:
     return Example(name or task.id, scored.score, task.domain, task.prompt, scored.answer)
 
 
-def evidence(before: Measured, after: Measured, plan: Plan, embed: Embed) -> NightEvidence:
+def evidence(before: Measured, after: Measured, plan: Plan) -> NightEvidence:
     """Both side by side, and which values that were trained are in answers where they have nothing to do."""
     paired = {
         name: _paired(name, kind, before, after)
@@ -182,11 +182,9 @@ def evidence(before: Measured, after: Measured, plan: Plan, embed: Embed) -> Nig
         ]
 
     one, other = scored(before), scored(after)
-    values = sorted({item.value for item in plan.known if item.value})
-    asked = asked_for({found.task.id: found.task.prompt for found in other}, plan.known, embed)
-    leaks = tuple(
-        Leak(found.task.id, found.value, found.answer) for found in leaked(values, one, other, asked)
-    )
+    told = {item.value: (fact(item.told) if item.told else None) for item in plan.known if item.value}
+    found = leaked({value: made.what if made else None for value, made in told.items()}, one, other)
+    leaks = tuple(Leak(leak.task.id, leak.value, leak.answer) for leak in found)
     kept = tuple(pair for pair in paired.values() if pair.kind != "target")
     return NightEvidence(paired[plan.name], kept, leaks, len(other))
 

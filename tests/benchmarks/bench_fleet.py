@@ -1,15 +1,16 @@
 """CPU time of a device-night of `pt fleet`, beside that of the matrix work it cannot do without.
 
-    python tests/benchmarks/bench_fleet.py [--bundle BUNDLE --data FILE --run RUN] [--devices 160]
+    python tests/benchmarks/bench_fleet.py [--bundle BUNDLE --data FILE --run RUN] [--before TREE]
 
 Without a bundle, one is trained and exported first, and texts are embedded by the run's encoder.
 
 Runs `pt fleet` as a user would, from the first process to the report. Then some of its devices live again in
-this process, on one thread, in turn with the matrix work that a night of the posterior learner consists of
-at least: the day's logits, those of the shipped head and the user's scores; the sums of a night; two
-factorizations, of all nights and of the suspects, with their solutions and one product each; the KL on the
-reference; and its share of the measurements on held-out texts. `least work` is that CPU time over a
-device-night's: what is left is draws, counts of the top 8 over the reference, and many small operations.
+a process like a worker, on one thread, in turn with the same by the packages in TREE, another commit's, and
+with the matrix work that a night of the posterior learner consists of at least: the day's logits and the
+user's scores; the sums of a night; two factorizations, of all nights and of the suspects, with their
+solutions and one product each; the KL on the reference; and its share of the measurements on held-out texts.
+`least work` is that CPU time over a device-night's: what is left is draws, counts of the top 8 over the
+reference, and many small operations.
 
 Prints JSON. Memory is the largest sum over all processes of what each holds alone, and its share of what they
 share (PSS), every half second; CPU seconds are of all processes.
@@ -25,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,6 @@ def least_work(texts: int, nights: int, dim: int, sample: int) -> float:
     times, start = 100, time.process_time()
     for _ in range(times):
         latents @ weight
-        latents @ weight
         base @ tokens
         products.addmm_(rows.T, rows, alpha=0)
         for _ in range(2):
@@ -84,23 +86,44 @@ def least_work(texts: int, nights: int, dim: int, sample: int) -> float:
     return (time.process_time() - start) / times
 
 
-def in_turn(folder: Path, nights: int) -> tuple[float, float]:
-    """CPU seconds of a device-night of a fleet that has lived, and of its least work."""
+def live_again(folder: Path) -> float:
+    """CPU seconds of a device-night of a fleet that has lived."""
     plan = read_plan(folder)
     torch.set_num_threads(1)
     bundle, tables = open_shipped(plan.bundle), Tables(plan)
     available, _ = all_texts(plan.data, plan.nights.nights * plan.nights.interactions)
     learner = make_learner(plan.learner, shipped_reference(bundle, plan.grpo))
     count = min(BATCH, plan.devices)
-    lives, works = [], []
+    first = make_device(plan, 0, bundle, available, tables)
+    live_together([first], learner, replace(plan.nights, nights=1), len(plan.kinds))
+    start = time.process_time()
+    devices = [make_device(plan, number, bundle, available, tables) for number in range(count)]
+    live_together(devices, learner, plan.nights, len(plan.kinds))
+    return (time.process_time() - start) / (count * plan.nights.nights)
+
+
+def elsewhere(folder: Path, environment: dict[str, str]) -> float:
+    """`live_again` in a process of its own."""
+    command = [sys.executable, __file__, "--again", str(folder)]
+    return float(subprocess.check_output(command, env=os.environ | environment))
+
+
+def in_turn(folder: Path, before: Path | None) -> dict[str, float]:
+    """CPU seconds of a device-night of a fleet that has lived, now, before, and of its least work."""
+    # Not above: another commit's packages may not have it, and `live_again` is asked of those too.
+    from device_sim.fleet.fleet import ENVIRONMENT
+
+    plan = read_plan(folder)
+    torch.set_num_threads(1)
+    sample = len(shipped_reference(open_shipped(plan.bundle), plan.grpo).latents)
+    dim, texts = Tables(plan).tokens.shape[1], plan.nights.interactions
+    found: dict[str, list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
-        start = time.process_time()
-        devices = [make_device(plan, number, bundle, available, tables) for number in range(count)]
-        live_together(devices, learner, plan.nights, len(plan.kinds))
-        lives.append((time.process_time() - start) / (count * nights))
-        sample = len(learner.reference.latents)
-        works.append(least_work(plan.nights.interactions, nights, tables.tokens.shape[1], sample))
-    return min(lives), min(works)
+        found["now"].append(elsewhere(folder, ENVIRONMENT))
+        if before:
+            found["before"].append(elsewhere(folder, {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(before)}))
+        found["least"].append(least_work(texts, plan.nights.nights, dim, sample))
+    return {name: min(seconds) for name, seconds in found.items()}
 
 
 def memory(root: int) -> int:
@@ -133,7 +156,12 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=14)
     parser.add_argument("--interactions", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--before", type=Path, help="packages of another commit: git archive COMMIT | tar x")
+    parser.add_argument("--again", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.again:
+        print(live_again(options.again))
+        return
     with tempfile.TemporaryDirectory() as folder:
         if options.bundle is None:
             options.bundle, options.run = make_bundle(Path(folder), options.data)
@@ -158,7 +186,7 @@ def main() -> None:
         embedded = (out / "tables" / "latents.npy").stat().st_mtime - wall
         lived = max(file.stat().st_mtime for file in (out / "chunks").iterdir()) - wall
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        device_night, least = in_turn(out, options.nights)
+        again = in_turn(out, options.before)
     nights = options.devices * options.nights
     found: dict[str, Any] = {
         "devices": options.devices,
@@ -173,10 +201,13 @@ def main() -> None:
         "peak_memory_gib": round(peak / 2**30, 2),
         "device_nights_per_second": round(nights / seconds, 1),
         "device_nights_per_second_living": round(nights / (lived - embedded), 1),
-        "cpu_ms_of_a_device_night": round(device_night * 1e3, 2),
-        "cpu_ms_of_its_least_work": round(least * 1e3, 3),
-        "ratios": {"least work, of a device-night": round(least / device_night, 3)},
+        "cpu_ms_of_a_device_night": round(again["now"] * 1e3, 2),
+        "cpu_ms_of_its_least_work": round(again["least"] * 1e3, 3),
+        "ratios": {"least work, of a device-night": round(again["least"] / again["now"], 3)},
     }
+    if options.before:
+        found["cpu_ms_of_a_device_night_before"] = round(again["before"] * 1e3, 2)
+        found["ratios"]["before, over now"] = round(again["before"] / again["now"], 3)
     print(json.dumps(found, indent=2))
 
 

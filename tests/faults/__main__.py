@@ -45,6 +45,8 @@ def main() -> int:
             place = Path(folder, str(number))
             place.mkdir()
             tallies.append(run(scenario, shim, place, options.every))
+            # As they come: all of it takes half an hour, or is stopped before.
+            print(f"{scenario.name}: {tallies[-1].tries} tries, {tallies[-1].seconds:.0f} s", file=sys.stderr)
             for fault in tallies[-1].faults:
                 print(fault, file=sys.stderr)
     if options.json:

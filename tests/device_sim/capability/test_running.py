@@ -135,23 +135,25 @@ def test_a_value_of_tonights_does_not_turn_up_elsewhere(
 ) -> None:
     asked = Task("facts.x", prompt, Rules(contains=("Paris",)))
     leaks = leaked(
-        ["Mia", "paris", "new port", " "], [Scored(asked, before, 1.0)], [Scored(asked, after, 0.0)]
+        dict.fromkeys(["Mia", "paris", "new port", " "]),
+        [Scored(asked, before, 1.0)],
+        [Scored(asked, after, 0.0)],
     )
     assert leaks == ([Found(asked, "new port" if "Port" in after else "mia", after)] if found else [])
 
 
 def test_a_value_that_a_task_does_ask_for_is_no_leak() -> None:
-    asked = Task("facts.x", "In which street do I live?", Rules(contains=("know",)))
-    found = [Scored(asked, "In Mia's, in New Port.", 1.0)]
-    before = [Scored(asked, "I do not know.", 1.0)]
-    assert leaked(["New Port"], before, found, {"facts.x": {"new port"}, "facts.y": {"mia"}}) == []
-    assert leaked(["Mia", "New Port"], before, found, {"facts.x": {"New Port"}})[0].value == "mia"
-    assert leaked(["New Port"], before, found, {"facts.y": {"New Port"}})
+    asked = Task("facts.x", "In which street do I live?", Rules(contains=("know",)), asks=("home",))
+    before, after = ([Scored(asked, answer, 1.0)] for answer in ("I do not know.", "In Mia's, in New Port."))
+    assert leaked({"New Port": "home"}, before, after) == []
+    assert [leak.value for leak in leaked({"Mia": "cat", "New Port": "home"}, before, after)] == ["mia"]
+    assert leaked({"New Port": "work"}, before, after)
+    assert leaked({"New Port": None}, before, after)
 
 
 def test_leaks_are_looked_for_in_the_same_tasks() -> None:
     with pytest.raises(ValueError, match=r"got facts\.a and facts\.b"):
-        leaked(["x"], [Scored(task("facts.a"), "", 0)], [Scored(task("facts.b"), "", 0)])
+        leaked({"x": None}, [Scored(task("facts.a"), "", 0)], [Scored(task("facts.b"), "", 0)])
 
 
 def pt(*arguments: str | Path) -> Result:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from device_sim.capability.rules import fold, has_word
 from device_sim.companion.events import Turn
 from device_sim.companion.log import read_events
 from device_sim.companion.prompt import is_question
 from device_sim.night import reading
-from device_sim.night.data import Item
 from device_sim.night.engine import Prompted
 from device_sim.night.general import care
 from device_sim.night.planning import outlook
 from device_sim.night.reading import PEOPLE, beside, readings
-from device_sim.night.recalling import asked_for, recalled
+from device_sim.night.recalling import recalled
 from device_sim.week.user import WORDS
 
 from .living import Day, embed
@@ -132,27 +127,3 @@ def test_a_night_without_facts_is_as_it_was(tmp_path: Path) -> None:
     ((train, _),) = engine.trained
     assert len(train) == len(night.split.train)
     assert not any(p.memories or p.text in care() for p, _ in (*train, *engine.replayed[0]))
-
-
-def test_what_a_memory_would_be_put_before_by_day_asks_for_its_value() -> None:
-    """By hand: a unit vector for each text; NEAR is .35."""
-    vectors = {
-        "I live in Graz.": (1.0, 0.0),
-        "My cat is called Mia.": (0.0, 1.0),
-        "Where do I live?": (0.36, -0.93),
-        "Where is France?": (0.34, -0.94),
-        "Tell me where I live.": (0.99, -0.1),
-        "Does Mia live in Graz?": (0.8, 0.6),
-    }
-    known = [
-        Item("1", "fact", ("1",), "c", "Where is home?", "In Graz.", "Graz", told="I live in Graz."),
-        Item("2", "fact", ("2",), "c", "My cat is called Mia.", "Oh.", "Mia"),
-        Item("3", "chat", ("3",), "c", "Where is France?", "There."),
-    ]
-
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.asarray([vectors[text] for text in texts], np.float32)
-
-    prompts = {str(i): text for i, text in enumerate(vectors)}
-    assert asked_for(prompts, known, embed) == {"2": {"Graz"}, "5": {"Graz", "Mia"}}
-    assert asked_for(prompts, known[2:], embed) == {}

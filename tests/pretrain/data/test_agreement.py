@@ -29,7 +29,7 @@ from pretrain.data.spool import TextSpool
 from pretrain.data.spread import Spread, shuffled
 
 CASES = 40
-PATIENCE = 120
+PATIENCE = 600
 
 
 class Record(NamedTuple):
