@@ -182,8 +182,12 @@ def evidence(before: Measured, after: Measured, plan: Plan) -> NightEvidence:
         ]
 
     one, other = scored(before), scored(after)
-    told = {item.value: (fact(item.told) if item.told else None) for item in plan.known if item.value}
-    found = leaked({value: made.what if made else None for value, made in told.items()}, one, other)
+    values = {
+        item.value: made.what if (made := fact(item.told or "")) else None
+        for item in plan.known
+        if item.value
+    }
+    found = leaked(values, one, other)
     leaks = tuple(Leak(leak.task.id, leak.value, leak.answer) for leak in found)
     kept = tuple(pair for pair in paired.values() if pair.kind != "target")
     return NightEvidence(paired[plan.name], kept, leaks, len(other))
