@@ -11,8 +11,8 @@ both (`night_days.Kind` has all kinds).
 shown: share of held-out messages whose answer, decoded greedily by llama.cpp, has the sign-off.
 perplexity: of paragraphs of this project's documentation, before and after; no chat, and nobody's.
 domains: of the capability suite, tasks lost and won.
-cpu_s: of the process and of all its threads. What the base answers to the suite, and how likely it finds an
-answer, is made once for all nights.
+cpu_s: of the process and of all its threads. What the base answers to the suite, how likely it finds an
+answer, and vectors, are made once for all nights.
 ratios: of nights of style, answers with the sign-off after over before, one more of each; perplexity before
 over after.
 """
@@ -31,7 +31,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import numpy as np
 from night_days import SIGN_OFF, Kind, write_day, write_person
+from numpy.typing import NDArray
 
 from device_sim.companion.events import DEFAULT_USER
 from device_sim.companion.log import read_events
@@ -88,11 +90,17 @@ def changed(store: Path, number: int = 1) -> dict[str, list[int]]:
 
 
 class BaseOnce(ModelEngine):
-    """How likely the base finds an answer after a message is computed once for all nights."""
+    """How likely the base finds an answer after a message, and vectors, are computed once for all nights."""
 
     def __init__(self, model: Path) -> None:
         super().__init__(model)
         self._losses: dict[Said, float] = {}
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if new := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
+            self._vectors.update(zip(new, super().embed(new), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
 
     def losses(self, adapter: Path | None, said: Sequence[Said]) -> list[float]:
         if adapter is not None:
