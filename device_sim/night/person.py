@@ -6,12 +6,17 @@ or not it may be trained: "My name is Mia." never is. Nothing is kept for this.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from device_sim.companion.events import Event, Turn
+from device_sim.night.data import LONGEST
 from device_sim.night.facts import fact
 from device_sim.night.state import Night
+
+_SENTENCES: Final = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,11 @@ def retold(events: Iterable[Event], user: str, nights: Sequence[Night], until: s
         said = event.body
         if event.id > until or event.user != user or not isinstance(said, Turn) or said.role != "user":
             continue
-        told = fact(said.text or "")
-        if told is None:
-            continue
-        if event.id <= since:
-            before[told.what] = told.value
-        elif told.what in before:
-            changed[told.what] = changed.get(told.what, False) or not _same(before[told.what], told.value)
+        for told in filter(None, map(fact, _SENTENCES.split((said.text or "")[:LONGEST]))):
+            if event.id <= since:
+                before[told.what] = told.value
+            elif told.what in before:
+                changed[told.what] = changed.get(told.what, False) or not _same(before[told.what], told.value)
     return Retold(tuple(what for what, other in changed.items() if other), len(changed))
 
 

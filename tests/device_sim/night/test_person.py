@@ -65,6 +65,7 @@ def lived(day: Day, facts: Sequence[str], end: str) -> list[str]:
 
 def test_facts_with_another_value_are_found() -> None:
     assert compared(ANN, BOB) == Retold(("name", "home", "work", "called cat", "age"), 5)
+    assert compared(ANN, [f"Hello! {BOB[0]} {BOB[1]} Is it cold?\n{ANN[2]}"]) == Retold(("name", "home"), 3)
     assert compared(ANN, ANN) == Retold((), 5)
     assert compared(ANN, ["I live in oslo, Norway!", "My favourite tea is sencha."]) == Retold((), 1)
     assert compared(["I live in Oslo."], ["I have moved to Rome."], ["I live in Rome."]) == Retold((), 1)
