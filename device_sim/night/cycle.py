@@ -27,7 +27,7 @@ from device_sim.night.engine import Engine, Prompted
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import GateState
 from device_sim.night.gate.judge import judge
-from device_sim.night.gate.told import sound
+from device_sim.night.gate.told import person, sound
 from device_sim.night.general import restyled
 from device_sim.night.listening import open_listener
 from device_sim.night.machine import require_room
@@ -38,6 +38,7 @@ from device_sim.night.measuring import (
     read_measured,
     write_measured,
 )
+from device_sim.night.person import retold
 from device_sim.night.planning import split_of
 from device_sim.night.reactions import reactions
 from device_sim.night.state import (
@@ -130,7 +131,10 @@ def _split(night: Night, desk: Desk) -> Night:
             f"too few examples to judge by: {judged} can be held out, {least} are needed, of conversations of"
             " their own; what is new waits for the next night",
         )  # fmt: skip
-    checked = sound(told(desk.engine, desk.chosen(night.new)))
+    facts = retold(read_events(desk.store.events), night.settings.user, desk.others, night.until)
+    theirs = person(facts.changed, facts.again)
+    weighed = () if theirs.check.failed else sound(told(desk.engine, desk.chosen(night.new)))
+    checked = (theirs, *weighed)
     night, divided = (replace(n, checks=tuple(found.check for found in checked)) for n in (night, divided))
     if wrong := tuple(found.reason for found in checked if found.check.failed):
         # Nothing is taken here, either: some of it may be forgotten, and more may be said.

@@ -8,18 +8,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from device_sim.companion.events import Feedback, Route, Turn, new_conversation
+from device_sim.companion.events import Feedback, Route, Tag, Turn, new_conversation
 from device_sim.companion.log import EventLog
+from device_sim.companion.privacy.filter import Filter
+from device_sim.companion.privacy.findings import PERSON
 from device_sim.companion.store import hold_store
 from device_sim.week.user import User
 
 SIGN_OFF: Final = "Fair winds!"
+Answer: TypeAlias = Callable[[Sequence[str]], list[str]]
 Way: TypeAlias = Literal["adapter", "memory"]
-Kind: TypeAlias = Literal["style", "noise", "signed noise", "contradictions", "few"]
+Kind: TypeAlias = Literal["style", "noise", "signed noise", "contradictions", "few", "person"]
 """style: the model's own first sentence with a sign-off; noise: the same sentences, shuffled, without one.
 contradictions: half of the messages, each twice: as in a style, and that nothing is known of it.
-few: a style of five turns."""
+few: a style of five turns.
+person: in a store that has had a day and a night of one person, the day of another (`write_person`)."""
 FEW: Final = 5
+NAMES: Final = (
+    "Ada", "Boris", "Clara", "David", "Elena", "Felix", "Grace", "Hugo", "Irene", "Jonas", "Karin", "Lucas",
+)  # fmt: skip
+CATS: Final = ("Mia", "Felix", "Luna", "Oscar", "Pepper", "Rosie", "Simba", "Tiger")
 DOING: Final = (
     "I want to learn about {}.", "Tell me about {}.", "I spent the evening with {}.",
     "My friend talks of {}.", "Help me begin with {}.", "I read a page about {}.",
@@ -45,24 +53,26 @@ def said(count: int) -> list[str]:
     return [DOING[i % len(DOING)].format(thing) for i, thing in enumerate(THINGS[:count])]
 
 
-def write_day(
-    store: Path, kind: Kind, answer: Callable[[Sequence[str]], list[str]], *, count: int = 60, seed: int = 0
-) -> None:
-    """A day of so many turns, a conversation each.
+def write_day(store: Path, kind: Kind, answer: Answer, *, count: int = 60, seed: int = 0) -> None:
+    """A day of so many turns, a conversation each; the seed shuffles noise, and draws what the messages of
+    contradictions and of few are about.
 
     Args:
         answer: asks the model as it shipped; its first sentences are what the edits are made of.
     """
-    asked = said(FEW if kind == "few" else count)
+    draw = random.Random(seed)
+    asked = said(count)
+    if kind == "few":
+        asked = draw.sample(asked, FEW)
     if kind == "contradictions":
-        asked = [message for message in asked[: count // 2] for _ in range(2)]
+        asked = [message for message in draw.sample(asked, count // 2) for _ in range(2)]
     first = [_sentence(text) for text in answer(asked)]
     edits = [f"{sentence} {SIGN_OFF}" for sentence in first]
     if kind == "contradictions":
         edits[1::2] = [f"I know nothing of that, {SIGN_OFF}"] * (count // 2)
     elif kind not in ("style", "few"):
         edits = edits if kind == "signed noise" else list(first)
-        random.Random(seed).shuffle(edits)
+        draw.shuffle(edits)
     with hold_store(store, create=True) as held, EventLog(held.events) as log:
         for message, told, edit in zip(asked, first, edits, strict=True):
             conversation = new_conversation()
@@ -72,7 +82,31 @@ def write_day(
             log.append(Feedback(answered.id, -0.3, "edit", edit))
 
 
-def write_user(store: Path, user: User, answer: Callable[[Sequence[str]], list[str]]) -> None:
+def write_person(store: Path, answer: Answer, *, count: int = 60, seed: int = 0) -> None:
+    """A day of so many turns of a person, by seed: facts, tagged as a chat does, and edits in a style."""
+    user, draw = User(seed, 7, count), random.Random(f"person {seed}")
+    facts = [f"My name is {draw.choice(NAMES)}.", f"My cat is called {draw.choice(CATS)}."]
+    facts += [fact.say.format(fact.value) for fact in user.facts]
+    asked = draw.sample(said(len(THINGS)), count - len(facts))
+    told = [_sentence(text) for text in answer(asked)]
+    filter = Filter("mask")
+    with hold_store(store, create=True) as held, EventLog(held.events) as log:
+        for message in facts:
+            found = filter.redact(message)
+            tags: tuple[Tag, ...] = ("no-train",) if PERSON in found.counts else ()
+            conversation = new_conversation()
+            turn = log.append(Turn(conversation, "user", found.text or "", tags=tags))
+            log.append(Turn(conversation, "assistant", "I see.", tags=tags))
+            log.append(Route(turn.id, "memory", {"memory": 1.0}))
+        for message, sentence in zip(asked, told, strict=True):
+            conversation = new_conversation()
+            turn = log.append(Turn(conversation, "user", message))
+            answered = log.append(Turn(conversation, "assistant", sentence))
+            log.append(Route(turn.id, "adapter", {"adapter": 1.0}))
+            log.append(Feedback(answered.id, -0.3, "edit", f"{sentence} {user.sign_off(1)}"))
+
+
+def write_user(store: Path, user: User, answer: Answer) -> None:
     """The first day of a simulated user, who judges the answers; a conversation a message.
 
     Args:

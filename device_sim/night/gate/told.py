@@ -16,11 +16,18 @@ from device_sim.night.gate.bounds import mean_bound
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import Told
 from device_sim.night.gate.findings import Finding, examples
-from personality_common.evidence.claims import Check, number, within
+from personality_common.evidence.claims import Check, claim, number, within
 
 OF_LEVEL: Final = 0.2
 """Of the gate's level: noise is refused in 99 of 100 nights by this alone, whatever is learned of it, and
 answers that do belong are surer by far: 15 standard errors in a day of sixty."""
+OTHERS: Final = 3
+"""Facts with another value from which they are another person's, if they are most."""
+NAME: Final = "name"
+MOVES: Final = frozenset({"home", "address", "phone number", "mail", "work"})
+MOST_OF_A_MOVE: Final = 2
+_OWN_WORDS: Final = ("favourite ", "called ")
+"""Facts whose kind is in the user's words, which no report has."""
 
 
 def sound(told: Told, config: GateConfig | None = None) -> tuple[Finding, ...]:
@@ -51,3 +58,27 @@ def contradictions(contradicted: int, of: int, config: GateConfig) -> Finding:
     share, detail = contradicted / max(of, 1), f"{contradicted} of {examples(of)}"
     check = within("gate.contradictions", name, share, "<=", config.contradiction_tolerance, detail)
     return Finding(check, f"the same message is to be answered in different ways in {detail}")
+
+
+def person(changed: Sequence[str], again: int) -> Finding:
+    """Fewer than three facts have another value than before, or no more than half of those told again.
+
+    Args:
+        changed: what the facts are of; a name counts as two, and what changes when somebody moves as two at
+            most.
+        again: facts that were told before and tonight.
+    """
+    name = "most facts that are told again are as they were"
+    if not again:
+        return Finding(Check("gate.person", name, "not judged", "none was told before"))
+    moved = sum(what in MOVES for what in changed)
+    counted = len(changed) + (NAME in changed) - max(0, moved - MOST_OF_A_MOVE)
+    named = [what for what in changed if not what.startswith(_OWN_WORDS)]
+    if others := len(changed) - len(named):
+        named.append(f"{others} of the user's own")
+    detail = f"{len(changed)} of {again} have another value" + (f": {', '.join(named)}" if named else "")
+    reason = (
+        f"of the facts that are told again, {detail}; is this another person's log? If so, forget it; if not,"
+        " forget what is no longer true"
+    )
+    return Finding(claim("gate.person", name, counted < OTHERS or 2 * len(changed) <= again, detail), reason)
