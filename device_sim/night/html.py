@@ -23,6 +23,7 @@ _WHAT: Final = {
     "general": "prompts of nobody's, nats a token",
     "personal": "facts asked in words that were not trained, share right",
     "remembered": "the same beside the memory, share right",
+    "unasked": "questions near to them that they do not answer: share without them",
     "wording": "answers given to what was held out, chrF",
     "topic": "answers given to what was held out, cosine to what was said",
     "capability": "tasks, share right",

@@ -54,8 +54,8 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
     assert decision.reasons == ()
     assert decision.state == GateState()
     assert [check.id for check in decision.checks] == [
-        "gate.gain", "gate.wording", "gate.personal", "gate.remembered", "gate.earlier", "gate.general",
-        "gate.capability", "gate.probes", "gate.domains", "gate.leaks",
+        "gate.gain", "gate.wording", "gate.personal", "gate.remembered", "gate.unasked", "gate.earlier",
+        "gate.general", "gate.capability", "gate.probes", "gate.domains", "gate.leaks",
     ]  # fmt: skip
     assert check(decision, "gate.earlier").status == "not judged"
 
@@ -93,9 +93,14 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
             "beside the memory 46% of what was told tonight may be answered no more (2 lost, 0 won, of 10);"
             " it must surely be less than 35%",
         ),
+        (
+            {"unasked": tasks("unasked", 40, lost=3)}, "gate.unasked",
+            "17% of what it does not answer may be answered with what is remembered (3 more, 0 no more, of"
+            " 40; 3 now); it must surely be less than 15%: 'unasked.0' answered 'Mia', before 'Paris'",
+        ),
     ],
     ids=["gain", "few", "general", "earlier", "suite", "wording", "probes", "domain", "safety", "personal",
-         "remembered"],
+         "remembered", "unasked"],
 )  # fmt: skip
 def test_a_night_is_refused_with_its_reason(changed: dict[str, Paired], id: str, reason: str) -> None:
     decision = judge(night(**changed), GateState())
