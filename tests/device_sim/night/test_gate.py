@@ -236,6 +236,7 @@ NIGHTS = 60
         (Truth("learns no fact", False, 0.5, facts=10), 0.0, 0.15),
         (Truth("learns facts", True, 0.5, facts=10, learned=0.8), 0.5, 1.0),
         (Truth("reads no more", False, 0.5, facts=10, learned=0.8, unread=0.35), 0.0, 0.18),
+        (Truth("tells unasked", False, 0.5, facts=10, learned=0.8, unasked=0.15), 0.0, 0.15),
     ],
     ids=lambda value: value.name if isinstance(value, Truth) else "",
 )
