@@ -20,6 +20,7 @@ from typing import Final
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.store import hold_store
 from device_sim.night.activation import activate, keep_candidate, refused, register
+from device_sim.night.augmenting import augmentation, items_of
 from device_sim.night.beginning import begin, must_be_made_anew
 from device_sim.night.config import NightConfig
 from device_sim.night.data import Item
@@ -45,6 +46,7 @@ from device_sim.night.planning import split_of
 from device_sim.night.reactions import reactions
 from device_sim.night.state import (
     AFTER_FILE,
+    AUGMENTED_FILE,
     BEFORE_FILE,
     CANDIDATE_FILE,
     HEAD_FILE,
@@ -172,14 +174,15 @@ def _baseline(night: Night, desk: Desk) -> Night:
 
 def _train(night: Night, desk: Desk) -> Night:
     """A candidate, from the base, over all that is live and as much of what is nobody's."""
-    train = desk.lessons(night)
+    made = augmentation(night, desk)
+    train = desk.lessons(night, items_of(made, desk.chosen(night.split.train)))
     validation = [(Prompted(item.said), item.answer) for item in desk.chosen(night.split.validation)]
     replay = desk.replay(night)
     training = desk.engine.train(
         train, validation, replay, desk.folder / CANDIDATE_FILE, desk.folder / WORK,
         seed=night.settings.seed, minutes=night.settings.budget_minutes, reporter=desk.reporter,
     )  # fmt: skip
-    return replace(night, training=training, replayed=len(replay))
+    return replace(night, training=training, replayed=len(replay), augmented=made.facts)
 
 
 def _evaluate(night: Night, desk: Desk) -> Night:
@@ -206,7 +209,7 @@ def _gate(night: Night, desk: Desk) -> Night:
 def _report(night: Night, desk: Desk) -> Night:
     """Let go of what only the night needed."""
     shutil.rmtree(desk.folder / WORK, ignore_errors=True)
-    for name in (CANDIDATE_FILE, HEAD_FILE):
+    for name in (CANDIDATE_FILE, HEAD_FILE, AUGMENTED_FILE):
         (desk.folder / name).unlink(missing_ok=True)
     for registry in (desk.registry, desk.heads):
         if registry is not None:

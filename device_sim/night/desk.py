@@ -150,9 +150,13 @@ class Desk:
         reads = any(item.kind == "fact" for item in self.chosen(night.split.train))
         return replays(form, reads, night.settings.seed, self.general)  # type: ignore[arg-type]
 
-    def lessons(self, night: Night) -> list[Said]:
-        """What is trained: talk as it was, facts alone and as they are asked, and how memories are read."""
-        items = self.chosen(night.split.train)
+    def lessons(self, night: Night, worded: Sequence[Item] = ()) -> list[Said]:
+        """What is trained: talk as it was, facts alone and as they are asked, and how memories are read.
+
+        Args:
+            worded: further questions about its facts.
+        """
+        items = [*self.chosen(night.split.train), *worded]
         found: list[Said] = []
         for item, asked in zip(items, recalled(items, items, self.engine.embed), strict=True):
             found.append((asked, item.answer))
