@@ -83,8 +83,8 @@ def _figures() -> tuple[Figure, ...]:
     from personality_common.registry.rendering import Figure
 
     return (
-        Figure("loss before", "before", "held_out_loss", ".2f"),
-        Figure("after", "after", "held_out_loss", ".2f"),
+        Figure("held out before", "before", "held_out", ".2f"),
+        Figure("after", "after", "held_out", ".2f"),
     )
 
 
@@ -93,5 +93,5 @@ add_version_commands(
     _open,
     _figures,
     lambda stored: asdict(stored),
-    "loss: nats a token on what the night held out, before and after it.",
+    "held out: log-probability, nats a token, of what the night held out, before and after it.",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from device_sim.companion.log import read_events
 from device_sim.night.data import collect
 from device_sim.night.desk import Desk
-from device_sim.night.state import CANDIDATE_FILE, HEAD_FILE, HeadNight, Night
+from device_sim.night.state import CANDIDATE_FILE, HEAD_FILE, HeadNight, Night, SetFigures
 from personality_common.evidence.claims import Check, within
 from personality_common.registry.identity import Identity
 from personality_common.registry.record import Gate, Record, now
@@ -50,11 +50,17 @@ def _adapter(night: Night, desk: Desk) -> str:
     if (known := _registered(desk.registry, night)) is not None:
         return known
     base = night.baseline if night.baseline is not None else desk.shipped
+
+    def named(
+        figure: SetFigures,
+    ) -> str:  # the same for each night's own
+        return "held_out" if figure.kind == "target" else figure.name
+
     record = _record(
         night, desk.registry.pointers().identity, desk.shipped, night.checks,
         {"seed": night.settings.seed, "replayed": night.replayed, "compared with": base},
-        {figure.name: figure.before for figure in night.sets},
-        {figure.name: figure.after for figure in night.sets},
+        {named(figure): figure.before for figure in night.sets},
+        {named(figure): figure.after for figure in night.sets},
     )  # fmt: skip
     return desk.registry.add(desk.engine.value(desk.folder / CANDIDATE_FILE), record)
 

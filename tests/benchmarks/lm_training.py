@@ -25,7 +25,7 @@ from pretrain.lm.training import CLIP, batch_loss, target_weights
 
 BATCH = 8
 STEPS, SKIPPED = 24, 4
-ADAMW_RATES = (3e-3, 6e-3, 1e-2)
+ADAMW_RATES = (7.5e-4, 1.5e-3, 3e-3, 6e-3, 1e-2)
 ADAMW_BUDGETS = (1.0, 1.5, 2.0)
 """Of the tokens that Muon has."""
 

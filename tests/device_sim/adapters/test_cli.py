@@ -58,8 +58,8 @@ def record(registry: Registry[Adapter], **changes: Any) -> Record:
         "parents": (registry.active,),
         "settings": {"rank": 4, "learning_rate": 0.002},
         "data": {"examples": "e" * 64},
-        "before": {"held_out_loss": 2.5},
-        "after": {"held_out_loss": 1.25},
+        "before": {"held_out": -2.5},
+        "after": {"held_out": -1.25},
         "gates": (Gate("target", True, "+1.25"),),
     }
     return Record(**{**fields, **changes})

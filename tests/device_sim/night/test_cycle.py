@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from device_sim.adapters.cli import _figures
 from device_sim.companion.events import Turn
 from device_sim.companion.log import read_events
 from device_sim.night.beginning import REMOVED
@@ -47,6 +48,12 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted(day: Day) -> None:
     assert (len(night.split.train), len(night.split.validation), len(night.split.held_out)) == (40, 5, 15)
     target = next(s for s in night.sets if s.kind == "target")
     assert target.gain == pytest.approx(1.0)
+    registry = Pretender().registry(day.store, create=False)
+    assert registry is not None
+    stored = registry.versions()[-1].stored
+    assert stored is not None
+    listed = [getattr(stored.record, one.when)[one.name] for one in _figures()]  # `pt adapters list`
+    assert listed == [target.before, target.after]
     assert not (day.store / "nights" / "0001" / "work").exists()
     assert not (day.store / "nights" / "0001" / "candidate.gguf").exists()
 
