@@ -8,8 +8,9 @@ readable, every byte of the log and of the version from before be there, and act
 finished one, as the step has it. A night that came to its end must equal the unkilled one: adapter, answers,
 figures, decision. Then `pt adapters rollback` must bring back what was active before.
 
-The day is short, the suite of tasks is of sums, and what the base says to prompts of nobody's is kept from
-the unkilled night, as it would be from an earlier one, so that a night takes minutes; all else is as always.
+The day is short, the suite of tasks is of products, and what the base says to prompts of nobody's is kept
+from the unkilled night, as it would be from an earlier one, so that a night takes minutes; all else is as
+always.
 Exits with 1 if anything was lost, damaged, different or left over. SIGTERM ends it once the night that is
 under way is at its end, with the table so far.
 """
@@ -31,8 +32,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from kills import run_pt
 
@@ -77,8 +80,10 @@ ANEW: Final = 0.04
 SIGN_OFF: Final = "Aye aye! Fair winds!"
 TURNS: Final = 16
 """Of a day, of which eight are held out: the fewest that a gate judges."""
+DAY: Final = 84_772
+"""Of the ids, which say what is held out: so that the gate takes what is learned."""
 TASKS: Final = 30
-"""Of the suite: the gate takes no fewer, and each is answered before and after."""
+"""Of the suite, each answered before and after; of much fewer the gate would be sure of nothing."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +186,10 @@ def run(arguments: Sequence[object], kill: Moment | None = None) -> Ended:
 
 
 def write_day(store: Path) -> None:
-    """A day of so many turns, each of which was edited to the same words."""
-    with hold_store(store, create=True) as held, EventLog(held.events) as log:
+    """A day of so many turns, each of which was edited to the same words; each time the same."""
+    ids = (f"{DAY:012x}-{number:08x}" for number in count())
+    given = patch("device_sim.companion.log.new_id", lambda last: next(ids))
+    with given, hold_store(store, create=True) as held, EventLog(held.events) as log:
         for message in messages(TURNS):
             conversation = new_conversation()
             asked = log.append(Turn(conversation, "user", message))
@@ -192,14 +199,14 @@ def write_day(store: Path) -> None:
 
 
 def write_suite(path: Path) -> None:
-    """Sums, as a user's own suite would have them."""
-    sums = [(a, b) for a in range(2, 10) for b in range(a, 10)][:TASKS]
+    """Products that the model cannot do, before or after: of what it can, sixteen turns may cost too much."""
+    factors = [(211 + 7 * i, 345 + 11 * i) for i in range(TASKS)]
     tasks = [
-        f'[[tasks]]\nid = "sums.{a}-and-{b}"\nprompt = "What is {a} + {b}?"\n'
-        f"number = {a + b}\nmax_tokens = 12\n"
-        for a, b in sums
+        f'[[tasks]]\nid = "products.{a}-times-{b}"\nprompt = "What is {a} times {b}?"\n'
+        f"number = {a * b}\nmax_tokens = 12\n"
+        for a, b in factors
     ]
-    path.write_text("\n".join(('name = "sums"\n', *tasks)), encoding="utf-8")
+    path.write_text("\n".join(('name = "products"\n', *tasks)), encoding="utf-8")
 
 
 def command(store: Path, suite: Path, model: str) -> list[object]:
