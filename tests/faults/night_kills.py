@@ -124,7 +124,7 @@ class Tally:
     """What came of it.
 
     Attributes:
-        kills: by the part that the night was in; `anew` of them were followed by a run without --resume.
+        kills: by the part that the night was in; after `anew` of them the night began anew.
         nights: that came to their end, `unkilled` of their last runs.
         faults: lost, damaged or different, and a sentence.
     """
@@ -269,9 +269,9 @@ def part_of(store: Path) -> str:
 
 
 def aim(part: str, unkilled: Unkilled, draw: random.Random) -> Moment:
-    """A moment in the part that is next, mostly, or in a later one."""
+    """A moment in the part that is next, mostly, or in a later one; in `done` it ends before it is killed."""
     at = PARTS.index(part)
-    while draw.random() > STAYS and at < len(PARTS) - 2:
+    while draw.random() > STAYS and PARTS[at] != "done":
         at += 1
     return Moment(PARTS[at], draw.uniform(0, unkilled.takes[PARTS[at]]))
 
@@ -350,8 +350,8 @@ def kill_nights(
         while (part := part_of(store)) != "done":
             done = tally.kills.total() >= kills or enough.is_set()
             anew = part != START and not done and draw.random() < ANEW
-            tally.anew += anew
             begins = anew and STEPS.index(part) <= STEPS.index("gate")
+            tally.anew += begins
             aimed = None if done else aim(START if begins else part, unkilled, draw)
             resume = [] if part == START or anew else ["--resume"]
             began = time.monotonic()
