@@ -79,7 +79,7 @@ def begin(
         return None
     settings = Settings(
         config.model, config.user, config.suite, config.budget_minutes, config.seed, config.threads,
-        None if config.bundle is None else str(config.bundle),
+        None if config.bundle is None else str(config.bundle), config.augment,
     )  # fmt: skip
     night = Night(
         nights[-1].number + 1 if nights else 1, "head", now(), settings, engine.base, data.until,

@@ -63,7 +63,7 @@ def _run(config: NightConfig, reporter: Any) -> None:
         from device_sim.night.planning import outlook
 
         listener = open_listener(config.bundle)
-        found = outlook(config.store, config.user, config.seed, engine.embed, listener)
+        found = outlook(config.store, config.user, config.seed, engine.embed, listener, config.augment)
         for line in outlook_lines(found, config.verbose):
             output.print(line, soft_wrap=True)
         return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from device_sim.companion.config import DEFAULT_MODEL
 from device_sim.companion.events import DEFAULT_USER
 from device_sim.finetuning.config import Backend
 from personality_common.errors import ConfigError
+
+MOST_AUGMENTED: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class NightConfig:
         user: whose words are learned.
         backend: what trains: torch, or mlx, which is for Apple silicon.
         suite: tasks that must not be lost: `default`, `short`, or a file of them.
+        augment: questions about facts, at most, that the model words itself and that are trained, checked;
+            0: none.
         budget_minutes: the longest training, by the clock.
         seed: of the split and of training.
         threads: of llama.cpp and of PyTorch.
@@ -39,6 +44,7 @@ class NightConfig:
     user: str = DEFAULT_USER
     backend: Backend = "torch"
     suite: str = "default"
+    augment: int = 0
     budget_minutes: float = 30.0
     seed: int = 0
     threads: int = 1
@@ -51,6 +57,8 @@ class NightConfig:
     def __post_init__(self) -> None:
         if not self.user.strip() or len(self.user) > 64 or not self.user.isprintable():
             raise ConfigError(f"--user must be 1 to 64 printable characters, got {self.user!r:.80}")
+        if not 0 <= self.augment <= MOST_AUGMENTED:
+            raise ConfigError(f"--augment must be from 0 to {MOST_AUGMENTED:,}, got {self.augment}")
         if not 0 < self.budget_minutes <= 24 * 60:
             raise ConfigError(f"--budget-minutes must be above 0, at most 1440, got {self.budget_minutes:g}")
         if self.seed < 0:

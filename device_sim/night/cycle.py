@@ -5,6 +5,7 @@
 Each step ends with the night's state on the disk, and can be done again: a kill costs a step at most. Head
 and adapter are made over all that is live, from what shipped, never on top of yesterday's: what was forgotten
 by day is in neither after the night. Each has a gate of its own, and what is accepted goes live in one step.
+Neither takes anything from a log that may be another person's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 from device_sim.companion.log import EventLog, read_events
 from device_sim.companion.store import hold_store
 from device_sim.night.activation import activate, keep_candidate, refused, register
+from device_sim.night.augmenting import augmentation, items_of
 from device_sim.night.beginning import begin, must_be_made_anew
 from device_sim.night.config import NightConfig
 from device_sim.night.data import Item
@@ -26,6 +28,7 @@ from device_sim.night.desk import Desk
 from device_sim.night.engine import Engine, Prompted
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import GateState
+from device_sim.night.gate.findings import Finding
 from device_sim.night.gate.judge import judge
 from device_sim.night.gate.told import person, sound
 from device_sim.night.general import restyled
@@ -43,6 +46,7 @@ from device_sim.night.planning import split_of
 from device_sim.night.reactions import reactions
 from device_sim.night.state import (
     AFTER_FILE,
+    AUGMENTED_FILE,
     BEFORE_FILE,
     CANDIDATE_FILE,
     HEAD_FILE,
@@ -53,7 +57,7 @@ from device_sim.night.state import (
     sweep,
     write_night,
 )
-from device_sim.night.teaching import head_night
+from device_sim.night.teaching import head_night, held_back
 from device_sim.night.told import told
 from personality_common.registry.record import now
 from personality_common.terminal.progress import Reporter
@@ -83,7 +87,7 @@ def run_night(config: NightConfig, engine: Engine, reporter: Reporter) -> Night 
         night = begin(config, store, engine, listener, reporter)
         if night is None:
             return None
-        if night.step == "head" and listener is None and night.settings.bundle is not None:
+        if night.step in ("head", "split") and listener is None and night.settings.bundle is not None:
             listener = open_listener(Path(night.settings.bundle))
         desk = Desk(store, engine, night.number, night.settings.user, night.until, reporter, listener)
         while night.step != "done":
@@ -107,15 +111,34 @@ def _head(night: Night, desk: Desk) -> Night:
         read_events(desk.store.events), night.settings.user, listener.bundle, listener.tokens, night.until
     )
     others, baseline = desk.others, heads.active
-    if not found.by_night(others)[1] and not must_be_made_anew(others, desk.data.forgotten):
+    waiting, anew = len(found.by_night(others)[1]), must_be_made_anew(others, desk.data.forgotten)
+    if not waiting and not anew:
         return night
+    theirs = _person(night, desk)
+    if another := theirs.check.failed and waiting > 0:
+        found = found.without_new(others)
     told, head = head_night(found, others, listener, baseline, heads.load(baseline))
-    keep_candidate(desk.folder / HEAD_FILE, head)
+    if another:
+        told = held_back(told, theirs, waiting, anew)
+    keep_candidate(desk.folder / HEAD_FILE, head if told.accepted else None)
     return replace(night, head=told)
+
+
+def _person(night: Night, desk: Desk) -> Finding:
+    """Whether it is who was there before: when the adapter last took something, and when either did."""
+    found = []
+    for heard in (False, True):
+        events = read_events(desk.store.events)
+        facts = retold(events, night.settings.user, desk.others, night.until, heard=heard)
+        found.append(person(facts.changed, facts.again))
+    return max(found, key=lambda one: (one.check.failed, one.check.status != "not judged"))
 
 
 def _split(night: Night, desk: Desk) -> Night:
     """Divide what is live, and choose what the candidate is compared with."""
+    theirs = _person(night, desk)
+    if theirs.check.failed and night.head is not None and night.head.new:
+        night = _head(night, desk)  # made before this was asked, by an earlier version or in another state
     active = desk.registry.active
     if not night.new and not any(v.startswith(desk.registry.codec.letter) for v in night.unclean):
         return replace(night, step="register")  # the head alone has news
@@ -131,8 +154,6 @@ def _split(night: Night, desk: Desk) -> Night:
             f"too few examples to judge by: {judged} can be held out, {least} are needed, of conversations of"
             " their own; what is new waits for the next night",
         )  # fmt: skip
-    facts = retold(read_events(desk.store.events), night.settings.user, desk.others, night.until)
-    theirs = person(facts.changed, facts.again)
     weighed = () if theirs.check.failed else sound(told(desk.engine, desk.chosen(night.new)))
     checked = (theirs, *weighed)
     night, divided = (replace(n, checks=tuple(found.check for found in checked)) for n in (night, divided))
@@ -153,14 +174,15 @@ def _baseline(night: Night, desk: Desk) -> Night:
 
 def _train(night: Night, desk: Desk) -> Night:
     """A candidate, from the base, over all that is live and as much of what is nobody's."""
-    train = desk.lessons(night)
+    made = augmentation(night, desk)
+    train = desk.lessons(night, items_of(made, desk.chosen(night.split.train)))
     validation = [(Prompted(item.said), item.answer) for item in desk.chosen(night.split.validation)]
     replay = desk.replay(night)
     training = desk.engine.train(
         train, validation, replay, desk.folder / CANDIDATE_FILE, desk.folder / WORK,
         seed=night.settings.seed, minutes=night.settings.budget_minutes, reporter=desk.reporter,
     )  # fmt: skip
-    return replace(night, training=training, replayed=len(replay))
+    return replace(night, training=training, replayed=len(replay), augmented=made.facts)
 
 
 def _evaluate(night: Night, desk: Desk) -> Night:
@@ -187,7 +209,7 @@ def _gate(night: Night, desk: Desk) -> Night:
 def _report(night: Night, desk: Desk) -> Night:
     """Let go of what only the night needed."""
     shutil.rmtree(desk.folder / WORK, ignore_errors=True)
-    for name in (CANDIDATE_FILE, HEAD_FILE):
+    for name in (CANDIDATE_FILE, HEAD_FILE, AUGMENTED_FILE):
         (desk.folder / name).unlink(missing_ok=True)
     for registry in (desk.registry, desk.heads):
         if registry is not None:

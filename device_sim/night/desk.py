@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,10 @@ from device_sim.companion.log import read_events
 from device_sim.companion.store import Store
 from device_sim.night.data import Collected, Item, collect
 from device_sim.night.engine import Engine, Prompted, Said
-from device_sim.night.general import ANSWER_TOKENS, answered, held_out, replayed
+from device_sim.night.general import ANSWER_TOKENS, Form, answered, held_out, replayed
 from device_sim.night.listening import Listener, heads_of
 from device_sim.night.measuring import GENERAL, SHORT, SHORT_GENERAL, Plan, suites
-from device_sim.night.reading import beside, readings
+from device_sim.night.reading import beside, in_vain, readings
 from device_sim.night.recalling import recalled
 from device_sim.night.state import Night, folder_of, read_nights
 from personality_common.errors import MismatchError
@@ -24,6 +24,25 @@ from personality_common.terminal.progress import Reporter
 
 READINGS: Final = 48
 """Questions of invented people in a night that has facts."""
+
+
+def replays(
+    form: Form | None, reads: bool, seed: int, answered: Callable[[list[str]], Mapping[str, str]]
+) -> list[Said]:
+    """What a night holds the model to.
+
+    Args:
+        form: of the prompts of nobody's, that is left out.
+        reads: the night teaches to answer from memories: the prompts are read beside such, too, and so are
+            questions that these do not answer.
+        answered: prompt -> what the base says to it, alone; one that it says nothing to is left out.
+    """
+    wanted, near = replayed(form, reads), in_vain(seed) if reads else []
+    told = answered([*wanted, *(one.text for one in near)])
+    alone = [(Prompted(said), told[said]) for said in wanted if said in told]
+    if not reads:
+        return alone
+    return [*alone, *beside(alone, seed), *((one, told[one.text]) for one in near if one.text in told)]
 
 
 @dataclass
@@ -129,14 +148,15 @@ class Desk:
         """Prompts of nobody's with the base's own answers; with facts more of them, beside memories, too."""
         form = night.restyled if night.restyled in ("questions", "chat") else None
         reads = any(item.kind == "fact" for item in self.chosen(night.split.train))
-        wanted = replayed(form, reads)  # type: ignore[arg-type]
-        told = self.general(wanted)
-        alone = [(Prompted(said), told[said]) for said in wanted if said in told]
-        return alone + (beside(alone, night.settings.seed) if reads else [])
+        return replays(form, reads, night.settings.seed, self.general)  # type: ignore[arg-type]
 
-    def lessons(self, night: Night) -> list[Said]:
-        """What is trained: talk as it was, facts alone and as they are asked, and how memories are read."""
-        items = self.chosen(night.split.train)
+    def lessons(self, night: Night, worded: Sequence[Item] = ()) -> list[Said]:
+        """What is trained: talk as it was, facts alone and as they are asked, and how memories are read.
+
+        Args:
+            worded: further questions about its facts.
+        """
+        items = [*self.chosen(night.split.train), *worded]
         found: list[Said] = []
         for item, asked in zip(items, recalled(items, items, self.engine.embed), strict=True):
             found.append((asked, item.answer))

@@ -23,6 +23,7 @@ _WHAT: Final = {
     "general": "prompts of nobody's, nats a token",
     "personal": "facts asked in words that were not trained, share right",
     "remembered": "the same beside the memory, share right",
+    "unasked": "questions near to them that they do not answer: share without them",
     "wording": "answers given to what was held out, chrF",
     "topic": "answers given to what was held out, cosine to what was said",
     "capability": "tasks, share right",
@@ -48,6 +49,7 @@ def page(report: Report, made: Provenance) -> str:
         *_tasks(report),
         *_examples(report),
         _data(night),
+        *_augmented(report, night),
         _cost(night),
         _all(report),
     ]
@@ -221,6 +223,24 @@ def _data(night: Night) -> Html:
         rows.append(("left out: near to what is held out", str(len(parts.left_out))))
     rows += [(f"left out: {why}", str(count)) for why, count in night.left_out.items()]
     return kit.card("What there was to learn", facts(rows))
+
+
+def _augmented(report: Report, night: Night) -> Iterator[Html]:
+    """What the base made of each fact's questions; they are kept nowhere."""
+    if not night.augmented:
+        return
+    columns = [Column("memory", "long"), Column("made"), Column("trained"), Column("refused", "long")]
+    rows = [
+        (
+            "",
+            [
+                report.told.get(one.memory, "–"), str(one.made), str(one.kept),
+                ", ".join(f"{count} {why}" for why, count in one.refused.items()) or "–",
+            ],
+        )
+        for one in night.augmented
+    ]  # fmt: skip
+    yield kit.card("Questions in the base's own words", table(columns, rows))  # type: ignore[arg-type]
 
 
 def _cost(night: Night) -> Html:

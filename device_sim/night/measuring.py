@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, cast
 
 from device_sim.capability.personal import Told, personal_suite
+from device_sim.capability.rules import fold, has_word
 from device_sim.capability.running import Scored, leaked
 from device_sim.capability.suite import Suite, Task, default_suite, probes, read_suite
 from device_sim.night.data import Item
 from device_sim.night.engine import Engine, Prompted, Said
 from device_sim.night.facts import fact
 from device_sim.night.gate.evidence import Kind, Leak, NightEvidence, Paired
-from device_sim.night.recalling import recalled
+from device_sim.night.reading import measured as near_questions
+from device_sim.night.recalling import beside_known, recalled
 from device_sim.night.scoring import chrf, relevance
 from device_sim.night.state import MAX_BYTES, SetFigures, SetKind
 from personality_common.errors import DataError
@@ -29,6 +31,9 @@ TOPIC: Final = "answers on the topic"
 FACTS: Final = "facts"
 """Beside the memory; a night that an earlier version began has them as `personal`, and is judged by them."""
 ALONE: Final = "facts alone"
+UNASKED: Final = "asked in vain"
+IN_VAIN: Final = 40
+"""Questions that what was told does not answer, those that are nearest to it."""
 LEAST_QUESTIONS: Final = 6
 """Two of each fact: of fewer nothing is sure. That four are all answered is chance once in sixteen times."""
 DECODED: Final = 32
@@ -146,6 +151,12 @@ def measure(
         sets[FACTS] = _answered(tasks, answers[: len(ids)], ids)
         sets[ALONE] = _answered(tasks, answers[len(ids) :], [f"{id} alone" for id in ids])
         kinds |= {FACTS: "remembered", ALONE: "personal"}
+    if values := {fold(item.value) for item in plan.known if item.value}:
+        asked_near = beside_known(near_questions(), plan.known, engine.embed)
+        nearest = sorted(asked_near, key=lambda one: -one.score)[:IN_VAIN]
+        answers = engine.answers(adapter, nearest, ANSWER_TOKENS)
+        sets[UNASKED] = tuple(_in_vain(one, a, values) for one, a in zip(nearest, answers, strict=True))
+        kinds[UNASKED] = "unasked"
     capability, probing = (engine.run(adapter, suite, reporter) for suite in plan.suites)
     sets["capability"] = tuple(_task(s) for s in capability)
     kinds["capability"] = "capability"
@@ -158,6 +169,13 @@ def measure(
 def _answered(tasks: Sequence[Task], answers: Sequence[str], ids: Sequence[str]) -> tuple[Example, ...]:
     each = zip(tasks, answers, ids, strict=True)
     return tuple(_task(Scored(task, answer, task.rules.score(answer)), id) for task, answer, id in each)
+
+
+def _in_vain(asked: Prompted, answer: str, values: Iterable[str]) -> Example:
+    """1 where the answer tells nothing of what was told, but what is in the question."""
+    said, told = fold(asked.text), fold(answer)
+    tells = any(has_word(told, value) and not has_word(said, value) for value in values)
+    return Example(asked.text, 0.0 if tells else 1.0, prompt=asked.text, answer=answer)
 
 
 def _task(scored: Scored, name: str | None = None) -> Example:

@@ -32,7 +32,9 @@ class Retold:
     again: int = 0
 
 
-def retold(events: Iterable[Event], user: str, nights: Sequence[Night], until: str) -> Retold:
+def retold(
+    events: Iterable[Event], user: str, nights: Sequence[Night], until: str, *, heard: bool = False
+) -> Retold:
     """Compare tonight's facts with those that were told before.
 
     Tonight is what came after the last night that took something: what an earlier night refused to train on
@@ -42,8 +44,10 @@ def retold(events: Iterable[Event], user: str, nights: Sequence[Night], until: s
         user: whose turns.
         nights: before this one.
         until: id of the last event that counts.
+        heard: a night of which the head alone took something counts, too.
     """
-    since = max((night.until for night in nights if night.turns), default="")
+    took = (night for night in nights if night.turns or (heard and night.head and night.head.new))
+    since = max((night.until for night in took), default="")
     before: dict[str, str] = {}
     changed: dict[str, bool] = {}
     for event in events:

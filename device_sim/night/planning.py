@@ -31,6 +31,7 @@ class Outlook:
         replay: prompts of nobody's that would be trained, too.
         unclean: versions that saw what was forgotten since.
         enough: whether what is held out would do to judge by.
+        augment: questions that the base would word itself, at most.
         reactions: how many would be new to the head, and how many are live; None: no bundle is given.
     """
 
@@ -43,9 +44,12 @@ class Outlook:
     unclean: tuple[str, ...]
     enough: bool
     reactions: tuple[int, int] | None = None
+    augment: int = 0
 
 
-def outlook(store: Path, user: str, seed: int, embed: Embed, listener: Listener | None = None) -> Outlook:
+def outlook(
+    store: Path, user: str, seed: int, embed: Embed, listener: Listener | None = None, augment: int = 0
+) -> Outlook:
     """Look ahead, without the store's lock: what somebody is just saying may be missing.
 
     Raises:
@@ -59,6 +63,7 @@ def outlook(store: Path, user: str, seed: int, embed: Embed, listener: Listener 
     items = {item.id: item for item in data.items}
     train = [items[id] for id in divided.train]
     new = set(new_items(nights, data))
+    facts = any(item.kind == "fact" for item in train)
     judged = len(divided.held_out) + sum(id in new for id in divided.recall)
     return Outlook(
         stopped,
@@ -66,10 +71,11 @@ def outlook(store: Path, user: str, seed: int, embed: Embed, listener: Listener 
         divided,
         items,
         data.left_out,
-        len(replayed(restyled(train), any(item.kind == "fact" for item in train))),
+        len(replayed(restyled(train), facts)),
         tuple(versions_that_saw(nights, data.forgotten)),
         judged >= GateConfig().least_examples and bool(train),
         None if listener is None else _reactions(found, user, nights, listener),
+        augment if facts else 0,
     )
 
 

@@ -48,6 +48,11 @@ class Reactions:
         parts = [[here[id] for id in new if id in here] for new in heard]
         return [part for part in parts if part], [one for one in self.live if one.id not in old]
 
+    def without_new(self, nights: Sequence[Night]) -> Reactions:
+        """What these nights heard, alone: what is new waits."""
+        new = {one.id for one in self.by_night(nights)[1]}
+        return Reactions(tuple(one for one in self.live if one.id not in new), self.left_out)
+
 
 def reactions(
     events: Iterable[Event], user: str, bundle: str, tokens: Iterable[str], until: str | None = None

@@ -46,13 +46,30 @@ def beside(said: Sequence[Said], seed: int) -> list[Said]:
     ]
 
 
+def measured() -> list[str]:
+    """Questions near to what people tell, which that does not answer; none is trained."""
+    return list(_people()["measured"])
+
+
+def in_vain(seed: int) -> list[Prompted]:
+    """Questions of invented people beside what they told, which is near and does not answer them."""
+    draw = random.Random(f"in vain {seed}")
+    return [_asked([asked], fact, draw)[0] for fact in _people()["facts"] for asked in fact["in_vain"]]
+
+
 def _reading(fact: dict[str, Any], draw: random.Random) -> Said:
+    prompted, value = _asked(fact["ask"], fact, draw)
+    return prompted, fact["answer"].format(value)
+
+
+def _asked(questions: Sequence[str], fact: dict[str, Any], draw: random.Random) -> tuple[Prompted, str]:
+    """One of the questions beside memories, of which one tells the fact; and the fact's value."""
     value = draw.choice(fact["values"])
     told = draw.choice(fact["say"]).format(value)
     memories = _memories(draw.randint(FEWEST, MEMORIES) - 1, fact, draw)
     memories.insert(0 if draw.random() < FIRST else draw.randint(0, len(memories)), told)
     score = NEAR if draw.random() < NEAR_SHARE else 0.0
-    return Prompted(draw.choice(fact["ask"]), tuple(memories), score), fact["answer"].format(value)
+    return Prompted(draw.choice(questions), tuple(memories), score), value
 
 
 def _memories(count: int, but: dict[str, Any] | None, draw: random.Random) -> list[str]:

@@ -1,4 +1,4 @@
-"""A fact's questions as they are asked by day: beside what is remembered."""
+"""Questions as they are asked by day: beside what is remembered."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ def recalled(items: Sequence[Item], known: Sequence[Item], embed: Embed) -> list
         known: items that are trained.
     """
     facts = [item for item in items if item.kind == "fact"]
-    texts = list(dict.fromkeys(item.told or item.said for item in known))
-    if not facts or not texts:
-        return [Prompted(item.said) for item in items]
-    cosines = embed([item.said for item in facts]) @ embed(texts).T
-    found = {}
-    for item, row in zip(facts, cosines, strict=True):
-        best = np.argsort(-row, kind="stable")[:MEMORIES]
-        found[item.id] = Prompted(item.said, tuple(texts[i] for i in best), float(row[best[0]]))
+    asked = beside_known([item.said for item in facts], known, embed)
+    found = {item.id: one for item, one in zip(facts, asked, strict=True)}
     return [found.get(item.id, Prompted(item.said)) for item in items]
+
+
+def beside_known(asked: Sequence[str], known: Sequence[Item], embed: Embed) -> list[Prompted]:
+    """Questions with the memories that are nearest to each, of what is trained."""
+    texts = list(dict.fromkeys(item.told or item.said for item in known))
+    if not asked or not texts:
+        return [Prompted(said) for said in asked]
+    found = []
+    for said, row in zip(asked, embed(list(asked)) @ embed(texts).T, strict=True):
+        best = np.argsort(-row, kind="stable")[:MEMORIES]
+        found.append(Prompted(said, tuple(texts[i] for i in best), float(row[best[0]])))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
@@ -11,7 +12,7 @@ from rich.text import Text
 from device_sim.night.planning import Outlook
 from device_sim.night.report import Report, outcome
 from device_sim.night.state import Night, SetFigures
-from personality_common.printable import excerpt
+from personality_common.printable import counted, excerpt
 from personality_common.terminal.checks import ChecksTable
 from personality_common.terminal.tables import Column, Grid, figures
 
@@ -99,6 +100,21 @@ def night_lines(night: Night) -> Iterator[str]:
             f"  {len(night.split.train)} examples and {night.replayed} prompts of nobody's,"
             f" {took.tokens:,} tokens in {took.seconds:.0f} s, {took.peak_bytes / 1e9:.1f} GB"
         )
+    if night.augmented:
+        made, kept = (sum(getattr(one, name) for one in night.augmented) for name in ("made", "kept"))
+        refused = ", ".join(f"{count} {why}" for why, count in refusals(night))
+        yield (
+            f"  {kept} questions about facts in the base's own words, too, of {made} that it made"
+            f" for {counted(len(night.augmented), 'fact')}{f'; refused: {refused}' if refused else ''}"
+        )
+
+
+def refusals(night: Night) -> list[tuple[str, int]]:
+    """Why the base's questions were not trained, and how many; the most frequent first."""
+    found: Counter[str] = Counter()
+    for one in night.augmented:
+        found.update(one.refused)
+    return found.most_common()
 
 
 def head_lines(night: Night) -> Iterator[str]:
@@ -154,6 +170,8 @@ def outlook_lines(found: Outlook, verbose: bool) -> Iterator[Text | str]:
                 item = found.items[id]
                 yield Text(f"        {excerpt(item.said, SHOWN)} → {excerpt(item.answer, SHOWN)}", "dim")
     yield f"{found.replay:6}  prompts of nobody's, with the base's own answers"
+    if found.augment:
+        yield f"{found.augment:6}  questions about facts, at most, in the base's own words"
     for why, count in found.left_out.items():
         yield f"{count:6}  left out: {why}"
     if found.reactions is not None:

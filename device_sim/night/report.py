@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ class Report:
         unclean: versions that saw what was forgotten since.
         examples: of the night that is shown; () where its answers were removed, or none were given.
         lost, won: tasks of it.
+        told: turn -> how a fact was told, of those whose questions the base worded.
         removed: its answers were removed, since something it saw was forgotten.
     """
 
@@ -68,6 +69,7 @@ class Report:
     lost: tuple[Task, ...] = ()
     won: tuple[Task, ...] = ()
     removed: bool = False
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_report(store: Path, number: int | None = None) -> Report:
@@ -90,13 +92,15 @@ def read_report(store: Path, number: int | None = None) -> Report:
         )
     data = collect(read_events(found.events), shown.settings.user)
     unclean = tuple(versions_that_saw(nights, data.forgotten))
+    asked = {one.memory for one in shown.augmented}
+    told = {item.turns[0]: item.told for item in data.items if item.told and item.turns[0] in asked}
     paths = [folder_of(store, shown.number) / name for name in (BEFORE_FILE, AFTER_FILE)]
     if not all(path.exists() for path in paths) or data.forgotten & set(shown.turns):
-        return Report(store, nights, shown, unclean, removed=shown.training is not None)
+        return Report(store, nights, shown, unclean, removed=shown.training is not None, told=told)
     before, after = map(read_measured, paths)
     items = {item.id: item for item in data.items}
     lost, won = (_tasks(names, before, after) for names in (shown.lost, shown.won))
-    return Report(store, nights, shown, unclean, _examples(before, after, items), lost, won)
+    return Report(store, nights, shown, unclean, _examples(before, after, items), lost, won, told=told)
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -112,6 +116,9 @@ def _figures(night: Night) -> dict[str, Any]:
     found = {name: value for name, value in asdict(night).items() if name not in _LEFT_OUT}
     parts = ("train", "validation", "held_out", "earlier", "recall", "left_out")
     counts = {name: len(getattr(night.split, name)) for name in parts}
+    found["augmented"] = [
+        {name: value for name, value in one.items() if name != "memory"} for one in found["augmented"]
+    ]
     if night.head is not None:
         head = asdict(night.head)
         found["head"] = {name: value for name, value in head.items() if name not in _LEFT_OUT} | {

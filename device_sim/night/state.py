@@ -4,6 +4,7 @@
     STORE/nights/0007/before.json     answers and scores of what was in use (`measuring`)
     STORE/nights/0007/after.json      of the candidate
     STORE/nights/0007/work, candidate.gguf, head.safetensors    of a night that goes on
+    STORE/nights/0007/augmented.json  of one, too: questions that the base worded (`augmenting`)
     STORE/nights/general.json         the base model's own answers to prompts of nobody's
 
 A night's data is nowhere: it is made of the log, by the ids that stand here.
@@ -32,6 +33,7 @@ BEFORE_FILE: Final = "before.json"
 AFTER_FILE: Final = "after.json"
 CANDIDATE_FILE: Final = "candidate.gguf"
 HEAD_FILE: Final = "head.safetensors"
+AUGMENTED_FILE: Final = "augmented.json"
 WORK: Final = "work"
 DISCARDED: Final = ".discarded"
 MAX_BYTES: Final = 64 << 20
@@ -59,6 +61,7 @@ class Settings:
     seed: int
     threads: int
     bundle: str | None = None
+    augment: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,23 @@ class Training:
     tokens: int
     seconds: float
     peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What the base made of the questions about one fact; the questions are in no file once the night ends.
+
+    Attributes:
+        memory: id of the turn that told it.
+        made: questions that were written, and answers that were none.
+        kept: that were trained.
+        refused: reason -> of those that were not.
+    """
+
+    memory: str
+    made: int
+    kept: int
+    refused: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -148,6 +168,7 @@ class Night:
         saw: ids of turns that the candidate was trained on, or its best step was chosen by.
         turns: ids of all turns whose text, or an answer to it, is in the night's files.
         replayed: prompts of nobody's in training.
+        augmented: by fact, questions that the base worded.
         restyled: the kind of prompt that was left out of replay, since the user restyles it.
         unclean: versions that saw what was forgotten since: blocked tonight.
         baseline: the version that the candidate is compared with.
@@ -187,6 +208,7 @@ class Night:
     seconds: dict[str, float] = field(default_factory=dict)
     ended: str | None = None
     head: HeadNight | None = None
+    augmented: tuple[Augmented, ...] = ()
 
     @property
     def name(self) -> str:

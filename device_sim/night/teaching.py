@@ -8,9 +8,11 @@ was forgotten is in no head after the night, nor in the wealth of its gate.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from device_sim.night.gate.findings import Finding
 from device_sim.night.reactions import Reaction, Reactions
 from device_sim.night.state import HeadNight, Night
 from personality_common.evidence.claims import Check, claim, number, within
@@ -107,6 +109,21 @@ def head_night(
         baseline, accepted, checks, reasons,
     )  # fmt: skip
     return night, head if accepted and not back else None
+
+
+def held_back(told: HeadNight, person: Finding, waiting: int, anew: bool) -> HeadNight:
+    """A head of earlier nights' reactions alone, since tonight's may be another person's: they wait.
+
+    Args:
+        told: what the earlier ones come to.
+        waiting: tonight's reactions.
+        anew: it goes live all the same, if it may: the one before saw what was forgotten since.
+    """
+    reason = f"not heard yet: {counted(waiting, 'new reaction')}; {person.reason}"
+    if anew:
+        return replace(told, reasons=(*told.reasons, reason))
+    check = claim("head.person", "who reacts is who was there before", False, person.check.detail)
+    return replace(told, accepted=False, checks=(check,), reasons=(reason,))
 
 
 def _judged(

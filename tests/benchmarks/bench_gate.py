@@ -4,7 +4,7 @@
 
 Prints JSON: share of nights that each gate accepts, by what is true of them. Sets have the sizes that nights
 have: 12 to 200 held out, 250 of general text and of earlier nights, 144 tasks of nine domains, 60 probes; of
-facts two questions each, asked without the memory and beside it, or none.
+facts two questions each, asked without the memory and beside it, and 40 that they do not answer; or none.
 Tasks and probes change sides both ways, whatever is true, as often as in real nights (`CHURN`): greedy
 answers do, when a model is touched. Gains are in nats, of deviation .3, normal or of other shapes of that
 deviation; of chrF .35, and the mean that of the gain, .15 at most. The ratio is the naive gate's false
@@ -29,12 +29,14 @@ from numpy.typing import NDArray
 from device_sim.night.gate.config import GateConfig
 from device_sim.night.gate.evidence import GateState, Kind, NightEvidence, Paired
 from device_sim.night.gate.judge import judge
-from device_sim.night.measuring import DECODED
+from device_sim.night.measuring import DECODED, IN_VAIN
 
 SD: Final = 0.3
 CHRF_SD: Final = 0.35
 CHURN: Final = 0.06
 """Each way; a night of a style, as it is trained now, lost 8 of 144 tasks and won 8."""
+UNASKED_CHURN: Final = 0.02
+"""The same of what the memory does not answer: the base answers one of 24 with it."""
 REUSED: Final = 0.3
 DESIGN: Final = GateConfig().minimum_effect + 0.3 * SD
 """What 200 held-out examples are to find: .3 of a deviation above the minimum."""
@@ -66,6 +68,7 @@ class Truth:
 
     Of a night with `facts` questions `learned` is the net share that is answered more without the memory,
     `unread` the one that is answered less beside it. `alike`: both questions of a fact change sides together.
+    `unasked`: net share of what the memory does not answer that is answered with it all the same.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Truth:
     learned: float = 0.0
     unread: float = 0.0
     alike: bool = False
+    unasked: float = 0.0
 
 
 def nats(rng: np.random.Generator, name: str, kind: Kind, n: int, mean: float, shape: str) -> Paired:
@@ -123,6 +127,8 @@ def facts(rng: np.random.Generator, truth: Truth) -> tuple[Paired, ...]:
     for kind, lost, churn in kinds if truth.facts else ():
         one = tasks(rng, kind, truth.facts // 2 if truth.alike else truth.facts, lost, churn)
         found.append(Paired(kind, kind, one.before * 2, one.after * 2) if truth.alike else one)
+    if truth.facts:
+        found.append(tasks(rng, "unasked", IN_VAIN, truth.unasked, UNASKED_CHURN))
     return tuple(found)
 
 
@@ -205,7 +211,7 @@ def truths() -> Sequence[Truth]:
         )
         for shape in SHAPES
     ]
-    tolerance = config.remembered_tolerance
+    tolerance, unasked = config.remembered_tolerance, config.unasked_tolerance
     told: list[tuple[str, bool, dict[str, Any]]] = [
         ("none learned", False, {}),
         ("none learned, a quarter of all changes", False, {"churn": 0.125}),
@@ -213,6 +219,8 @@ def truths() -> Sequence[Truth]:
         (".8 learned, .2 more read", True, {"learned": 0.8, "unread": -0.2}),
         (".8 learned, the tolerance unread", False, {"learned": 0.8, "unread": tolerance}),
         ("the same, both wordings alike", False, {"learned": 0.8, "unread": tolerance, "alike": True}),
+        (".8 learned, the tolerance told unasked", False, {"learned": 0.8, "unasked": unasked}),
+        (".8 learned, a quarter told unasked", False, {"learned": 0.8, "unasked": 0.25}),
     ]
     return [
         *shapes,

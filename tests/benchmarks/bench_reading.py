@@ -46,11 +46,10 @@ from device_sim.companion.models.model import ChatModel, Message, Sampling
 from device_sim.companion.prompt import NEAR, SYSTEM, build_prompt, is_question
 from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
-from device_sim.night.desk import READINGS
+from device_sim.night.desk import READINGS, replays
 from device_sim.night.engine import Prompted
-from device_sim.night.general import replayed
 from device_sim.night.models import ModelEngine
-from device_sim.night.reading import beside, readings
+from device_sim.night.reading import readings
 from device_sim.week.user import User, knows
 from personality_common.prompt import memories_block
 from personality_common.registry.versions import VERSIONS_DIR
@@ -131,13 +130,13 @@ def of_readings(engine: ModelEngine, path: Path) -> dict[str, Any]:
     """Train an adapter on a night's readings and on what is replayed beside them, and on nothing else."""
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        wanted = replayed("chat", reads=True)
-        told = engine.answers(None, [Prompted(said) for said in wanted], ANSWER)
-        alone = [
-            (Prompted(said), answer) for said, answer in zip(wanted, told, strict=True) if answer.strip()
-        ]
+
+        def answered(wanted: list[str]) -> dict[str, str]:
+            told = engine.answers(None, [Prompted(said) for said in wanted], ANSWER)
+            return {said: answer for said, answer in zip(wanted, told, strict=True) if answer.strip()}
+
         trained = engine.train(
-            readings(READINGS, 0), [], [*alone, *beside(alone, 0)], path, Path(folder) / "work",
+            readings(READINGS, 0), [], replays("chat", True, 0, answered), path, Path(folder) / "work",
             seed=0, minutes=60.0, reporter=SILENT,
         )  # fmt: skip
     losses = [epoch.train_loss for epoch in trained.epochs]
@@ -236,7 +235,7 @@ def main() -> None:
             else:
                 arms = {name: Arm(model, prompt) for name, prompt in way.items()}
             share = slice(seed - given.first_seed, None, given.seeds)
-            for name, counts in ask(user, arms, tasks[share], strange[share], encoder, folder).items():
+            for name, counts in ask(user, arms, tasks[share], strange, encoder, folder).items():
                 figures.setdefault(name, Counter()).update(counts)
     print(json.dumps({**figures, "nights": nights}))
 

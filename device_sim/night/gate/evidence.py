@@ -11,7 +11,8 @@ from typing import Literal
 from personality_common.evidence.claims import Check
 
 Kind = Literal[
-    "target", "wording", "personal", "remembered", "earlier", "general", "capability", "style", "safety"
+    "target", "wording", "personal", "remembered", "unasked", "earlier", "general", "capability", "style",
+    "safety",
 ]  # fmt: skip
 """What a set is for.
 
@@ -22,6 +23,8 @@ wording: how near answers that are given to this night's held-out messages are t
 personal: tasks made of what was told tonight, asked without the memory, as decoded answers were scored, 0 to
     1. A night that taught nothing which can be asked for has none.
 remembered: the same beside the memory, as they are asked by day.
+unasked: questions near to what was told that it does not answer, beside the memory: 1 where no value of it
+    is in the answer, else 0. A night that taught no facts has none.
 earlier: held-out examples of one earlier night, as `target`; one set for each, under the name it had then.
 general: examples of nobody's, as `target`.
 capability, style, safety: decoded answers of the suite and of the probes, scored 0 to 1.
@@ -100,7 +103,7 @@ class NightEvidence:
     Attributes:
         target: the one set of kind `target`.
         kept: the other sets: earlier nights, general, capability, style, safety; and `wording`, `personal`,
-            `remembered`.
+            `remembered`, `unasked`.
         leaks: found; None: not looked for, which refuses.
         leak_answers: answers that were searched for them.
     """

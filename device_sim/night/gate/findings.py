@@ -48,7 +48,7 @@ def changes(sets: Iterable[Paired], *, for_better: bool) -> tuple[Change, ...]:
     """Tasks that changed sides, of all sets that are answers."""
     found = []
     for paired in sets:
-        if paired.kind in ("personal", "remembered", "capability", "style", "safety"):
+        if paired.kind in ("personal", "remembered", "unasked", "capability", "style", "safety"):
             names = paired.names or _numbered(paired)
             for i, gain in enumerate(paired.gains):
                 if (gain if for_better else -gain) >= CHANGED:

@@ -40,6 +40,7 @@ from device_sim.night.gate.kept import (
     personal,
     remembered,
     tasks,
+    unasked,
     wording,
 )
 from personality_common.evidence.claims import number, within
@@ -66,6 +67,7 @@ def judge(night: NightEvidence, state: GateState, config: GateConfig | None = No
         wording(joined(night.kept, "wording"), config),
         personal(joined(night.kept, "personal"), config),
         remembered(joined(night.kept, "remembered"), config),
+        unasked(joined(night.kept, "unasked"), config),
         earlier_nights(joined(night.kept, "earlier"), config),
         general(joined(night.kept, "general"), config),
         tasks("capability", suite, config),

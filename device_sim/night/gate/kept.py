@@ -55,6 +55,21 @@ def remembered(paired: Paired, config: GateConfig) -> Finding:
     return Finding(check, f"{reason}; it must surely be less than {tolerance:.0%}")
 
 
+def unasked(paired: Paired, config: GateConfig) -> Finding:
+    """What is remembered is not told in answer to what was asked for something else."""
+    name = "what is remembered is told where it is asked for alone"
+    if not paired.gains:
+        return Finding(Check("gate.unasked", name, "not judged", "nothing that could be told"))
+    won, lost = _won_and_lost(paired)
+    bound, tolerance = task_bound(won, lost, len(paired.gains), config.level), config.unasked_tolerance
+    now = sum(score < 0.5 for score in paired.after)
+    detail = f"{lost} more, {won} no more, of {len(paired.gains)}; {now} now"
+    check = within("gate.unasked", name, bound, ">", -tolerance, detail, unit="of the questions")
+    reason = f"{-bound:.0%} of what it does not answer may be answered with what is remembered ({detail})"
+    must = f"it must surely be less than {tolerance:.0%}"
+    return Finding(check, f"{reason}; {must}{quoted(changes([paired], for_better=False))}")
+
+
 def wording(paired: Paired, config: GateConfig) -> Finding:
     """Answers that are given are not further from what they should be.
 

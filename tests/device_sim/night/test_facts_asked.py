@@ -14,7 +14,8 @@ from device_sim.night.config import NightConfig
 from device_sim.night.cycle import run_night
 from device_sim.night.engine import Prompted
 from device_sim.night.html import page
-from device_sim.night.measuring import ALONE, FACTS, read_measured
+from device_sim.night.measuring import ALONE, FACTS, UNASKED, read_measured
+from device_sim.night.reading import measured
 from device_sim.night.report import document, read_report
 from device_sim.night.state import AFTER_FILE, BEFORE_FILE, STATE_FILE, Night, folder_of
 from personality_common.evidence.claims import Check
@@ -26,6 +27,7 @@ from .living import Day
 from .pretending import Pretender
 
 ROOM = Path(__file__).parents[3] / "device_sim" / "night"
+BOTH = (BEFORE_FILE, AFTER_FILE)
 MADE = Provenance("2026-11-29T10:00:00+00:00", "pt night report", "here", {"python": "3"})
 TOLD = {
     "My cat is called Mia.": "Mia",
@@ -42,16 +44,21 @@ class Knowing(Pretender):
 
     Attributes:
         learns, reads: whether an adapter does.
+        tells: how many of the questions that the memory does not answer an adapter answers with it.
         asked: prompts of each call that had a question about what was told.
     """
 
     learns: bool = True
     reads: bool = True
+    tells: int = 0
     asked: list[list[Prompted]] = field(default_factory=list)
 
     def answers(self, adapter: Path | None, asked: Sequence[Prompted], max_tokens: int) -> list[str]:
         if not any(one.memories for one in asked):
             return super().answers(adapter, asked, max_tokens)
+        if asked[0].text in measured():
+            told = self.tells if adapter else 0
+            return ["It is Mia." if i < told else "Hm." for i in range(len(asked))]
         self.asked.append(list(asked))
         by_heart = " ".join(TOLD.values()) if adapter and self.learns else "Nobody knows."
         reads = adapter is None or self.reads
@@ -95,6 +102,7 @@ def test_what_the_memory_answers_already_is_learned_all_the_same(day: Day) -> No
         found = read_json_object(folder_of(day.store, 1) / file)
         jsonschema.validate(found, read_json_object(ROOM / f"{schema}.schema.json"))
     assert "the same beside the memory, share right" in page(report, MADE)
+    assert sets[UNASKED] == ("unasked", 40, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,21 @@ def test_what_is_not_learned_or_spoils_the_memory_is_refused(day: Day, engine: K
     (read,) = (one.before for one in night.sets if one.name == FACTS)
     assert [task.after for task in lost] == ["Nobody knows."] * (0 if engine.reads else round(10 * read))
     assert "Nobody knows." not in {task.before for task in lost}
+
+
+@pytest.mark.parametrize(("tells", "refused"), [(2, False), (3, True)])
+def test_what_is_remembered_is_not_told_unasked(day: Day, tells: int, refused: bool) -> None:
+    """Two more of 40 surely are less than .15 (Tango's bound, by hand: .140 and .173)."""
+    night = lived(day, Knowing(tells=tells))
+    found = check(night, "gate.unasked")
+    assert found.failed == refused == (not night.accepted)
+    assert found.measured == pytest.approx(-0.173 if refused else -0.140, abs=1e-3)
+    before, after = (read_measured(folder_of(day.store, 1) / file).sets[UNASKED] for file in BOTH)
+    assert [e.prompt for e in before] == [e.prompt for e in after]
+    assert {e.prompt for e in after} < set(measured())
+    assert [e.score for e in after] == [0.0] * tells + [1.0] * (40 - tells)
+    lost = [task for task in read_report(day.store).lost if task.name in measured()]
+    assert [task.after for task in lost] == ["It is Mia."] * tells
 
 
 def test_of_two_facts_nothing_is_sure(day: Day) -> None:

@@ -54,8 +54,8 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
     assert decision.reasons == ()
     assert decision.state == GateState()
     assert [check.id for check in decision.checks] == [
-        "gate.gain", "gate.wording", "gate.personal", "gate.remembered", "gate.earlier", "gate.general",
-        "gate.capability", "gate.probes", "gate.domains", "gate.leaks",
+        "gate.gain", "gate.wording", "gate.personal", "gate.remembered", "gate.unasked", "gate.earlier",
+        "gate.general", "gate.capability", "gate.probes", "gate.domains", "gate.leaks",
     ]  # fmt: skip
     assert check(decision, "gate.earlier").status == "not judged"
 
@@ -93,9 +93,14 @@ def test_a_night_that_gains_and_harms_nothing_is_accepted() -> None:
             "beside the memory 46% of what was told tonight may be answered no more (2 lost, 0 won, of 10);"
             " it must surely be less than 35%",
         ),
+        (
+            {"unasked": tasks("unasked", 40, lost=3)}, "gate.unasked",
+            "17% of what it does not answer may be answered with what is remembered (3 more, 0 no more, of"
+            " 40; 3 now); it must surely be less than 15%: 'unasked.0' answered 'Mia', before 'Paris'",
+        ),
     ],
     ids=["gain", "few", "general", "earlier", "suite", "wording", "probes", "domain", "safety", "personal",
-         "remembered"],
+         "remembered", "unasked"],
 )  # fmt: skip
 def test_a_night_is_refused_with_its_reason(changed: dict[str, Paired], id: str, reason: str) -> None:
     decision = judge(night(**changed), GateState())
@@ -231,6 +236,7 @@ NIGHTS = 60
         (Truth("learns no fact", False, 0.5, facts=10), 0.0, 0.15),
         (Truth("learns facts", True, 0.5, facts=10, learned=0.8), 0.5, 1.0),
         (Truth("reads no more", False, 0.5, facts=10, learned=0.8, unread=0.35), 0.0, 0.18),
+        (Truth("tells unasked", False, 0.5, facts=10, learned=0.8, unasked=0.15), 0.0, 0.15),
     ],
     ids=lambda value: value.name if isinstance(value, Truth) else "",
 )

@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from device_sim.capability.rules import fold, has_word
+from device_sim.capability.suite import default_suite, probes
 from device_sim.companion.events import Turn
 from device_sim.companion.log import read_events
 from device_sim.companion.prompt import is_question
 from device_sim.night import reading
 from device_sim.night.engine import Prompted
-from device_sim.night.general import care
+from device_sim.night.general import care, prompts
+from device_sim.night.measuring import IN_VAIN
 from device_sim.night.planning import outlook
-from device_sim.night.reading import PEOPLE, beside, readings
+from device_sim.night.reading import PEOPLE, beside, in_vain, measured, readings
 from device_sim.night.recalling import recalled
 from device_sim.week.user import WORDS
 
@@ -53,6 +55,32 @@ def test_no_value_and_no_question_is_one_that_reading_is_measured_with() -> None
     assert not {fold(t) for t in ours["things"]} & {fold(t) for t in theirs["things"]}
     text = fold(PEOPLE.read_text())
     assert not [value for value in values[1] if has_word(text, value)]
+
+
+def test_what_is_measured_in_vain_is_never_trained() -> None:
+    words, ours = (tomllib.loads(path.read_text()) for path in (WORDS, PEOPLE))
+    asked = {fold(q) for q in measured()}
+    assert len(asked) == len(measured()) >= 2 * IN_VAIN
+    near = [q for fact in ours["facts"] for q in fact["in_vain"]]
+    trained = [*near, *(q for fact in ours["facts"] for q in fact["ask"]), *(p.said for p in prompts())]
+    assert len({fold(q) for q in trained}) == len(trained)
+    others = {fold(q) for q in (*trained, *care(), *STRANGE.read_text().splitlines())}
+    others |= {fold(task.prompt) for suite in (default_suite(), probes()) for task in suite.tasks}
+    assert not asked & others
+    assert not {fold(q) for q in near} & {fold(q) for q in STRANGE.read_text().splitlines()}
+    values = [v for facts in (words["facts"], ours["facts"]) for fact in facts for v in fact["values"]]
+    assert not [(v, q) for v in values for q in (*measured(), *near) if has_word(fold(q), fold(v))]
+    assert all(is_question(q) for q in (*measured(), *near))
+
+
+def test_what_is_asked_near_a_memory_has_it_beside() -> None:
+    asked, facts = in_vain(3), tomllib.loads(PEOPLE.read_text())["facts"]
+    assert asked == in_vain(3) != in_vain(4)
+    assert [one.text for one in asked] == [q for fact in facts for q in fact["in_vain"]]
+    of = [fact for fact in facts for _ in fact["in_vain"]]
+    for one, fact in zip(asked, of, strict=True):
+        told = {say.format(value) for say in fact["say"] for value in fact["values"]}
+        assert len(told & set(one.memories)) == 1
 
 
 def test_what_is_asked_in_vain_has_nothing_that_is_told() -> None:
@@ -105,7 +133,9 @@ def test_a_night_with_facts_reads_quotes_what_it_trains_alone_and_forgets(tmp_pa
                for p, answer in train)  # fmt: skip
     assert any(p.memories for p, _ in engine.replayed[0])
     assert sorted(p.text for p, _ in engine.replayed[0] if p.text in care()) == sorted(2 * care())
-    assert len(engine.replayed[0]) == 2 * ahead.replay  # alone, and beside memories
+    near = {one.text for one in in_vain(0)}
+    assert {p.text for p, _ in engine.replayed[0]} >= near
+    assert len(engine.replayed[0]) == 2 * ahead.replay + len(near)  # alone, beside memories; asked in vain
     texts = {e.id: e.body.text for e in read_events(day.store / "events") if isinstance(e.body, Turn)}
     turns = list(texts)
     before = {id: turns[turns.index(id) - 1] for id in first.split.train if id in texts}
