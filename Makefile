@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 CHAT   := $(BIN)/pt chat --store runs/demo-companion --temperature 0 --max-tokens 16 --verbose
 CODE   := $(shell find personality_common pretrain grpo device_sim -name '*.py')
 
-.PHONY: demo demo-device test lint types unit faults fuzz bench bench-compare bench-gpu clean
+.PHONY: demo demo-device test lint types unit faults kills fuzz bench bench-compare bench-gpu clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -107,6 +107,10 @@ unit: $(READY)
 faults: $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/faults $(if $(ONLY),--only '$(ONLY)',--write BENCHMARKS.md)
 	@$(if $(ONLY),:,OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py)
+
+# Kills a night of SmolLM2 so many times, in all of its steps; some hours.
+kills: $(READY)
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/faults/night_kills.py --kills $(or $(KILLS),200)
 
 # Mutants of all that may come from outside, for so many minutes.
 fuzz: $(READY)

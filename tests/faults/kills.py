@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from device_sim.companion.events import Event, Feedback, Turn
 from device_sim.companion.log import read_events
@@ -129,8 +129,7 @@ def start(arguments: list[str], kill_after: float) -> Child:
         sys.stdin, sys.stdout, sys.stderr = (
             os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww")
         )
-        sys.argv = ["pt", *arguments]
-        _pt()
+        run_pt(arguments)
     os.close(their_in)
     os.close(their_out)
     child = Child(pid, given, said)
@@ -148,10 +147,11 @@ def start(arguments: list[str], kill_after: float) -> Child:
     return child
 
 
-def _pt() -> None:
+def run_pt(arguments: list[str]) -> NoReturn:
+    """`pt`, and the end of this process."""
     from personality_common.cli import main
 
-    code = 4
+    sys.argv, code = ["pt", *arguments], 4
     try:
         main()
     except SystemExit as stop:
