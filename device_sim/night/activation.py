@@ -50,19 +50,18 @@ def _adapter(night: Night, desk: Desk) -> str:
     if (known := _registered(desk.registry, night)) is not None:
         return known
     base = night.baseline if night.baseline is not None else desk.shipped
-
-    def named(
-        figure: SetFigures,
-    ) -> str:  # the same for each night's own
-        return "held_out" if figure.kind == "target" else figure.name
-
     record = _record(
         night, desk.registry.pointers().identity, desk.shipped, night.checks,
         {"seed": night.settings.seed, "replayed": night.replayed, "compared with": base},
-        {named(figure): figure.before for figure in night.sets},
-        {named(figure): figure.after for figure in night.sets},
+        {_named(figure): figure.before for figure in night.sets},
+        {_named(figure): figure.after for figure in night.sets},
     )  # fmt: skip
     return desk.registry.add(desk.engine.value(desk.folder / CANDIDATE_FILE), record)
+
+
+def _named(figure: SetFigures) -> str:
+    """By the set's name; of what a night held out, the same each night, so that versions can be compared."""
+    return "held_out" if figure.kind == "target" else figure.name
 
 
 def _head(night: Night, told: HeadNight, desk: Desk) -> str:

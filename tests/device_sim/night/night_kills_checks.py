@@ -1,6 +1,7 @@
 """`tests/faults/night_kills.py` with a stand-in engine: what it kills is whole, and it sees what is not.
 
-`test_night_kills.py` runs these in their own process: the harness forks, as one of many threads must not.
+`test_night_kills.py` runs these in a process of their own: the harness forks, and a test worker
+has threads.
 """
 
 from __future__ import annotations

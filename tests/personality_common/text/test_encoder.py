@@ -75,7 +75,7 @@ def test_an_embedding_depends_on_no_other_text(folder: Path, dtype: torch.dtype,
     """Bit for bit, with whatever it is encoded, wherever among it."""
     encoder = SentenceEncoder(folder, "here", "cpu", dtype)
     draw = random.Random(threads)
-    lengths = [*range(1, 24), 31, 39, 62, 77, 254]
+    lengths = [*range(1, 40), 60, 61, 62, 63, 77, 125, 126, 200, 253, 254, 300]
     texts = [*hard_texts(10), *TEXTS, *("Thank you. " * n + "No!" * draw.randint(0, 2) for n in lengths)]
     texts = texts if threads == 1 else texts[::3]  # threads that wait for a core that others use are slow
     before = torch.get_num_threads()
